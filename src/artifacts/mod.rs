@@ -1,0 +1,215 @@
+//! What a run leaves for other programs, in `.lake/` of the project: the only writer of that folder.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `manifest.json` | the compiled project: nodes, columns, tests, who reads whom |
+//! | `run_results.json` | the last run |
+//! | `compiled/` | the SQL of every model after Jinja |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::catalog::sql_type;
+use crate::graph::Selection;
+use crate::names::TableName;
+use crate::project::{Model, Source};
+use crate::run::{RunReport, Runtime};
+
+/// The folder of local artifacts, below the project folder.
+pub const ARTIFACTS_FOLDER: &str = ".lake";
+
+/// An artifact that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`: {source}", path.display())]
+pub struct ArtifactError {
+    /// The file or folder.
+    path: PathBuf,
+    /// Why.
+    source: std::io::Error,
+}
+
+/// Writes `manifest.json`.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
+    write_json(&runtime.folder, "manifest.json", &manifest(runtime))
+}
+
+/// Writes `run_results.json`.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_run_results(folder: &Path, report: &RunReport) -> Result<(), ArtifactError> {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    value["lake_version"] = json!(env!("CARGO_PKG_VERSION"));
+    write_json(folder, "run_results.json", &value)
+}
+
+/// The last `run_results.json`, if there is one.
+pub fn read_run_results(folder: &Path) -> Option<Value> {
+    let text = std::fs::read(folder.join(ARTIFACTS_FOLDER).join("run_results.json")).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Writes the SQL of the selected models below `compiled/`, and returns that folder.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<PathBuf, ArtifactError> {
+    let folder = Path::new(ARTIFACTS_FOLDER).join("compiled");
+    for model in runtime.project.models.values().filter(|model| selection.contains(&model.name)) {
+        let path = folder.join(&model.path);
+        write(&runtime.folder, &path, model.full.sql.as_bytes())?;
+        if let Some(incremental) = &model.incremental {
+            write(&runtime.folder, &path.with_extension("incremental.sql"), incremental.sql.as_bytes())?;
+        }
+    }
+    Ok(folder)
+}
+
+/// Writes a page, by default to `docs/index.html`, and returns where.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_page(folder: &Path, path: Option<&Path>, html: &str) -> Result<PathBuf, ArtifactError> {
+    let path = path.map_or_else(|| Path::new(ARTIFACTS_FOLDER).join("docs").join("index.html"), Path::to_owned);
+    write(folder, &path, html.as_bytes())?;
+    Ok(path)
+}
+
+fn write_json(folder: &Path, name: &str, value: &Value) -> Result<(), ArtifactError> {
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    write(folder, &Path::new(ARTIFACTS_FOLDER).join(name), &text)
+}
+
+/// Writes beside, then renames: a reader sees the old file or the new one, never half of it.
+fn write(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    let path = folder.join(path);
+    let fail = |source| ArtifactError { path: path.clone(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(fail)?;
+    }
+    let extension = format!("{}.tmp", std::process::id());
+    let temporary = path.with_extension(extension);
+    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path)).map_err(fail)
+}
+
+/// The compiled project for other programs.
+fn manifest(runtime: &Runtime) -> Value {
+    let project = &runtime.project;
+    let nodes: BTreeMap<String, Value> =
+        project.models.values().map(|model| (model.name.to_string(), model_json(runtime, model))).collect();
+    let sources: BTreeMap<String, Value> =
+        project.sources.values().map(|source| (source.name.to_string(), source_json(runtime, source))).collect();
+    let tests: BTreeMap<&str, Value> = runtime
+        .compiled
+        .tests
+        .iter()
+        .map(|test| {
+            let value = json!({
+                "name": test.name, "test_type": test.kind, "table": test.table, "column": test.column,
+                "severity": test.severity, "depends_on": test.reads, "tags": test.tags,
+                "description": test.description, "failures_sql": test.failures_sql(),
+            });
+            (test.name.as_str(), value)
+        })
+        .collect();
+    json!({
+        "metadata": {
+            "lake_version": env!("CARGO_PKG_VERSION"),
+            "generated_at": runtime.options.started_at,
+            "invocation_id": runtime.options.invocation_id,
+            "project_name": project.name,
+            "target": project.target.name,
+        },
+        "nodes": nodes,
+        "sources": sources,
+        "tests": tests,
+        "parent_map": neighbours(runtime, |name| runtime.graph.parents(name)),
+        "child_map": neighbours(runtime, |name| runtime.graph.children(name)),
+    })
+}
+
+fn neighbours<'a>(
+    runtime: &'a Runtime,
+    of: impl Fn(&'a TableName) -> Vec<&'a TableName>,
+) -> BTreeMap<String, Vec<String>> {
+    let entry = |name: &'a TableName| (name.to_string(), of(name).into_iter().map(ToString::to_string).collect());
+    runtime.graph.order().iter().map(entry).collect()
+}
+
+/// A model for other programs.
+pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
+    let compiled = runtime.compiled.models.get(&model.name);
+    let columns: Vec<Value> = compiled
+        .map(|compiled| compiled.schema.fields().iter())
+        .into_iter()
+        .flatten()
+        .map(|field| {
+            let described = model.columns.iter().find(|column| column.name == *field.name());
+            column_json(
+                runtime,
+                &model.name,
+                field.name(),
+                &sql_type(field.data_type()),
+                described.map(|c| &*c.description),
+            )
+        })
+        .collect();
+    json!({
+        "name": model.name,
+        "resource_type": "model",
+        "path": model.path,
+        "description": model.description,
+        "config": model.config,
+        "depends_on": runtime.graph.parents(&model.name),
+        "columns": columns,
+        "raw_code": model.full.file.text,
+        "compiled_code": model.full.sql,
+        "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
+        "fingerprint": compiled.map(|compiled| &compiled.definition),
+    })
+}
+
+/// A source for other programs.
+pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
+    let schema = runtime.compiled.sources.get(&source.name);
+    let columns: Vec<Value> = schema
+        .map(|schema| schema.fields().iter())
+        .into_iter()
+        .flatten()
+        .map(|field| {
+            let described = source.columns.iter().find(|column| column.name == *field.name());
+            column_json(
+                runtime,
+                &source.name,
+                field.name(),
+                &sql_type(field.data_type()),
+                described.map(|c| &*c.description),
+            )
+        })
+        .collect();
+    json!({
+        "name": source.name,
+        "resource_type": "source",
+        "path": source.path,
+        "format": source.format,
+        "description": source.description,
+        "tags": source.tags,
+        "columns": columns,
+    })
+}
+
+fn column_json(runtime: &Runtime, table: &TableName, name: &str, data_type: &str, description: Option<&str>) -> Value {
+    let tests: Vec<&str> = runtime
+        .compiled
+        .tests
+        .iter()
+        .filter(|test| test.table.as_ref() == Some(table) && test.column.as_deref() == Some(name))
+        .map(|test| test.kind)
+        .collect();
+    json!({"name": name, "data_type": data_type, "description": description.unwrap_or_default(), "tests": tests})
+}

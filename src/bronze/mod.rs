@@ -1,0 +1,98 @@
+//! Bronze: source files, listed once, taken in exactly once.
+//!
+//! [`list`] sees the files of a source; [`manifest`] knows which of them a table has taken in;
+//! [`scan`](scan::scan) reads exactly the files it is told. Models and tests are unknown here.
+
+mod formats;
+mod inspect;
+pub mod listing;
+pub mod manifest;
+pub mod scan;
+
+use std::path::{Path, PathBuf};
+
+use datafusion::error::DataFusionError;
+
+use crate::names::TableName;
+
+pub use inspect::inspect;
+pub use listing::{BronzeFile, Listing, list};
+pub use manifest::{Manifest, Pending};
+pub use scan::{find_culprit, infer_schema, scan};
+
+/// A source that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BronzeError {
+    /// The folder or file is not there.
+    #[error("source `{source_name}`: `{}` does not exist", path.display())]
+    Missing {
+        /// The source.
+        source_name: TableName,
+        /// What was looked for.
+        path: PathBuf,
+    },
+    /// The path cannot be used.
+    #[error("source `{source_name}`: `{path}` {why}")]
+    Path {
+        /// The source.
+        source_name: TableName,
+        /// As declared.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A file that is not what it should be.
+    #[error("`{file}`: {why}")]
+    File {
+        /// The file, as users know it.
+        file: String,
+        /// Why.
+        why: String,
+    },
+    /// A file that was taken in has changed since.
+    #[error(
+        "source `{source_name}`: {} taken in before and changed since: {}; set `on_changed_file: append` or `ignore`, \
+         or rebuild with --full-refresh",
+        count_files(*count), examples.join(", ")
+    )]
+    Changed {
+        /// The source.
+        source_name: TableName,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        examples: Vec<String>,
+    },
+    /// The manifest cannot be read or written.
+    #[error("manifest of `{table}`: `{path}`: {why}")]
+    Manifest {
+        /// The table.
+        table: TableName,
+        /// The file, relative to the table.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// Storage that refuses.
+    #[error("source `{source_name}`: {source}")]
+    Storage {
+        /// The source.
+        source_name: TableName,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A query over files that failed without a culprit.
+    #[error(transparent)]
+    Query(#[from] DataFusionError),
+}
+
+fn count_files(count: usize) -> String {
+    if count == 1 { "1 file was".to_owned() } else { format!("{count} files were") }
+}
+
+/// A path as users know it: relative to the project where it is inside.
+pub(crate) fn shown(path: &str, folder: &Path) -> String {
+    let absolute = format!("/{}", path.trim_start_matches('/'));
+    let relative = Path::new(&absolute).strip_prefix(folder).map(|p| p.display().to_string());
+    relative.unwrap_or(absolute)
+}

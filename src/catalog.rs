@@ -1,0 +1,112 @@
+//! What is known of tables: the catalog that `compile` reads, and the types that a Delta table can hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+
+use crate::names::TableName;
+
+/// Schemas of source tables, declared or inferred. Models are not here: their schemas are what compiling finds.
+#[derive(Debug, Default, Clone)]
+pub struct Catalog {
+    /// By name.
+    pub sources: BTreeMap<TableName, SchemaRef>,
+}
+
+/// The schema that a Delta table has for rows of `schema`: every column nullable, every type one that the
+/// protocol knows (Delta protocol, "Schema Serialization Format").
+///
+/// # Errors
+/// The first column whose type cannot be stored, and why.
+pub fn stored_schema(schema: &Schema) -> Result<SchemaRef, (String, String)> {
+    let fields: Result<Vec<Field>, (String, String)> = schema
+        .fields()
+        .iter()
+        .map(|field| match stored_type(field.data_type()) {
+            Ok(data_type) => Ok(Field::new(field.name(), data_type, true)),
+            Err(why) => Err((field.name().clone(), why)),
+        })
+        .collect();
+    Ok(Arc::new(Schema::new(fields?)))
+}
+
+/// The nearest type that Delta can store without losing values.
+fn stored_type(data_type: &DataType) -> Result<DataType, String> {
+    let refused = |hint: &str| Err(format!("a Delta table has no type for {data_type}: {hint}"));
+    Ok(match data_type {
+        DataType::Boolean
+        | DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Date32
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Decimal128(_, _) => data_type.clone(),
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Date64 => DataType::Date32,
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => DataType::Decimal128(*p, *s),
+        DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Dictionary(_, value) => stored_type(value)?,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::FixedSizeList(item, _) => DataType::List(stored_field(item)?),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(stored_field).collect::<Result<Vec<_>, _>>()?.into())
+        }
+        DataType::Map(entries, sorted) => DataType::Map(stored_map(entries)?, *sorted),
+        DataType::Null => return refused("cast it to a type"),
+        _ => return refused("cast it to a number or to text"),
+    })
+}
+
+fn stored_field(field: &FieldRef) -> Result<FieldRef, String> {
+    Ok(Arc::new(Field::new(field.name(), stored_type(field.data_type())?, true)))
+}
+
+/// Keys of a map are never NULL, in Arrow and in Delta.
+fn stored_map(entries: &FieldRef) -> Result<FieldRef, String> {
+    let DataType::Struct(fields) = entries.data_type() else { return stored_field(entries) };
+    let inner: Result<Vec<Field>, String> = fields
+        .iter()
+        .enumerate()
+        .map(|(at, field)| Ok(Field::new(field.name(), stored_type(field.data_type())?, at != 0)))
+        .collect();
+    Ok(Arc::new(Field::new(entries.name(), DataType::Struct(inner?.into()), false)))
+}
+
+/// A type as SQL people write it.
+pub fn sql_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "varchar".into(),
+        DataType::Int8 => "tinyint".into(),
+        DataType::Int16 => "smallint".into(),
+        DataType::Int32 => "int".into(),
+        DataType::Int64 => "bigint".into(),
+        DataType::Float32 => "float".into(),
+        DataType::Float64 => "double".into(),
+        DataType::Boolean => "boolean".into(),
+        DataType::Date32 => "date".into(),
+        DataType::Timestamp(_, None) => "timestamp".into(),
+        DataType::Timestamp(_, Some(_)) => "timestamp with time zone".into(),
+        DataType::Decimal128(p, s) => format!("decimal({p},{s})"),
+        DataType::Binary => "bytea".into(),
+        DataType::List(item) => format!("{}[]", sql_type(item.data_type())),
+        DataType::Struct(fields) => {
+            let inner: Vec<String> =
+                fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
+            format!("struct<{}>", inner.join(", "))
+        }
+        other => other.to_string().to_lowercase(),
+    }
+}

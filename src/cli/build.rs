@@ -1,0 +1,87 @@
+//! `lake build` and `lake run`.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::args::{Global, RunArgs};
+use super::printer::{Paint, Printer, plural};
+use super::progress::Progress;
+use super::{ExitStatus, Pipeline};
+use crate::artifacts;
+use crate::run::{self, Inputs, RunReport, Schedule, Status, TestMode, TestStatus};
+
+pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = pipeline.select(&args.selection)?;
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
+    let (runtime, async_runtime) = compiled.into_runtime(args.full_refresh)?;
+    artifacts::write_manifest(&runtime)?;
+    let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
+    let report = async_runtime.block_on(execute(inputs, &schedule, printer));
+    artifacts::write_run_results(&runtime.folder, &report)?;
+    // What still runs on other threads after a stop must not be waited for.
+    async_runtime.shutdown_background();
+    if printer.is_json() {
+        printer.json(&serde_json::to_value(&report)?);
+    } else {
+        summary(&report, printer);
+    }
+    Ok(match (report.cancelled, report.succeeded()) {
+        (true, _) => ExitStatus::Interrupted,
+        (false, true) => ExitStatus::Fine,
+        (false, false) => ExitStatus::Failed,
+    })
+}
+
+async fn execute(inputs: Arc<Inputs>, schedule: &Schedule, printer: &Printer) -> RunReport {
+    let stop = Arc::new(Notify::new());
+    let signal = Arc::clone(&stop);
+    let listener = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            signal.notify_one();
+        }
+    });
+    let progress = Progress::new(printer, schedule);
+    let report = run::execute(inputs, schedule, stop, |event| progress.on(&event)).await;
+    progress.finish();
+    listener.abort();
+    report
+}
+
+fn summary(report: &RunReport, printer: &Printer) {
+    let mut parts = Vec::new();
+    for (status, word, paint) in [
+        (Status::Success, "built", Paint::Green),
+        (Status::Skipped, "skipped", Paint::Cyan),
+        (Status::Error, "failed", Paint::Red),
+        (Status::Blocked, "blocked", Paint::Yellow),
+        (Status::Cancelled, "cancelled", Paint::Yellow),
+    ] {
+        let count = report.count(status);
+        if count > 0 {
+            parts.push(printer.paint(paint, &format!("{count} {word}")));
+        }
+    }
+    if parts.is_empty() {
+        parts.push("nothing selected".to_owned());
+    }
+    let tests = report.all_tests().count();
+    if tests > 0 {
+        let failed = report.all_tests().filter(|test| test.blocks()).count();
+        let warned = report.all_tests().filter(|test| test.status == TestStatus::Warn).count();
+        let mut text = plural(tests as u64, "test");
+        for (count, word) in [(failed, "failed"), (warned, "warned")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {word}"));
+            }
+        }
+        parts.push(text);
+    }
+    printer.result(&format!(
+        "{}  {}",
+        parts.join(", "),
+        printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds))
+    ));
+}

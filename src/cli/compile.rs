@@ -1,0 +1,33 @@
+//! `lake compile`: every model checked, nothing run.
+
+use super::args::{Global, SelectArgs};
+use super::printer::{Printer, plural};
+use super::{ExitStatus, Pipeline};
+use crate::artifacts;
+
+pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let start = std::time::Instant::now();
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = pipeline.select(args)?;
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let (runtime, _) = compiled.into_runtime(false)?;
+    artifacts::write_manifest(&runtime)?;
+    let written = artifacts::write_compiled_sql(&runtime, &selection)?;
+    let selected: Vec<_> = runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();
+    if printer.is_json() {
+        let nodes: Vec<_> = selected.iter().map(|model| artifacts::model_json(&runtime, model)).collect();
+        printer.json(&serde_json::json!({"nodes": nodes}));
+        return Ok(ExitStatus::Fine);
+    }
+    if let ([only], false) = (selected.as_slice(), args.select.is_empty()) {
+        printer.result(only.full.sql.trim());
+    }
+    let tests = plural(runtime.compiled.tests.len() as u64, "test");
+    printer.note(&format!(
+        "{} and {tests} compiled in {:.2}s; SQL is in {}",
+        plural(runtime.compiled.models.len() as u64, "model"),
+        start.elapsed().as_secs_f64(),
+        written.display()
+    ));
+    Ok(ExitStatus::Fine)
+}

@@ -1,0 +1,50 @@
+//! `lake ls`: the selected nodes.
+
+use super::args::{Global, SelectArgs};
+use super::printer::Printer;
+use super::{ExitStatus, Pipeline};
+
+pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = pipeline.select(args)?;
+    let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
+    let mut nodes = Vec::new();
+    for name in pipeline.graph.order().iter().filter(|name| selection.contains(name)) {
+        let model = pipeline.project.models.get(name);
+        if printer.is_json() {
+            let parents: Vec<String> = pipeline.graph.parents(name).iter().map(ToString::to_string).collect();
+            nodes.push(match model {
+                Some(model) => serde_json::json!({
+                    "name": name, "resource_type": "model", "path": model.path, "depends_on": parents,
+                    "config": model.config, "description": model.description,
+                }),
+                None => serde_json::json!({
+                    "name": name, "resource_type": "source", "depends_on": parents,
+                    "path": pipeline.project.sources[name].path,
+                }),
+            });
+        } else if model.is_some() {
+            printer.result(&name.to_string());
+        } else {
+            printer.result(&format!("source:{name}"));
+        }
+    }
+    let tests: Vec<_> = pipeline
+        .project
+        .data_tests
+        .iter()
+        .filter(|test| selection.tests.contains(&test.name) || test.reads.iter().any(|name| selection.contains(name)))
+        .collect();
+    if printer.is_json() {
+        nodes.extend(tests.iter().map(|test| {
+            serde_json::json!({
+                "name": test.name, "resource_type": "test", "test_type": test.kind.name(), "column": test.column(),
+                "depends_on": test.reads, "severity": test.config.severity,
+            })
+        }));
+        printer.json(&serde_json::Value::Array(nodes));
+    } else {
+        tests.iter().for_each(|test| printer.result(&format!("test:{}", test.name)));
+    }
+    Ok(ExitStatus::Fine)
+}

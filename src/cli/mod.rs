@@ -1,0 +1,89 @@
+//! The command line: read, load, resolve, inspect, compile, schedule, execute, report.
+//!
+//! Every command is the beginning of that line, stopped at its own point: [`Pipeline`] has one method for each
+//! stage, and a command calls as many as it needs.
+
+mod args;
+mod build;
+mod clean;
+mod compile;
+mod docs;
+mod init;
+mod ls;
+mod pipeline;
+mod printer;
+mod progress;
+mod show;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+pub(crate) use pipeline::Pipeline;
+use printer::Printer;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ExitStatus {
+    /// All is well.
+    Fine,
+    /// A node or a test failed.
+    Failed,
+    /// The project or the call is wrong.
+    Wrong,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Fine => Self::SUCCESS,
+            ExitStatus::Failed => Self::from(1),
+            ExitStatus::Wrong => Self::from(2),
+            ExitStatus::Interrupted => Self::from(130),
+        }
+    }
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.global.output, cli.global.quiet);
+    log_to_stderr(cli.global.verbose);
+    match run(&cli, &printer) {
+        Ok(status) => status.into(),
+        Err(error) => {
+            printer.error(&error);
+            ExitStatus::Wrong.into()
+        }
+    }
+}
+
+fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    match &cli.command {
+        Command::Init(args) => init::run(args, printer),
+        Command::Build(args) => build::run(&cli.global, args, crate::run::TestMode::Gate, printer),
+        Command::Run(args) => build::run(&cli.global, args, crate::run::TestMode::Off, printer),
+        Command::Test(args) => test::run(&cli.global, args, printer),
+        Command::Compile(args) => compile::run(&cli.global, args, printer),
+        Command::Ls(args) => ls::run(&cli.global, args, printer),
+        Command::Show(args) => show::run(&cli.global, args, printer),
+        Command::Docs(args) => docs::run(&cli.global, args, printer),
+        Command::Clean => clean::run(&cli.global, printer),
+    }
+}
+
+fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "off,lake=warn",
+        1 => "off,lake=info",
+        2 => "warn,lake=debug,deltalake_core=info",
+        _ => "info,lake=trace",
+    };
+    let filter = EnvFilter::try_from_env("LAKE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+}

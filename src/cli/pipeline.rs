@@ -1,0 +1,156 @@
+//! The stages of the program, one method each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use datafusion::execution::session_state::SessionState;
+use tokio::runtime;
+
+use super::args::{Global, SelectArgs};
+use super::printer::Printer;
+use crate::bronze;
+use crate::compile::{self, CompiledProject};
+use crate::diagnostics::{Diagnostics, Severity};
+use crate::graph::{self, Graph, Selection};
+use crate::project::{self, LoadOptions, Project, ProjectFiles};
+use crate::run::{RunOptions, Runtime, SharedRuntime};
+use crate::session::{self, Resources};
+use crate::tables::Lake;
+
+/// A project on its way from files to a run.
+pub(crate) struct Pipeline {
+    pub(super) project: Project,
+    pub(super) graph: Graph,
+    pub(super) files: ProjectFiles,
+    pub(super) options: LoadOptions,
+    diagnostics: Diagnostics,
+    threads: Option<usize>,
+}
+
+/// A project that compiled.
+pub(super) struct Compiled {
+    pub(super) project: Project,
+    pub(super) graph: Graph,
+    pub(super) compiled: CompiledProject,
+    pub(super) session: SessionState,
+    pub(super) options: LoadOptions,
+    pub(super) async_runtime: runtime::Runtime,
+    threads: usize,
+}
+
+/// The project is wrong, and every mistake has been reported.
+#[derive(Debug)]
+pub(super) struct Reported;
+
+impl Pipeline {
+    /// Files -> project -> graph.
+    pub(super) fn load(global: &Global, printer: &Printer) -> anyhow::Result<Result<Self, Reported>> {
+        let options = LoadOptions {
+            target: global.target.clone(),
+            vars: parse_vars(global.vars.as_deref())?,
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            run_started_at: chrono::Utc::now(),
+            invocation_id: uuid::Uuid::now_v7().to_string(),
+        };
+        let mut diagnostics = Diagnostics::new();
+        let files = project::read(&global.project_dir)?;
+        let Some(project) = project::load(&files, &options, &mut diagnostics) else {
+            report(&diagnostics, printer);
+            return Ok(Err(Reported));
+        };
+        let graph = graph::resolve(&project, &mut diagnostics);
+        let threads = global.threads.map(usize::from);
+        Ok(Ok(Self { project, graph, files, options, diagnostics, threads }))
+    }
+
+    /// Evaluates `--select` and `--exclude`.
+    pub(super) fn select(&self, args: &SelectArgs) -> anyhow::Result<Selection> {
+        Ok(graph::select(&self.project, &self.graph, &args.select, &args.exclude)?)
+    }
+
+    /// Stops here if anything is wrong so far.
+    pub(super) fn checked(self, printer: &Printer) -> Result<Self, Reported> {
+        report(&self.diagnostics, printer);
+        if self.diagnostics.has_errors() { Err(Reported) } else { Ok(self) }
+    }
+
+    /// Graph -> catalog -> compiled project.
+    pub(super) fn compile(mut self, printer: &Printer) -> anyhow::Result<Result<Compiled, Reported>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.or(self.project.target.threads).unwrap_or(cores);
+        let session = session::state(Resources { threads, memory: self.project.target.memory })?;
+        let async_runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(threads.max(2))
+            .build()
+            .context("cannot start the async runtime")?;
+        let catalog = async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics));
+        let compiled = compile::compile(&self.project, &self.graph, &catalog, &session, &mut self.diagnostics);
+        report(&self.diagnostics, printer);
+        if self.diagnostics.has_errors() {
+            let errors = self.diagnostics.count(Severity::Error) as u64;
+            let mut summary =
+                format!("could not compile `{}`: {}", self.project.name, super::printer::plural(errors, "error"));
+            if !compiled.unchecked.is_empty() {
+                let names: Vec<String> = compiled.unchecked.iter().map(ToString::to_string).collect();
+                summary.push_str(&format!("; not checked because of them: {}", names.join(", ")));
+            }
+            printer.error(&anyhow::anyhow!(summary));
+            return Ok(Err(Reported));
+        }
+        Ok(Ok(Compiled {
+            project: self.project,
+            graph: self.graph,
+            compiled,
+            session,
+            options: self.options,
+            async_runtime,
+            threads,
+        }))
+    }
+}
+
+impl Compiled {
+    /// Everything that a run reads, and the async runtime that it runs on.
+    pub(super) fn into_runtime(self, full_refresh: bool) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
+        let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
+        let options = RunOptions {
+            full_refresh,
+            threads: self.threads,
+            started_at: self.options.run_started_at,
+            invocation_id: self.options.invocation_id,
+        };
+        let folder = self.project.folder.clone();
+        let runtime = Runtime {
+            project: self.project,
+            graph: self.graph,
+            compiled: self.compiled,
+            lake,
+            session: self.session,
+            folder,
+            options,
+        };
+        Ok((Arc::new(runtime), self.async_runtime))
+    }
+}
+
+fn report(diagnostics: &Diagnostics, printer: &Printer) {
+    if printer.is_json() && diagnostics.has_errors() {
+        let list: Vec<_> = diagnostics.sorted().into_iter().map(crate::diagnostics::render::json).collect();
+        printer.json(&serde_json::json!({"diagnostics": list}));
+    } else if !printer.is_json() {
+        printer.diagnostics(diagnostics);
+    }
+}
+
+/// `--vars '{min_views: 3}'`.
+fn parse_vars(text: Option<&str>) -> anyhow::Result<BTreeMap<String, serde_json::Value>> {
+    match text {
+        None => Ok(BTreeMap::new()),
+        Some(text) => project::parse_vars(text)
+            .map_err(|why| anyhow::anyhow!("--vars takes a YAML mapping such as '{{min_views: 3}}': {why}")),
+    }
+}

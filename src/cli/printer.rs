@@ -1,0 +1,148 @@
+//! Where text goes: results to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use super::args::Output;
+use crate::diagnostics::render::{self, Color};
+use crate::diagnostics::{Diagnostics, Severity};
+
+/// The one writer of the program.
+pub(super) struct Printer {
+    output: Output,
+    quiet: bool,
+    color_out: bool,
+    color_err: bool,
+}
+
+/// A colour of the terminal's own palette.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Paint {
+    Green,
+    Yellow,
+    Red,
+    Cyan,
+    Dim,
+    Bold,
+}
+
+impl Paint {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Red => "1;31",
+            Self::Cyan => "36",
+            Self::Dim => "2",
+            Self::Bold => "1",
+        }
+    }
+}
+
+impl Printer {
+    pub(super) fn new(output: Output, quiet: bool) -> Self {
+        // https://no-color.org
+        let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            output,
+            quiet,
+            color_out: allowed && std::io::stdout().is_terminal(),
+            color_err: allowed && std::io::stderr().is_terminal(),
+        }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Whether lines about progress are wanted.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.is_json()
+    }
+
+    /// A line of a result.
+    pub(super) fn result(&self, line: &str) {
+        // A closed pipe (`lake ls | head`) is the reader's wish, not a fault.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    /// A result for programs.
+    pub(super) fn json(&self, value: &serde_json::Value) {
+        self.result(&serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+
+    /// A line about what goes on.
+    pub(super) fn note(&self, line: &str) {
+        if self.shows_progress() {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+
+    /// What stops the program.
+    pub(super) fn error(&self, error: &anyhow::Error) {
+        if self.is_json() {
+            self.json(&serde_json::json!({"error": format!("{error:#}")}));
+        }
+        let mut lines = format!("{error:#}");
+        if let Some(found) = error.downcast_ref::<crate::graph::SelectError>()
+            && let Some(help) = &found.help
+        {
+            lines.push_str(&format!("\n  = help: {help}"));
+        }
+        if let Some(crate::project::ReadError::NoProject { .. }) = error.downcast_ref() {
+            lines.push_str("\n  = help: go to the project's folder, give --project-dir, or start one with `lake init`");
+        }
+        let _ = writeln!(std::io::stderr().lock(), "{}: {lines}", self.paint_err(Paint::Red, "error"));
+    }
+
+    /// Diagnostics, in the order of the files.
+    pub(super) fn diagnostics(&self, diagnostics: &Diagnostics) {
+        let color = if self.color_err { Color::Always } else { Color::Never };
+        for diagnostic in diagnostics.sorted() {
+            if self.quiet && diagnostic.severity == Severity::Warning {
+                continue;
+            }
+            let _ = writeln!(std::io::stderr().lock(), "{}\n", render::text(diagnostic, color));
+        }
+    }
+
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
+        painted(self.color_out, paint, text)
+    }
+
+    pub(super) fn paint_err(&self, paint: Paint, text: &str) -> String {
+        painted(self.color_err, paint, text)
+    }
+}
+
+fn painted(on: bool, paint: Paint, text: &str) -> String {
+    if on { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
+}
+
+/// `1234567` -> `1,234,567`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 row`, `2 rows`.
+pub(super) fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(count)) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(super::thousands(1_234_567), "1,234,567");
+        assert_eq!(super::thousands(999), "999");
+        assert_eq!(super::plural(1, "row"), "1 row");
+        assert_eq!(super::plural(2000, "row"), "2,000 rows");
+    }
+}

@@ -1,0 +1,146 @@
+//! What a run shows while it goes on: a live line for each running node on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::printer::{Paint, Printer, plural};
+use crate::names::TableName;
+use crate::run::{Event, NodeResult, Schedule, Status, TestResult, TestStatus};
+
+pub(super) struct Progress<'a> {
+    printer: &'a Printer,
+    total: usize,
+    width: usize,
+    live: Option<Live>,
+    done: Mutex<usize>,
+}
+
+struct Live {
+    bars: MultiProgress,
+    head: ProgressBar,
+    running: Mutex<BTreeMap<TableName, ProgressBar>>,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(printer: &'a Printer, schedule: &Schedule) -> Self {
+        let total = schedule.steps.len();
+        let width = schedule.steps.iter().map(|step| step.name.to_string().chars().count()).max().unwrap_or_default();
+        let wanted = printer.shows_progress() && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
+        let live = (wanted && total > 0).then(|| {
+            let bars = MultiProgress::new();
+            let style = ProgressStyle::with_template("{bar:24.cyan/dim} {pos} of {len}  {elapsed}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─");
+            let head = bars.add(ProgressBar::new(total as u64).with_style(style));
+            head.enable_steady_tick(Duration::from_millis(200));
+            Live { bars, head, running: Mutex::default() }
+        });
+        Self { printer, total, width, live, done: Mutex::new(0) }
+    }
+
+    pub(super) fn on(&self, event: &Event) {
+        match event {
+            Event::Started(name) => self.started(name),
+            Event::Finished(result) => self.finished(result),
+        }
+    }
+
+    fn started(&self, name: &TableName) {
+        let Some(live) = &self.live else { return };
+        let style = ProgressStyle::with_template("  {spinner} {msg}  {elapsed}");
+        let bar = live.bars.add(ProgressBar::new_spinner());
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(name.to_string());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        live.running.lock().expect("no holder panics").insert(name.clone(), bar);
+    }
+
+    fn finished(&self, result: &NodeResult) {
+        let mut done = self.done.lock().expect("no holder panics");
+        *done += 1;
+        if let Some(live) = &self.live {
+            if let Some(bar) = live.running.lock().expect("no holder panics").remove(&result.name) {
+                bar.finish_and_clear();
+                live.bars.remove(&bar);
+            }
+            live.head.inc(1);
+        }
+        if !self.printer.shows_progress() {
+            return;
+        }
+        for line in self.lines(result, *done) {
+            match &self.live {
+                // Through the bars, so that a line never cuts through one.
+                Some(live) => {
+                    let _ = live.bars.println(line);
+                }
+                None => self.printer.result(&line),
+            }
+        }
+    }
+
+    fn lines(&self, result: &NodeResult, done: usize) -> Vec<String> {
+        let (word, paint) = match result.status {
+            Status::Success => ("ok", Paint::Green),
+            Status::Skipped => ("skip", Paint::Cyan),
+            Status::Error => ("FAIL", Paint::Red),
+            Status::Blocked => ("block", Paint::Yellow),
+            Status::Cancelled => ("stop", Paint::Yellow),
+        };
+        let digits = self.total.to_string().len();
+        let count = self.printer.paint(Paint::Dim, &format!("{done:>digits$} of {}", self.total));
+        let word = self.printer.paint(paint, &format!("{word:<5}"));
+        let name = format!("{:<width$}", result.name.to_string(), width = self.width);
+        let mut lines =
+            vec![format!("{count}  {word} {}  {}", self.printer.paint(Paint::Bold, &name), self.what(result))];
+        for test in result.tests.iter().filter(|test| test.status != TestStatus::Pass) {
+            lines.push(self.test_line(test));
+        }
+        lines
+    }
+
+    fn what(&self, result: &NodeResult) -> String {
+        let reason = self.printer.paint(Paint::Dim, &result.reason);
+        if result.status != Status::Success {
+            return if result.status == Status::Error { result.reason.clone() } else { reason };
+        }
+        let mut parts = vec![result.action.to_owned()];
+        parts.extend(result.rows.map(|rows| plural(rows, "row")));
+        if result.files_read > 0 {
+            parts.push(format!("from {}", plural(result.files_read as u64, "file")));
+        }
+        if !result.tests.is_empty() {
+            let passed = result.tests.iter().filter(|test| test.status == TestStatus::Pass).count();
+            parts.push(format!("{passed} of {}", plural(result.tests.len() as u64, "test")));
+        }
+        if result.action != "view" {
+            parts.push(format!("{:.2}s", result.seconds));
+        }
+        format!("{}  {reason}", parts.join(", "))
+    }
+
+    fn test_line(&self, test: &TestResult) -> String {
+        test_line(self.printer, test)
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(live) = &self.live {
+            live.head.finish_and_clear();
+        }
+    }
+}
+
+/// A test that did not pass.
+pub(super) fn test_line(printer: &Printer, test: &TestResult) -> String {
+    let (word, paint) = match test.status {
+        TestStatus::Pass => ("pass", Paint::Green),
+        TestStatus::Warn => ("warn", Paint::Yellow),
+        TestStatus::Fail => ("FAIL", Paint::Red),
+        TestStatus::Error => ("ERROR", Paint::Red),
+    };
+    let message = test.message.as_deref().map(|message| format!("  {message}")).unwrap_or_default();
+    format!("        {} {}{message}", printer.paint(paint, &format!("{word:<5}")), test.name)
+}

@@ -1,0 +1,78 @@
+//! `lake show`: rows of a model, or of a query over the lake.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::FormatOptions;
+use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
+use datafusion::prelude::DataFrame;
+
+use super::args::{Global, ShowArgs};
+use super::printer::Printer;
+use super::{ExitStatus, Pipeline};
+use crate::graph::SelectError;
+use crate::names::nearest;
+use crate::project::Project;
+use crate::run::Inputs;
+
+pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let sql = match (&args.inline, &args.model) {
+        (Some(sql), _) => match crate::project::render_inline(&pipeline.files, &pipeline.options, sql) {
+            Ok(sql) => sql,
+            Err(diagnostic) => {
+                let mut diagnostics = crate::diagnostics::Diagnostics::new();
+                diagnostics.push(*diagnostic);
+                printer.diagnostics(&diagnostics);
+                return Ok(ExitStatus::Wrong);
+            }
+        },
+        (None, Some(name)) => model_query(&pipeline.project, name)?,
+        (None, None) => String::new(),
+    };
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let (runtime, async_runtime) = compiled.into_runtime(false)?;
+    let inputs = Inputs::new(Arc::clone(&runtime));
+    let rows: anyhow::Result<(Vec<RecordBatch>, usize)> = async_runtime.block_on(async {
+        let plan = inputs.plan_query(&sql).await?;
+        let frame = DataFrame::new(runtime.session.clone(), plan);
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let limit = (args.limit > 0).then_some(args.limit);
+        let mut batches = frame.limit(0, limit)?.collect().await?;
+        let count = batches.iter().map(RecordBatch::num_rows).sum();
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(schema));
+        }
+        Ok((batches, count))
+    });
+    let (batches, count) = rows?;
+    if printer.is_json() {
+        let mut writer = datafusion::arrow::json::ArrayWriter::new(Vec::new());
+        for batch in &batches {
+            writer.write(batch)?;
+        }
+        writer.finish()?;
+        printer.result(&String::from_utf8(writer.into_inner())?);
+        return Ok(ExitStatus::Fine);
+    }
+    let options = FormatOptions::default().with_null("NULL");
+    printer.result(&pretty_format_batches_with_options(&batches, &options)?.to_string());
+    if args.limit > 0 && count == args.limit {
+        printer.note(&format!("the first {count} rows; --limit 0 shows all"));
+    }
+    Ok(ExitStatus::Fine)
+}
+
+/// All rows of a model or source, by its short or full name.
+fn model_query(project: &Project, name: &str) -> anyhow::Result<String> {
+    let names = || project.models.keys().chain(project.sources.keys());
+    let found = names().find(|known| known.to_string() == name).or_else(|| names().find(|known| known.table == name));
+    match found {
+        Some(found) => Ok(format!("select * from {}", found.quoted())),
+        None => {
+            let known: Vec<String> = names().flat_map(|n| [n.to_string(), n.table.clone()]).collect();
+            let help = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            Err(SelectError { message: format!("there is no model `{name}`"), help }.into())
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `lake test`: data tests over what is published.
+
+use std::sync::Arc;
+
+use super::args::{Global, SelectArgs};
+use super::printer::{Paint, Printer, plural};
+use super::progress::test_line;
+use super::{ExitStatus, Pipeline};
+use crate::artifacts;
+use crate::run::{self, Inputs, RunReport, TestStatus};
+
+pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = pipeline.select(args)?;
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let (runtime, async_runtime) = compiled.into_runtime(false)?;
+    artifacts::write_manifest(&runtime)?;
+    let inputs = Inputs::new(Arc::clone(&runtime));
+    let start = std::time::Instant::now();
+    let show = |result: &run::TestResult| {
+        if printer.shows_progress() {
+            printer.result(test_line(printer, result).trim_start());
+        }
+    };
+    let tests = async_runtime.block_on(run::run_tests(&inputs, &selection, &show));
+    let report = RunReport {
+        invocation_id: runtime.options.invocation_id.clone(),
+        started_at: runtime.options.started_at,
+        seconds: start.elapsed().as_secs_f64(),
+        nodes: Vec::new(),
+        tests,
+        cancelled: false,
+    };
+    artifacts::write_run_results(&runtime.folder, &report)?;
+    if printer.is_json() {
+        printer.json(&serde_json::to_value(&report)?);
+    } else {
+        printer.result(&summary(&report, printer));
+    }
+    Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
+}
+
+fn summary(report: &RunReport, printer: &Printer) -> String {
+    let mut parts = Vec::new();
+    for (status, word, paint) in [
+        (TestStatus::Pass, "passed", Paint::Green),
+        (TestStatus::Warn, "warned", Paint::Yellow),
+        (TestStatus::Fail, "failed", Paint::Red),
+        (TestStatus::Error, "could not run", Paint::Red),
+    ] {
+        let count = report.tests.iter().filter(|test| test.status == status).count();
+        if count > 0 {
+            parts.push(printer.paint(paint, &format!("{count} {word}")));
+        }
+    }
+    let total = plural(report.tests.len() as u64, "test");
+    let time = printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds));
+    if parts.is_empty() { format!("{total}  {time}") } else { format!("{total}: {}  {time}", parts.join(", ")) }
+}

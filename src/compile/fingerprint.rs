@@ -1,0 +1,79 @@
+//! What decides a model's rows, apart from the rows of its inputs.
+//!
+//! | in the hash | because |
+//! | --- | --- |
+//! | the statements, parsed and printed again | comments and layout change no row |
+//! | the settings that shape the table | key, strategy, partitions |
+//! | definitions of the views it reads | their SQL is part of its own |
+//! | format, options and columns of its sources | they decide how bytes become values |
+//! | the version of `lake` | another engine may compute otherwise |
+//!
+//! A template that shows the clock has another text in every run; its hash is of the template instead, and
+//! the model counts as volatile.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::sql::parser::Statement;
+
+use super::CompiledModel;
+use crate::project::{Model, Project};
+
+/// A statement without comments and layout.
+pub(super) fn canonical(statement: &Statement) -> String {
+    statement.to_string()
+}
+
+/// The first function whose value may differ between two runs over equal rows.
+pub(super) fn volatile_function(plan: &LogicalPlan) -> Option<String> {
+    let mut found = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|inner| {
+                if let Expr::ScalarFunction(call) = inner
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some(format!("{}()", call.func.name()));
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    walked.expect("the walk itself cannot fail");
+    found
+}
+
+/// The hash that the table records above.
+pub(super) fn definition(
+    model: &Model,
+    statements: &[String],
+    inlined: &[&CompiledModel],
+    project: &Project,
+) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
+    add(env!("CARGO_PKG_VERSION"));
+    if model.uses_clock {
+        add(&model.full.file.text);
+    } else {
+        statements.iter().for_each(|statement| add(statement));
+    }
+    let config = &model.config;
+    add(config.materialized.name());
+    add(&format!(
+        "{:?} {:?} {:?} {:?}",
+        config.incremental_strategy, config.unique_key, config.sequence_by, config.partition_by
+    ));
+    inlined.iter().for_each(|view| add(&view.definition));
+    for (name, _) in &model.sources {
+        if let Some(source) = project.sources.get(name) {
+            let columns: Vec<_> =
+                source.columns.iter().map(|c| (&c.name, c.data_type.as_ref().map(|t| &t.0))).collect();
+            add(&format!("{name} {:?} {:?} {columns:?}", source.format, source.options));
+        }
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}

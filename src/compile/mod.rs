@@ -1,0 +1,330 @@
+//! Graph + [`Catalog`] -> [`CompiledProject`]: every model typed, every test planned, before a row moves.
+//!
+//! Each model's SQL becomes a logical plan over the *schemas* of what it reads, parents first and in
+//! parallel where the graph allows. Synchronous and pure. A broken model is reported once; what reads it
+//! is left unchecked.
+
+mod errors;
+mod fingerprint;
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
+use rayon::prelude::*;
+
+use crate::catalog::{Catalog, stored_schema};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
+use crate::graph::Graph;
+use crate::names::TableName;
+use crate::project::{Model, Project, Strategy};
+use crate::session::{self, Tables};
+use crate::template::{Rendered, SourceRead};
+
+pub use tests::{Check, CompiledTest};
+
+/// A project whose every model has a type.
+#[derive(Debug)]
+pub struct CompiledProject {
+    /// Models that compiled.
+    pub models: BTreeMap<TableName, CompiledModel>,
+    /// Data tests that compiled.
+    pub tests: Vec<CompiledTest>,
+    /// Schemas of the sources.
+    pub sources: BTreeMap<TableName, SchemaRef>,
+    /// Models that were not checked, because something they read is broken.
+    pub unchecked: Vec<TableName>,
+}
+
+/// A model that compiled.
+#[derive(Debug, Clone)]
+pub struct CompiledModel {
+    /// `layer.model`.
+    pub name: TableName,
+    /// The columns that readers see: of the Delta table for a stored model, of the query for others.
+    pub schema: SchemaRef,
+    /// Tables and sources whose rows reach the model; views are looked through.
+    pub inputs: BTreeSet<Input>,
+    /// Direct reads by name, as SQL names them.
+    pub reads: Vec<TableName>,
+    /// Hash of everything that decides the rows apart from the inputs' rows.
+    pub definition: String,
+    /// Why equal inputs may give other rows: a function such as `now()`.
+    pub volatile: Option<String>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Input {
+    /// The published table of a model.
+    Table(TableName),
+    /// Files of a source.
+    Source(TableName, SourceRead),
+}
+
+impl Input {
+    /// A view reads its sources whole, whoever reads the view.
+    fn whole(self) -> Self {
+        match self {
+            Self::Source(name, _) => Self::Source(name, SourceRead::All),
+            table => table,
+        }
+    }
+}
+
+/// Compiles every model and test.
+pub fn compile(
+    project: &Project,
+    graph: &Graph,
+    catalog: &Catalog,
+    session: &SessionState,
+    diagnostics: &mut Diagnostics,
+) -> CompiledProject {
+    let mut compiler = Compiler { project, session, catalog, tables: Tables::new(), done: BTreeMap::new() };
+    for (name, schema) in &catalog.sources {
+        compiler.add_source(name, schema);
+    }
+    let mut unchecked = Vec::new();
+    for level in levels(project, graph) {
+        let (ready, waiting): (Vec<&Model>, Vec<&Model>) = level.into_iter().partition(|m| compiler.is_ready(m));
+        unchecked.extend(waiting.into_iter().map(|model| model.name.clone()));
+        let results: Vec<_> = ready.par_iter().map(|model| compiler.model(model)).collect();
+        for (model, result) in ready.into_iter().zip(results) {
+            match result {
+                Ok((compiled, warnings)) => {
+                    diagnostics.extend(warnings);
+                    compiler.finish(model, compiled);
+                }
+                Err(problems) => diagnostics.extend(problems),
+            }
+        }
+    }
+    let tests = tests::compile(project, session, &compiler.tables, diagnostics);
+    CompiledProject { models: compiler.done, tests, sources: catalog.sources.clone(), unchecked }
+}
+
+/// Models by the length of the longest path from a root: those of one level do not read one another.
+fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
+    let mut depth: BTreeMap<&TableName, usize> = BTreeMap::new();
+    let mut levels: Vec<Vec<&Model>> = Vec::new();
+    for name in graph.order() {
+        let Some(model) = project.models.get(name) else { continue };
+        let level = graph.parents(name).iter().filter_map(|parent| depth.get(parent)).max().map_or(0, |d| d + 1);
+        depth.insert(&model.name, level);
+        levels.resize_with(levels.len().max(level + 1), Vec::new);
+        levels[level].push(model);
+    }
+    levels
+}
+
+/// The schema that compiling sees of a table.
+pub(crate) fn schema_source(schema: &SchemaRef) -> Arc<LogicalTableSource> {
+    Arc::new(LogicalTableSource::new(Arc::clone(schema)))
+}
+
+struct Compiler<'a> {
+    project: &'a Project,
+    session: &'a SessionState,
+    catalog: &'a Catalog,
+    tables: Tables,
+    done: BTreeMap<TableName, CompiledModel>,
+}
+
+impl Compiler<'_> {
+    fn add_source(&mut self, name: &TableName, schema: &SchemaRef) {
+        for read in [SourceRead::Changes, SourceRead::All] {
+            self.tables.insert(crate::template::source_relation(name, read), schema_source(schema));
+        }
+    }
+
+    /// Whether everything that a model reads has a schema.
+    fn is_ready(&self, model: &Model) -> bool {
+        model.refs.iter().all(|name| self.done.contains_key(name))
+            && model.sources.iter().all(|(name, _)| self.catalog.sources.contains_key(name))
+    }
+
+    fn finish(&mut self, model: &Model, compiled: CompiledModel) {
+        self.tables.insert(model.name.clone(), schema_source(&compiled.schema));
+        self.done.insert(model.name.clone(), compiled);
+    }
+
+    /// Types a model in all its variants.
+    fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let visible = self.visible_tables(model);
+        let full = self.plan(model, &model.full, &visible).map_err(|d| vec![d])?;
+        let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
+        let warnings = self.check_columns(model, &schema)?;
+        let mut volatile = fingerprint::volatile_function(&full.plan);
+        if model.uses_clock {
+            volatile = Some("run_started_at".to_owned());
+        }
+        let mut statements = vec![full.text];
+        if let Some(rendered) = &model.incremental {
+            let mut with_this = visible;
+            with_this.insert(model.name.clone(), schema_source(&schema));
+            let incremental = self.plan(model, rendered, &with_this).map_err(|d| vec![d])?;
+            let own = self.output_schema(model, &incremental).map_err(|d| vec![d])?;
+            same_columns(model, rendered, &schema, &own).map_err(|d| vec![d])?;
+            volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
+            statements.push(incremental.text);
+        }
+        let (inputs, parents) = self.inputs(model);
+        let definition = fingerprint::definition(model, &statements, &parents, self.project);
+        let reads = model.refs.iter().chain(model.sources.iter().map(|(name, _)| name)).cloned().collect();
+        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, reads, definition, volatile };
+        Ok((compiled, warnings))
+    }
+
+    /// Only what the model names with `ref` and `source`: anything else has no edge in the graph.
+    fn visible_tables(&self, model: &Model) -> Tables {
+        let mut visible = Tables::new();
+        for name in &model.refs {
+            if let Some(source) = self.tables.get(name) {
+                visible.insert(name.clone(), Arc::clone(source));
+            }
+        }
+        for (name, read) in &model.sources {
+            let relation = crate::template::source_relation(name, *read);
+            if let Some(source) = self.tables.get(&relation) {
+                visible.insert(relation, Arc::clone(source));
+            }
+        }
+        visible
+    }
+
+    fn plan(&self, model: &Model, rendered: &Rendered, tables: &Tables) -> Result<Planned, Diagnostic> {
+        let place = errors::Place::Template(rendered);
+        let statement = session::parse(&rendered.sql).map_err(|error| errors::syntax(&error, &place))?;
+        let text = fingerprint::canonical(&statement);
+        session::plan(self.session, statement, tables)
+            .map(|plan| Planned { plan, text })
+            .map_err(|error| errors::plan(&error, &place, tables, &self.tables, &model.name))
+    }
+
+    fn output_schema(&self, model: &Model, planned: &Planned) -> Result<SchemaRef, Diagnostic> {
+        let schema: Schema = planned.plan.schema().as_arrow().clone();
+        if let Some(twice) = first_duplicate(&schema) {
+            return Err(Diagnostic::error(Id::InvalidSql, format!("two columns are called `{twice}`"))
+                .at(model.span.clone())
+                .help("give one of them another name with `as`"));
+        }
+        if !model.is_stored() {
+            return Ok(Arc::new(schema));
+        }
+        stored_schema(&schema).map_err(|(column, why)| {
+            Diagnostic::error(Id::TypeMismatch, format!("column `{column}` cannot be stored: {why}"))
+                .at(model.span.clone())
+        })
+    }
+
+    /// Columns that settings and YAML name must be there, with the declared types.
+    fn check_columns(&self, model: &Model, schema: &SchemaRef) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let mut problems = Vec::new();
+        let config = &model.config;
+        let settings = [
+            ("unique_key", config.unique_key.iter().collect::<Vec<_>>()),
+            ("sequence_by", config.sequence_by.iter().collect()),
+            ("partition_by", config.partition_by.iter().collect()),
+        ];
+        for (setting, columns) in settings {
+            for column in columns.into_iter().filter(|column| !names.contains(&column.as_str())) {
+                let message = format!("`{setting}` names `{column}`, which `{}` does not have", model.name);
+                let diagnostic = Diagnostic::error(Id::UnknownColumn, message).at(model.span.clone());
+                problems.push(diagnostic.suggest(column, names.iter().copied()));
+            }
+        }
+        for column in &model.columns {
+            match schema.field_with_name(&column.name) {
+                Err(_) => {
+                    let message = format!("`{}` has no column `{}`", model.name, column.name);
+                    let diagnostic = Diagnostic::warning(Id::Orphan, message).at(column.span.clone());
+                    problems.push(diagnostic.suggest(&column.name, names.iter().copied()));
+                }
+                Ok(field) => problems.extend(self.check_type(column, field.data_type())),
+            }
+        }
+        if config.incremental_strategy == Strategy::Merge && config.unique_key.is_empty() {
+            let message = format!("`{}` merges, and has no `unique_key`: every row is appended", model.name);
+            problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span.clone()));
+        }
+        if problems.iter().any(|d| d.severity == Severity::Error) { Err(problems) } else { Ok(problems) }
+    }
+
+    /// A `data_type` in a model's YAML is a promise.
+    fn check_type(&self, column: &crate::project::Column, actual: &DataType) -> Option<Diagnostic> {
+        let (text, span) = column.data_type.as_ref()?;
+        let declared = match session::parse_data_type(self.session, text) {
+            Ok(declared) => declared,
+            Err(why) => return Some(Diagnostic::error(Id::InvalidValue, why).at(span.clone())),
+        };
+        let declared = crate::catalog::sql_type(&declared);
+        let actual = crate::catalog::sql_type(actual);
+        (declared != actual).then(|| {
+            Diagnostic::error(Id::TypeMismatch, format!("column `{}` is `{actual}`", column.name))
+                .at(span.clone())
+                .label(format!("declared as `{declared}`"))
+                .help(format!("cast it in the model, or declare `{actual}`"))
+        })
+    }
+
+    /// Tables and files below a model, and the models whose own SQL is part of it: its views.
+    fn inputs(&self, model: &Model) -> (BTreeSet<Input>, Vec<&CompiledModel>) {
+        let mut inputs: BTreeSet<Input> =
+            model.sources.iter().map(|(name, read)| Input::Source(name.clone(), *read)).collect();
+        let mut inlined = Vec::new();
+        for name in &model.refs {
+            if self.project.models[name].is_stored() {
+                inputs.insert(Input::Table(name.clone()));
+            } else {
+                inputs.extend(self.done[name].inputs.iter().cloned().map(Input::whole));
+                inlined.push(&self.done[name]);
+            }
+        }
+        (inputs, inlined)
+    }
+}
+
+/// A typed statement.
+struct Planned {
+    plan: LogicalPlan,
+    text: String,
+}
+
+fn first_duplicate(schema: &Schema) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    schema.fields().iter().map(|f| f.name()).find(|name| !seen.insert(name.to_lowercase())).cloned()
+}
+
+/// Both variants of an incremental model fill one table.
+fn same_columns(
+    model: &Model,
+    rendered: &Rendered,
+    full: &SchemaRef,
+    incremental: &SchemaRef,
+) -> Result<(), Diagnostic> {
+    for field in full.fields() {
+        let message = match incremental.field_with_name(field.name()) {
+            Ok(other) if other.data_type() == field.data_type() => continue,
+            Ok(other) => format!(
+                "column `{}` is `{}` in a first run and `{}` in an incremental one",
+                field.name(),
+                crate::catalog::sql_type(field.data_type()),
+                crate::catalog::sql_type(other.data_type())
+            ),
+            Err(_) => format!("column `{}` is missing in an incremental run of `{}`", field.name(), model.name),
+        };
+        return Err(Diagnostic::error(Id::TypeMismatch, message).at(rendered.locate(0, 1)));
+    }
+    match incremental.fields().iter().find(|f| full.field_with_name(f.name()).is_err()) {
+        Some(extra) => {
+            let message = format!("column `{}` is missing in a first run of `{}`", extra.name(), model.name);
+            Err(Diagnostic::error(Id::TypeMismatch, message).at(rendered.locate(0, 1)))
+        }
+        None => Ok(()),
+    }
+}

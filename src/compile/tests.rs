@@ -1,0 +1,178 @@
+//! Data tests -> SQL that counts or finds the rows that are wrong, typed like every model.
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionState;
+
+use super::errors::{self, Place};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::names::TableName;
+use crate::project::{DataTest, Project, TestKind, TestSeverity};
+use crate::session::{self, Tables};
+
+/// A test that compiled.
+#[derive(Debug, Clone)]
+pub struct CompiledTest {
+    /// Unique in the project.
+    pub name: String,
+    /// `not_null`, `unique`, ..., or `singular`.
+    pub kind: &'static str,
+    /// The table it is declared on.
+    pub table: Option<TableName>,
+    /// The column it is about.
+    pub column: Option<String>,
+    /// What failing rows mean.
+    pub severity: TestSeverity,
+    /// All tables and sources it reads.
+    pub reads: Vec<TableName>,
+    /// What is run.
+    pub check: Check,
+    /// Tags, for selection.
+    pub tags: Vec<String>,
+    /// For people.
+    pub description: String,
+}
+
+/// How failures are found.
+#[derive(Debug, Clone)]
+pub enum Check {
+    /// A condition that is true for each wrong row of the test's table: many share one scan.
+    Rows {
+        /// SQL over the columns of the table.
+        wrong: String,
+    },
+    /// A query whose rows are the failures.
+    Query {
+        /// SQL.
+        sql: String,
+    },
+}
+
+impl CompiledTest {
+    /// A query whose rows are the failures.
+    pub fn failures_sql(&self) -> String {
+        match (&self.check, &self.table) {
+            (Check::Rows { wrong }, Some(table)) => format!("select * from {} where {wrong}", table.quoted()),
+            (Check::Rows { wrong }, None) => format!("select 1 where {wrong}"),
+            (Check::Query { sql }, _) => sql.clone(),
+        }
+    }
+
+    /// Hash of what is tested: a test that changed has not passed yet.
+    pub fn fingerprint(&self) -> String {
+        let text = format!("{} {:?} {}", self.name, self.severity, self.failures_sql());
+        blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// Plans every test whose tables compiled.
+pub(super) fn compile(
+    project: &Project,
+    session: &SessionState,
+    tables: &Tables,
+    diagnostics: &mut Diagnostics,
+) -> Vec<CompiledTest> {
+    let ready = project.data_tests.iter().filter(|test| test.reads.iter().all(|name| tables.get(name).is_some()));
+    ready
+        .filter_map(|test| match compile_one(test, session, tables) {
+            Ok(compiled) => Some(compiled),
+            Err(diagnostic) => {
+                diagnostics.push(*diagnostic);
+                None
+            }
+        })
+        .collect()
+}
+
+fn compile_one(test: &DataTest, session: &SessionState, tables: &Tables) -> Result<CompiledTest, Box<Diagnostic>> {
+    let mut visible = Tables::new();
+    for name in &test.reads {
+        if let Some(source) = tables.get(name) {
+            visible.insert(name.clone(), Arc::clone(source));
+        }
+    }
+    let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));
+    let check = check(test);
+    let compiled = CompiledTest {
+        name: test.name.clone(),
+        kind: test.kind.name(),
+        table: test.table.clone(),
+        column: test.column().map(str::to_owned),
+        severity: test.config.severity,
+        reads: test.reads.clone(),
+        check,
+        tags: test.config.tags.clone(),
+        description: test.description.clone(),
+    };
+    let place = match &test.kind {
+        TestKind::Singular { rendered } => Place::Template(rendered),
+        _ => Place::Declaration(&test.span),
+    };
+    let statement =
+        session::parse(&compiled.failures_sql()).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
+    session::plan(session, statement, &visible)
+        .map_err(|error| Box::new(errors::plan(&error, &place, &visible, tables, &own)))?;
+    Ok(compiled)
+}
+
+fn check(test: &DataTest) -> Check {
+    let table = test.table.as_ref().map(TableName::quoted).unwrap_or_default();
+    let filter = test.config.filter.as_ref();
+    let and_filter = filter.map(|filter| format!(" and ({filter})")).unwrap_or_default();
+    let rows = |wrong: String| Check::Rows { wrong: format!("{wrong}{and_filter}") };
+    match &test.kind {
+        TestKind::NotNull { column } => rows(format!("{} is null", quoted(column))),
+        TestKind::AcceptedValues { column, values, quote } => {
+            let column = quoted(column);
+            let list: Vec<String> = values.iter().map(|value| literal(value, *quote)).collect();
+            let tested = if *quote { format!("cast({column} as varchar)") } else { column.clone() };
+            rows(format!("({column} is not null and {tested} not in ({}))", list.join(", ")))
+        }
+        TestKind::ExpressionIsTrue { expression, column } => {
+            let subject = column.as_ref().map(|c| format!("{} ", quoted(c))).unwrap_or_default();
+            rows(format!("not ({subject}{expression})"))
+        }
+        TestKind::Unique { column } => {
+            let column = quoted(column);
+            query(format!(
+                "select {column}, count(*) as n_records from {table} where {column} is not null{and_filter} \
+                 group by {column} having count(*) > 1"
+            ))
+        }
+        TestKind::UniqueCombination { columns } => {
+            let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+            let list = list.join(", ");
+            let filter = filter.map(|filter| format!(" where {filter}")).unwrap_or_default();
+            query(format!(
+                "select {list}, count(*) as n_records from {table}{filter} group by {list} having count(*) > 1"
+            ))
+        }
+        TestKind::Relationships { column, to, field } => {
+            let (column, field, to) = (quoted(column), quoted(field), to.quoted());
+            query(format!(
+                "select child.value as {column} from (select {column} as value from {table} \
+                 where {column} is not null{and_filter}) as child \
+                 left join (select distinct {field} as value from {to}) as parent on child.value = parent.value \
+                 where parent.value is null"
+            ))
+        }
+        TestKind::Singular { rendered } => query(rendered.sql.trim().trim_end_matches(';').to_owned()),
+    }
+}
+
+fn query(sql: String) -> Check {
+    Check::Query { sql }
+}
+
+/// A column as YAML names it: letters keep their case.
+fn quoted(column: &str) -> String {
+    format!("\"{}\"", column.trim_matches('"').replace('"', "\"\""))
+}
+
+fn literal(value: &serde_json::Value, quote: bool) -> String {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if quote || value.is_string() { format!("'{}'", text.replace('\'', "''")) } else { text }
+}

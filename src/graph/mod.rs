@@ -1,0 +1,136 @@
+//! Project -> [`Graph`]: who reads whom.
+//!
+//! Rejects cycles and orders the nodes. petgraph is used only here; SQL and tables are unknown here.
+
+mod select;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::Direction;
+use petgraph::algo::{tarjan_scc, toposort};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::diagnostics::{Diagnostic, Diagnostics, Id};
+use crate::names::TableName;
+use crate::project::{Model, Project};
+
+pub use select::{SelectError, Selection, select};
+
+/// Sources and models in the order data flows.
+#[derive(Debug)]
+pub struct Graph {
+    edges: DiGraph<TableName, ()>,
+    index: BTreeMap<TableName, NodeIndex>,
+    order: Vec<TableName>,
+}
+
+/// Builds the graph. Cycles go to the sink; their models are left out, and so is what reads them.
+pub fn resolve(project: &Project, diagnostics: &mut Diagnostics) -> Graph {
+    let mut edges = DiGraph::new();
+    let mut index = BTreeMap::new();
+    for name in project.sources.keys().chain(project.models.keys()) {
+        index.insert(name.clone(), edges.add_node(name.clone()));
+    }
+    for model in project.models.values() {
+        for parent in parents_of(model) {
+            if let Some(from) = index.get(parent) {
+                edges.update_edge(*from, index[&model.name], ());
+            }
+        }
+    }
+    report_cycles(project, &edges, diagnostics);
+    let order = match toposort(&edges, None) {
+        Ok(order) => order.into_iter().map(|node| edges[node].clone()).collect(),
+        Err(_) => Vec::new(),
+    };
+    Graph { edges, index, order }
+}
+
+fn parents_of(model: &Model) -> impl Iterator<Item = &TableName> {
+    model.refs.iter().chain(model.sources.iter().map(|(name, _)| name))
+}
+
+fn report_cycles(project: &Project, edges: &DiGraph<TableName, ()>, diagnostics: &mut Diagnostics) {
+    for component in tarjan_scc(edges) {
+        let first = component[0];
+        if component.len() == 1 && !edges.contains_edge(first, first) {
+            continue;
+        }
+        let members: BTreeSet<&TableName> = component.iter().map(|node| &edges[*node]).collect();
+        let path = cycle_path(project, &members);
+        let names: Vec<String> = path.iter().chain(path.first()).map(|name| format!("`{name}`")).collect();
+        let message = match path.as_slice() {
+            [only] => format!("model `{only}` reads itself"),
+            _ => format!("models depend on one another: {}", names.join(" -> ")),
+        };
+        let mut diagnostic = Diagnostic::error(Id::Cycle, message);
+        for (at, name) in path.iter().enumerate() {
+            let next = &path[(at + 1) % path.len()];
+            let span = crate::project::ref_span(&project.models[*name].span, next);
+            diagnostic = match at {
+                0 => diagnostic.at(span).label(format!("reads `{next}`")),
+                _ => diagnostic.related(span, format!("reads `{next}`")),
+            };
+        }
+        diagnostic = match path.as_slice() {
+            [_] => diagnostic.help("write {{ this }} in an incremental model to read its own published table"),
+            _ => diagnostic.help("take one of these references out"),
+        };
+        diagnostics.push(diagnostic);
+    }
+}
+
+/// One way around a cycle, each model reading the next.
+fn cycle_path<'a>(project: &'a Project, members: &BTreeSet<&'a TableName>) -> Vec<&'a TableName> {
+    let mut path: Vec<&TableName> = vec![members.first().expect("a component has a member")];
+    loop {
+        let model = &project.models[*path.last().expect("the path has a start")];
+        let inside: Vec<&TableName> = model.refs.iter().filter_map(|name| members.get(name).copied()).collect();
+        if let Some(start) = path.iter().position(|seen| inside.contains(seen)) {
+            return path.split_off(start);
+        }
+        path.push(inside.first().expect("each member of a cycle reads a member"));
+    }
+}
+
+impl Graph {
+    /// Sources and models, parents first.
+    pub fn order(&self) -> &[TableName] {
+        &self.order
+    }
+
+    /// Direct parents.
+    pub fn parents(&self, name: &TableName) -> Vec<&TableName> {
+        self.neighbours(name, Direction::Incoming)
+    }
+
+    /// Direct children.
+    pub fn children(&self, name: &TableName) -> Vec<&TableName> {
+        self.neighbours(name, Direction::Outgoing)
+    }
+
+    fn neighbours(&self, name: &TableName, direction: Direction) -> Vec<&TableName> {
+        let Some(node) = self.index.get(name) else { return Vec::new() };
+        let mut found: Vec<&TableName> =
+            self.edges.neighbors_directed(*node, direction).map(|n| &self.edges[n]).collect();
+        found.sort();
+        found
+    }
+
+    /// Everything within `depth` steps up- or downstream, the start included.
+    pub(crate) fn reach(&self, start: &TableName, upstream: bool, depth: Option<usize>) -> BTreeSet<TableName> {
+        let mut found = BTreeSet::from([start.clone()]);
+        let mut frontier = vec![start.clone()];
+        let mut steps = 0;
+        while !frontier.is_empty() && depth.is_none_or(|depth| steps < depth) {
+            let next: Vec<TableName> = frontier
+                .iter()
+                .flat_map(|name| if upstream { self.parents(name) } else { self.children(name) })
+                .cloned()
+                .collect();
+            frontier = next.into_iter().filter(|name| found.insert(name.clone())).collect();
+            steps += 1;
+        }
+        found
+    }
+}

@@ -1,0 +1,243 @@
+//! The settings of a model, from `project.yml`, YAML properties and `config()`: the nearest wins.
+
+use crate::names::nearest;
+use crate::template::Config;
+
+/// How a model's rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Materialization {
+    /// Replaced as a whole.
+    Table,
+    /// Not stored: its query stands in for it wherever it is read.
+    View,
+    /// As a view, and not a node of its own in a run.
+    Ephemeral,
+    /// New rows are added to what is there.
+    Incremental,
+}
+
+impl Materialization {
+    /// The word of the `materialized` setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::Ephemeral => "ephemeral",
+            Self::Incremental => "incremental",
+        }
+    }
+}
+
+/// How new rows of an incremental model are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// As they come.
+    Append,
+    /// A row with a known `unique_key` takes the place of the old one.
+    Merge,
+}
+
+/// What to do when an incremental model's columns are no longer those of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// Refuse.
+    Fail,
+    /// Leave new columns out.
+    Ignore,
+    /// Widen the table; old rows have NULL there.
+    AppendNewColumns,
+}
+
+/// The settings of one model.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ModelConfig {
+    /// `materialized`; `view` unless set, as in dbt.
+    pub materialized: Materialization,
+    /// `incremental_strategy`; `merge` with a `unique_key`, else `append`.
+    pub incremental_strategy: Strategy,
+    /// `unique_key`: the columns that tell rows apart.
+    pub unique_key: Vec<String>,
+    /// `sequence_by`: of several new rows with one key, the one with the greatest value counts.
+    pub sequence_by: Option<String>,
+    /// `partition_by`: columns that the Delta table is partitioned by.
+    pub partition_by: Vec<String>,
+    /// `on_schema_change`.
+    pub on_schema_change: OnSchemaChange,
+    /// `tags`, of all levels.
+    pub tags: Vec<String>,
+    /// `enabled`.
+    pub enabled: bool,
+    /// `full_refresh`: `false` protects a table from `--full-refresh`, `true` always rebuilds it.
+    pub full_refresh: Option<bool>,
+    /// `owner`: who answers for the model.
+    pub owner: Option<String>,
+    /// `meta`: anything.
+    pub meta: serde_json::Value,
+}
+
+/// The keys of [`ModelConfig`].
+pub const CONFIG_KEYS: &[&str] = &[
+    "materialized",
+    "incremental_strategy",
+    "unique_key",
+    "sequence_by",
+    "partition_by",
+    "on_schema_change",
+    "tags",
+    "enabled",
+    "full_refresh",
+    "owner",
+    "meta",
+];
+
+const MATERIALIZATIONS: &[(&str, Materialization)] = &[
+    ("table", Materialization::Table),
+    ("view", Materialization::View),
+    ("ephemeral", Materialization::Ephemeral),
+    ("incremental", Materialization::Incremental),
+];
+const STRATEGIES: &[(&str, Strategy)] = &[("append", Strategy::Append), ("merge", Strategy::Merge)];
+const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
+    ("fail", OnSchemaChange::Fail),
+    ("ignore", OnSchemaChange::Ignore),
+    ("append_new_columns", OnSchemaChange::AppendNewColumns),
+];
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            materialized: Materialization::View,
+            incremental_strategy: Strategy::Append,
+            unique_key: Vec::new(),
+            sequence_by: None,
+            partition_by: Vec::new(),
+            on_schema_change: OnSchemaChange::Fail,
+            tags: Vec::new(),
+            enabled: true,
+            full_refresh: None,
+            owner: None,
+            meta: serde_json::Value::Null,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Builds the settings from values that [`check`] accepted; others are passed over.
+    pub(super) fn from_values(values: &Config) -> Self {
+        let mut config = Self::default();
+        for (key, value) in values {
+            let _ = config.set(key, value);
+        }
+        if !values.contains_key("incremental_strategy") && !config.unique_key.is_empty() {
+            config.incremental_strategy = Strategy::Merge;
+        }
+        config
+    }
+
+    fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), String> {
+        match key {
+            "materialized" => self.materialized = word(key, value, MATERIALIZATIONS)?,
+            "incremental_strategy" => self.incremental_strategy = word(key, value, STRATEGIES)?,
+            "on_schema_change" => self.on_schema_change = word(key, value, SCHEMA_CHANGES)?,
+            "unique_key" => self.unique_key = texts(key, value)?,
+            "partition_by" => self.partition_by = texts(key, value)?,
+            "sequence_by" => self.sequence_by = Some(text(key, value)?),
+            "owner" => self.owner = Some(text(key, value)?),
+            "tags" => {
+                for tag in texts(key, value)? {
+                    if !self.tags.contains(&tag) {
+                        self.tags.push(tag);
+                    }
+                }
+            }
+            "enabled" => self.enabled = boolean(key, value)?,
+            "full_refresh" => self.full_refresh = Some(boolean(key, value)?),
+            "meta" => self.meta = value.clone(),
+            _ => {
+                let help = match nearest(key, CONFIG_KEYS.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known: {}", CONFIG_KEYS.join(", ")),
+                };
+                return Err(format!("unknown config `{key}`; {help}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks one setting; says in a phrase what is wrong with it, with the remedy after a semicolon.
+pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
+    ModelConfig::default().set(key, value)
+}
+
+/// Lays nearer settings over farther ones; tags add up.
+pub(super) fn overlay(base: &mut Config, nearer: &Config) {
+    for (key, value) in nearer {
+        match (key.as_str(), base.get(key)) {
+            ("tags", Some(old)) => {
+                let mut tags = texts(key, old).unwrap_or_default();
+                tags.extend(texts(key, value).unwrap_or_default());
+                base.insert(key.clone(), tags.into());
+            }
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
+    let given = text(key, value)?;
+    if let Some((_, found)) = words.iter().find(|(name, _)| *name == given) {
+        return Ok(*found);
+    }
+    let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+    let help = match nearest(&given, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known: {}", known.join(", ")),
+    };
+    Err(format!("`{given}` is not a value of `{key}`; {help}"))
+}
+
+fn text(key: &str, value: &serde_json::Value) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("`{key}` takes a text, not {value}"))
+}
+
+fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("`{key}` takes true or false, not {value}"))
+}
+
+fn texts(key: &str, value: &serde_json::Value) -> Result<Vec<String>, String> {
+    match value {
+        serde_json::Value::String(one) => Ok(vec![one.clone()]),
+        serde_json::Value::Array(items) => items.iter().map(|item| text(key, item)).collect(),
+        _ => Err(format!("`{key}` takes a text or a list of texts, not {value}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unknown_and_wrong_settings_say_what_to_do() {
+        assert_eq!(
+            check("materialised", &json!("table")).unwrap_err(),
+            "unknown config `materialised`; did you mean `materialized`?"
+        );
+        assert!(check("materialized", &json!("tabel")).unwrap_err().contains("did you mean `table`"));
+        assert!(check("enabled", &json!("yes")).unwrap_err().contains("true or false"));
+    }
+
+    #[test]
+    fn the_nearest_wins_and_tags_add_up() {
+        let mut base = Config::from_iter([("materialized".into(), json!("table")), ("tags".into(), json!("a"))]);
+        overlay(&mut base, &Config::from_iter([("materialized".into(), json!("view")), ("tags".into(), json!(["b"]))]));
+        let config = ModelConfig::from_values(&base);
+        assert_eq!((config.materialized, config.tags), (Materialization::View, vec!["a".into(), "b".into()]));
+    }
+}

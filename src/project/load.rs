@@ -1,0 +1,347 @@
+//! [`load`]: from the text of all files to a [`Project`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::data_tests::{DataTest, TestKind};
+use super::files::ProjectFiles;
+use super::models::{self, Properties};
+use super::settings::Settings;
+use super::yaml::{self, Node, Reader};
+use super::{Model, Project, Source, Target, settings, sources};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
+use crate::names::{TableName, nearest};
+use crate::template::{self, KnownNames, Templates};
+
+/// What the command line says about loading.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--vars`, over those of `project.yml`.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// The process environment, for `env_var()`.
+    pub environment: BTreeMap<String, String>,
+    /// When this run started.
+    pub run_started_at: chrono::DateTime<chrono::Utc>,
+    /// The id of this run.
+    pub invocation_id: String,
+}
+
+/// Loads a project. `None` if there is too little of it to go on; every mistake is in the sink.
+pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Project> {
+    let root = yaml::parse(&files.project, diagnostics);
+    let Some(root) = root else {
+        if !diagnostics.has_errors() {
+            let diagnostic = Diagnostic::error(Id::MissingKey, "project.yml is empty");
+            diagnostics.push(diagnostic.at(Span::file_start(&files.project)).help("start with `name:` and `targets:`"));
+        }
+        return None;
+    };
+    let settings = settings::read(&root, &mut Reader { diagnostics })?;
+    let target = choose_target(&settings, options, files, diagnostics)?;
+    let mut problems = Vec::new();
+    let templates = Templates::new(template_settings(&settings, &target, options), &files.macros, &mut problems);
+    diagnostics.extend(problems);
+
+    let mut reader = Reader { diagnostics };
+    let documents = documents(files, &mut reader);
+    let mut data_tests = Vec::new();
+    let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
+    let named = name_models(files, &mut reader);
+    let known = Arc::new(KnownNames {
+        models: named.iter().map(|(name, _)| (name.table.clone(), name.clone())).collect(),
+        sources: declared.keys().cloned().collect(),
+    });
+    let mut properties = BTreeMap::new();
+    for list in documents.iter().flat_map(|document| &document.models) {
+        models::read_properties(list, &known, &mut properties, &mut data_tests, &mut reader);
+    }
+    check_config_folders(&settings, &named, &files.project, &mut reader);
+    let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
+    load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
+    let data_tests = finish_tests(data_tests, &known, &models, &mut reader);
+    Some(Project { name: settings.name, folder: files.folder.clone(), target, sources: declared, models, data_tests })
+}
+
+fn choose_target(
+    settings: &Settings,
+    options: &LoadOptions,
+    files: &ProjectFiles,
+    diagnostics: &mut Diagnostics,
+) -> Option<Target> {
+    let names: Vec<&str> = settings.targets.keys().map(String::as_str).collect();
+    let wanted = match (&options.target, &settings.default_target, names.as_slice()) {
+        (Some(name), _, _) | (None, Some(name), _) => name.clone(),
+        (None, None, [only]) => (*only).to_owned(),
+        (None, None, []) => return None,
+        (None, None, _) => {
+            let diagnostic = Diagnostic::error(Id::MissingKey, "there are several targets and no default")
+                .at(Span::file_start(&files.project))
+                .help(format!("add `target: {}` to project.yml, or call with --target", names[0]));
+            diagnostics.push(diagnostic);
+            return None;
+        }
+    };
+    let Some(target) = settings.targets.get(&wanted) else {
+        let diagnostic = Diagnostic::error(Id::InvalidValue, format!("there is no target `{wanted}`"))
+            .at(Span::file_start(&files.project))
+            .suggest(&wanted, names);
+        diagnostics.push(diagnostic);
+        return None;
+    };
+    let mut target = target.clone();
+    let bare =
+        template::Settings { target: serde_json::json!({"name": target.name}), ..base_settings(settings, options) };
+    match Templates::new(bare, &[], &mut Vec::new()).render_value(&target.root) {
+        Ok(root) => target.root = root,
+        Err(why) => {
+            diagnostics.push(Diagnostic::error(Id::Template, why).at(target.span));
+            return None;
+        }
+    }
+    Some(target)
+}
+
+fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settings {
+    let mut vars = settings.vars.clone();
+    vars.extend(options.vars.clone());
+    template::Settings {
+        target: serde_json::Value::Null,
+        vars,
+        environment: options.environment.clone(),
+        run_started_at: options.run_started_at,
+        invocation_id: options.invocation_id.clone(),
+    }
+}
+
+fn template_settings(settings: &Settings, target: &Target, options: &LoadOptions) -> template::Settings {
+    let json = serde_json::json!({
+        "name": target.name, "target_name": target.name, "root": target.root, "type": "lake", "threads": target.threads,
+    });
+    template::Settings { target: json, ..base_settings(settings, options) }
+}
+
+/// The lists of one YAML file.
+struct Document {
+    sources: Vec<Node>,
+    models: Vec<Node>,
+}
+
+fn documents(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<Document> {
+    files.sources.iter().chain(&files.properties).filter_map(|file| document(file, reader)).collect()
+}
+
+fn document(file: &Arc<SourceFile>, reader: &mut Reader<'_>) -> Option<Document> {
+    let root = yaml::parse(file, reader.diagnostics)?;
+    let mut mapping = reader.mapping(&root, "properties file")?;
+    mapping.take("version");
+    let sources = mapping.take("sources").cloned().into_iter().collect();
+    let models = mapping.take("models").cloned().into_iter().collect();
+    mapping.finish(reader);
+    Some(Document { sources, models })
+}
+
+fn load_sources(
+    documents: &[Document],
+    templates: &Templates,
+    tests: &mut Vec<DataTest>,
+    reader: &mut Reader<'_>,
+) -> BTreeMap<TableName, Source> {
+    let mut declared: BTreeMap<TableName, Source> = BTreeMap::new();
+    for list in documents.iter().flat_map(|document| &document.sources) {
+        let (found, found_tests) = sources::read(list, templates, reader);
+        tests.extend(found_tests);
+        for source in found {
+            if let Some(first) = declared.get(&source.name) {
+                let message = format!("source `{}` is declared twice", source.name);
+                let diagnostic = Diagnostic::error(Id::DuplicateName, message).at(source.span);
+                reader.diagnostics.push(diagnostic.related(first.span.clone(), "first here"));
+                continue;
+            }
+            declared.insert(source.name.clone(), source);
+        }
+    }
+    declared
+}
+
+/// Every model file with its name; the short name is unique in the project.
+fn name_models(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<(TableName, Arc<SourceFile>)> {
+    let mut named: Vec<(TableName, Arc<SourceFile>)> = Vec::new();
+    let mut seen: BTreeMap<String, Arc<SourceFile>> = BTreeMap::new();
+    for file in &files.models {
+        let Some(name) = models::name_of(file, reader) else { continue };
+        if let Some(first) = seen.insert(name.table.clone(), Arc::clone(file)) {
+            let message = format!("two models are called `{}`", name.table);
+            let diagnostic = Diagnostic::error(Id::DuplicateName, message)
+                .at(Span::file_start(file))
+                .related(Span::file_start(&first), "the other one")
+                .help("a model's file name is unique in the project, also across layers");
+            reader.diagnostics.push(diagnostic);
+            continue;
+        }
+        named.push((name, Arc::clone(file)));
+    }
+    named
+}
+
+/// A folder below `models:` in project.yml that does not exist sets nothing: most likely a typo.
+fn check_config_folders(
+    settings: &Settings,
+    named: &[(TableName, Arc<SourceFile>)],
+    file: &Arc<SourceFile>,
+    reader: &mut Reader<'_>,
+) {
+    let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema.as_str()).collect();
+    for folder in settings.models.folder_names().filter(|folder| !layers.contains(folder)) {
+        let start = file.text.find(&format!("{folder}:")).unwrap_or_default();
+        let known: std::collections::BTreeSet<&str> = layers.iter().copied().collect();
+        let mut diagnostic = Diagnostic::warning(Id::Orphan, format!("there is no folder `models/{folder}`"))
+            .at(Span::new(file, start, start + folder.len()))
+            .label("these settings reach no model");
+        if let Some(near) = nearest(folder, known) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        reader.diagnostics.push(diagnostic);
+    }
+}
+
+fn load_models(
+    named: &[(TableName, Arc<SourceFile>)],
+    properties: &BTreeMap<TableName, Properties>,
+    settings: &Settings,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
+    reader: &mut Reader<'_>,
+) -> BTreeMap<TableName, Model> {
+    let rendered: Vec<_> = named
+        .par_iter()
+        .map(|(name, file)| models::load(name, file, properties.get(name), &settings.models, templates, known))
+        .collect();
+    let (mut models, mut disabled) = (BTreeMap::new(), Vec::new());
+    for (model, problems) in rendered {
+        reader.diagnostics.extend(problems);
+        match model {
+            Some(model) if model.config.enabled => {
+                models.insert(model.name.clone(), model);
+            }
+            Some(model) => disabled.push(model.name),
+            None => {}
+        }
+    }
+    for model in models.values() {
+        for name in model.refs.iter().filter(|name| disabled.contains(name)) {
+            let diagnostic = Diagnostic::error(Id::UnknownRef, format!("model `{name}` is disabled"));
+            reader.diagnostics.push(diagnostic.at(ref_span(&model.span, name)).label("referenced here"));
+        }
+    }
+    models
+}
+
+/// Where a file names a model in quotes, as `ref('x')` does.
+pub fn ref_span(file: &Span, name: &TableName) -> Span {
+    let text = &file.file.text;
+    [format!("'{}'", name.table), format!("\"{}\"", name.table)]
+        .iter()
+        .find_map(|quoted| text.find(quoted.as_str()).map(|at| Span::new(&file.file, at, at + quoted.len())))
+        .unwrap_or_else(|| file.clone())
+}
+
+fn load_singular_tests(
+    files: &ProjectFiles,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
+    tests: &mut Vec<DataTest>,
+    reader: &mut Reader<'_>,
+) {
+    for file in &files.tests {
+        match models::load_singular(file, templates, known) {
+            Ok(test) => tests.push(test),
+            Err(problems) => reader.diagnostics.extend(problems),
+        }
+    }
+}
+
+/// Fills in the layer of `ref('x')` in tests, drops tests of disabled models, and makes names unique.
+fn finish_tests(
+    tests: Vec<DataTest>,
+    known: &KnownNames,
+    models: &BTreeMap<TableName, Model>,
+    reader: &mut Reader<'_>,
+) -> Vec<DataTest> {
+    let mut finished: Vec<DataTest> = Vec::new();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for mut test in tests {
+        if let TestKind::Relationships { to, .. } = &mut test.kind {
+            let unresolved = to.clone();
+            if to.schema.is_empty() {
+                match known.models.get(&to.table) {
+                    Some(full) => *to = full.clone(),
+                    None => {
+                        let message = format!("model `{}` does not exist", to.table);
+                        let diagnostic = Diagnostic::error(Id::UnknownRef, message).at(test.span.clone());
+                        reader.diagnostics.push(diagnostic.suggest(&to.table, known.models.keys().map(String::as_str)));
+                        continue;
+                    }
+                }
+            } else if !known.sources.contains(to) {
+                let message = format!("source `{to}` is not declared");
+                reader.diagnostics.push(Diagnostic::error(Id::UnknownSource, message).at(test.span.clone()));
+                continue;
+            }
+            let to = to.clone();
+            test.reads.iter_mut().filter(|name| **name == unresolved).for_each(|name| *name = to.clone());
+        }
+        if test.reads.iter().any(|name| !models.contains_key(name) && !known.sources.contains(name)) {
+            continue;
+        }
+        let count = names.entry(test.name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            test.name = format!("{}_{count}", test.name);
+        }
+        finished.push(test);
+    }
+    finished
+}
+
+/// Variables of the command line: a YAML mapping.
+///
+/// # Errors
+/// Why it is not one.
+pub fn parse_vars(text: &str) -> Result<BTreeMap<String, serde_json::Value>, String> {
+    let file = Arc::new(SourceFile { path: "--vars".to_owned(), text: text.to_owned() });
+    let mut diagnostics = Diagnostics::new();
+    let node = yaml::parse(&file, &mut diagnostics);
+    if let Some(first) = diagnostics.sorted().first() {
+        return Err(first.message.clone());
+    }
+    match node.map(|node| node.to_json()) {
+        None => Ok(BTreeMap::new()),
+        Some(serde_json::Value::Object(entries)) => Ok(entries.into_iter().collect()),
+        Some(other) => Err(format!("found {other}")),
+    }
+}
+
+/// Renders a query that is not in any file: `lake show --inline`.
+///
+/// # Errors
+/// The first mistake in it.
+pub fn render_inline(files: &ProjectFiles, options: &LoadOptions, sql: &str) -> Result<String, Box<Diagnostic>> {
+    let mut diagnostics = Diagnostics::new();
+    let wrong = || Box::new(Diagnostic::error(Id::Template, "the project does not load"));
+    let root = yaml::parse(&files.project, &mut diagnostics).ok_or_else(wrong)?;
+    let settings = settings::read(&root, &mut Reader { diagnostics: &mut diagnostics }).ok_or_else(wrong)?;
+    let target = choose_target(&settings, options, files, &mut diagnostics).ok_or_else(wrong)?;
+    let templates = Templates::new(template_settings(&settings, &target, options), &files.macros, &mut Vec::new());
+    let mut reader = Reader { diagnostics: &mut diagnostics };
+    let declared = load_sources(&documents(files, &mut reader), &templates, &mut Vec::new(), &mut reader);
+    let known = KnownNames {
+        models: name_models(files, &mut reader).into_iter().map(|(name, _)| (name.table.clone(), name)).collect(),
+        sources: declared.into_keys().collect(),
+    };
+    let file = Arc::new(SourceFile { path: "--inline".to_owned(), text: sql.to_owned() });
+    models::render_inline(&file, &templates, &Arc::new(known))
+}

@@ -1,0 +1,113 @@
+//! Files -> [`Project`]: everything a user wrote, checked and resolved to plain values.
+//!
+//! [`read`] is the only place that touches the project folder; [`load`] is pure. YAML is parsed only
+//! here. Mistakes go to the sink, and loading goes on with what is left.
+
+mod config;
+mod data_tests;
+mod files;
+mod load;
+mod models;
+mod settings;
+mod sources;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::diagnostics::Span;
+use crate::names::TableName;
+use crate::template::{Recording, Rendered, SourceRead};
+
+pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
+pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
+pub use files::{ProjectFiles, ReadError, read};
+pub use load::{LoadOptions, load, parse_vars, ref_span, render_inline};
+pub use settings::Target;
+pub use sources::{Format, OnChangedFile, Source, SourceOptions};
+
+/// A loaded project.
+#[derive(Debug)]
+pub struct Project {
+    /// `name` in `project.yml`.
+    pub name: String,
+    /// The project folder.
+    pub folder: PathBuf,
+    /// The chosen target.
+    pub target: Target,
+    /// Declared source tables.
+    pub sources: BTreeMap<TableName, Source>,
+    /// Enabled models.
+    pub models: BTreeMap<TableName, Model>,
+    /// Data tests of models and sources, and singular tests.
+    pub data_tests: Vec<DataTest>,
+}
+
+/// A column as YAML describes it.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Its name, in its own case.
+    pub name: String,
+    /// Where the name stands.
+    pub span: Span,
+    /// A SQL type, as written.
+    pub data_type: Option<(String, Span)>,
+    /// Markdown.
+    pub description: String,
+}
+
+/// One SQL model.
+#[derive(Debug)]
+pub struct Model {
+    /// `layer.model`.
+    pub name: TableName,
+    /// Relative to the project folder.
+    pub path: String,
+    /// The whole file as a place, for what concerns the model as such.
+    pub span: Span,
+    /// Markdown.
+    pub description: String,
+    /// Columns that YAML describes.
+    pub columns: Vec<Column>,
+    /// The settings, nearest wins.
+    pub config: ModelConfig,
+    /// SQL of a first run or full refresh.
+    pub full: Rendered,
+    /// SQL of an incremental run, if the template gives another one.
+    pub incremental: Option<Rendered>,
+    /// Models that any variant reads.
+    pub refs: Vec<TableName>,
+    /// Sources that any variant reads.
+    pub sources: Vec<(TableName, SourceRead)>,
+    /// The SQL depends on the clock.
+    pub uses_clock: bool,
+}
+
+impl Model {
+    /// The SQL that a run of this kind executes.
+    pub fn rendered(&self, incremental: bool) -> &Rendered {
+        match &self.incremental {
+            Some(rendered) if incremental => rendered,
+            _ => &self.full,
+        }
+    }
+
+    /// Whether the model has a Delta table of its own.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.config.materialized, Materialization::Table | Materialization::Incremental)
+    }
+
+    fn absorb(&mut self, recording: Recording) {
+        for name in recording.refs {
+            if !self.refs.contains(&name) {
+                self.refs.push(name);
+            }
+        }
+        for read in recording.sources {
+            if !self.sources.contains(&read) {
+                self.sources.push(read);
+            }
+        }
+        self.uses_clock |= recording.asked_clock;
+    }
+}

@@ -1,0 +1,235 @@
+//! Models: YAML properties and SQL files, joined.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::config::{self, ModelConfig};
+use super::data_tests::{self, DataTest, TestKind};
+use super::settings::{self, ConfigTree};
+use super::yaml::{Node, Reader};
+use super::{Column, Model, sources};
+use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
+use crate::names::{TableName, check_identifier};
+use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scope, Templates};
+
+/// What YAML says about one model.
+pub(super) struct Properties {
+    pub(super) span: Span,
+    description: String,
+    config: Config,
+    columns: Vec<Column>,
+}
+
+/// Reads a `models:` list. Tests are bound to the models' full names.
+pub(super) fn read_properties(
+    list: &Node,
+    known: &KnownNames,
+    found: &mut BTreeMap<TableName, Properties>,
+    tests: &mut Vec<DataTest>,
+    reader: &mut Reader<'_>,
+) {
+    for node in reader.list(list) {
+        let Some(mut mapping) = reader.mapping(node, "model") else { continue };
+        let name_node = mapping.require("name", reader);
+        let name = name_node.and_then(|node| Some((resolve(&reader.text(node)?, node, known, reader)?, node)));
+        let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
+        let mut config = Config::new();
+        for (key, value) in mapping.entries {
+            let plain = key.plain_text();
+            if matches!(plain.as_str(), "tags" | "owner" | "meta") {
+                settings::setting(key, &plain, value, &mut config, reader);
+            }
+        }
+        for key in ["tags", "owner", "meta"] {
+            mapping.take(key);
+        }
+        if let Some(block) = mapping.take("config").and_then(|node| reader.mapping(node, "model config")) {
+            config::overlay(&mut config, &settings::config_block(&block, reader));
+        }
+        let columns = mapping.take("columns");
+        let list = mapping.take_any(&["data_tests", "tests"]);
+        mapping.finish(reader);
+        let Some((name, name_node)) = name else { continue };
+        let columns = columns.map(|node| sources::read_columns(node, &name, tests, reader)).unwrap_or_default();
+        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, reader)).unwrap_or_default());
+        let span = name_node.span.clone();
+        if let Some(first) = found.get(&name) {
+            let diagnostic = Diagnostic::error(Id::DuplicateName, format!("model `{name}` is described twice"));
+            reader.diagnostics.push(diagnostic.at(span).related(first.span.clone(), "first here"));
+            continue;
+        }
+        found.insert(name, Properties { span, description, config, columns });
+    }
+}
+
+/// The full name of a model that YAML names, short or full.
+fn resolve(name: &str, node: &Node, known: &KnownNames, reader: &mut Reader<'_>) -> Option<TableName> {
+    let short = name.rsplit('.').next().unwrap_or(name);
+    match known.models.get(short).filter(|full| short == name || full.to_string() == name) {
+        Some(full) => Some(full.clone()),
+        None => {
+            let diagnostic = Diagnostic::error(Id::Orphan, format!("there is no model `{name}`"))
+                .at(node.span.clone())
+                .suggest(name, known.models.keys().map(String::as_str));
+            reader.diagnostics.push(diagnostic);
+            None
+        }
+    }
+}
+
+/// `models/silver/web/views.sql` -> `silver.views`.
+pub(super) fn name_of(file: &Arc<SourceFile>, reader: &mut Reader<'_>) -> Option<TableName> {
+    let parts: Vec<&str> = file.path.split('/').collect();
+    let stem = parts.last().and_then(|name| name.strip_suffix(".sql")).unwrap_or_default();
+    let layer = if parts.len() > 2 { parts[1] } else { "" };
+    if layer.is_empty() {
+        let diagnostic = Diagnostic::error(Id::InvalidName, format!("model `{stem}` stands in no layer"))
+            .at(Span::file_start(file))
+            .help(format!("move it to a folder of `models/`, such as models/silver/{stem}.sql"));
+        reader.diagnostics.push(diagnostic);
+        return None;
+    }
+    for name in [layer, stem] {
+        if let Err(why) = check_identifier(name) {
+            let diagnostic = Diagnostic::error(Id::InvalidName, format!("`{name}` is not a valid name: {why}"));
+            reader.diagnostics.push(diagnostic.at(Span::file_start(file)));
+            return None;
+        }
+    }
+    Some(TableName::new(layer, stem))
+}
+
+/// Renders a model in all its variants; mistakes come back beside it.
+pub(super) fn load(
+    name: &TableName,
+    file: &Arc<SourceFile>,
+    properties: Option<&Properties>,
+    tree: &ConfigTree,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
+) -> (Option<Model>, Vec<Diagnostic>) {
+    let mut outer = tree.values_for(&folders(file, name));
+    if let Some(properties) = properties {
+        config::overlay(&mut outer, &properties.config);
+    }
+    let scope = Scope {
+        this: name.clone(),
+        model: serde_json::json!({
+            "name": name.table, "schema": name.schema, "path": file.path,
+            "description": properties.map(|p| p.description.as_str()).unwrap_or_default(),
+            "config": outer,
+        }),
+        incremental: false,
+        known: Arc::clone(known),
+        check_config: config::check,
+        outer_config: Arc::new(outer.clone()),
+        tolerated: BTreeSet::new(),
+    };
+    let mut problems = Vec::new();
+    let Some((full, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
+        return (None, problems);
+    };
+    config::overlay(&mut outer, &recording.config);
+    let mut model = Model {
+        name: name.clone(),
+        path: file.path.clone(),
+        span: Span::file_start(file),
+        description: properties.map(|p| p.description.clone()).unwrap_or_default(),
+        columns: properties.map(|p| p.columns.clone()).unwrap_or_default(),
+        config: ModelConfig::from_values(&outer),
+        full,
+        incremental: None,
+        refs: Vec::new(),
+        sources: Vec::new(),
+        uses_clock: false,
+    };
+    let asked_incremental = recording.asked_incremental;
+    model.absorb(recording);
+    if asked_incremental && model.config.materialized == super::Materialization::Incremental {
+        let scope = Scope { incremental: true, ..scope };
+        let Some((rendered, recording)) = render_all_mistakes(templates, file, scope, &mut problems) else {
+            return (None, problems);
+        };
+        model.absorb(recording);
+        model.incremental = Some(rendered);
+    }
+    if !problems.is_empty() {
+        return (None, problems);
+    }
+    (Some(model), problems)
+}
+
+/// The folders and the name of a model, as `project.yml` nests settings.
+fn folders<'a>(file: &'a SourceFile, name: &'a TableName) -> Vec<&'a str> {
+    let mut parts: Vec<&str> = file.path.split('/').skip(1).collect();
+    parts.pop();
+    parts.push(&name.table);
+    parts
+}
+
+/// Renders; after an unknown name renders on without it, so that every mistake of a file is reported at once.
+fn render_all_mistakes(
+    templates: &Templates,
+    file: &Arc<SourceFile>,
+    mut scope: Scope,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<(Rendered, Recording)> {
+    loop {
+        match templates.render(file, scope.clone()) {
+            Ok(done) => return Some(done),
+            Err(failure) => {
+                problems.push(failure.diagnostic);
+                scope.tolerated.insert(failure.missing?);
+            }
+        }
+    }
+}
+
+/// The scope of a template that is no model.
+fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Scope {
+    Scope {
+        this: TableName::new("tests", name),
+        model: serde_json::json!({"name": name, "path": path}),
+        incremental: false,
+        known: Arc::clone(known),
+        check_config: data_tests::check_config as ConfigCheck,
+        outer_config: Arc::default(),
+        tolerated: BTreeSet::new(),
+    }
+}
+
+/// Renders a query of the command line.
+pub(super) fn render_inline(
+    file: &Arc<SourceFile>,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
+) -> Result<String, Box<Diagnostic>> {
+    match templates.render(file, bare_scope("inline", &file.path, known)) {
+        Ok((rendered, _)) => Ok(rendered.sql),
+        Err(failure) => Err(Box::new(failure.diagnostic)),
+    }
+}
+
+/// Renders a singular test.
+pub(super) fn load_singular(
+    file: &Arc<SourceFile>,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
+) -> Result<DataTest, Vec<Diagnostic>> {
+    let stem = file.path.rsplit('/').next().unwrap_or(&file.path).trim_end_matches(".sql").to_owned();
+    let scope = bare_scope(&stem, &file.path, known);
+    let mut problems = Vec::new();
+    let rendered = render_all_mistakes(templates, file, scope, &mut problems);
+    let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let reads: Vec<TableName> =
+        recording.refs.iter().cloned().chain(recording.sources.into_iter().map(|(name, _)| name)).collect();
+    Ok(DataTest {
+        name: stem,
+        kind: TestKind::Singular { rendered: Box::new(rendered) },
+        span: Span::file_start(file),
+        config: data_tests::singular_config(&recording.config),
+        description: String::new(),
+        table: None,
+        reads,
+    })
+}

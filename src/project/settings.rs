@@ -1,0 +1,186 @@
+//! `project.yml`: name, targets, variables, and the settings of models by folder.
+
+use std::collections::BTreeMap;
+
+use super::config;
+use super::yaml::{Mapping, Node, Raw, Reader};
+use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::template::Config;
+
+/// A named environment: where tables live and what a run may use.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name in `project.yml`.
+    pub name: String,
+    /// The lake root as written, after Jinja: a folder (relative to the project) or a URL.
+    pub root: String,
+    /// Where the root stands, for diagnostics.
+    pub span: Span,
+    /// How many nodes run at once, and how many partitions a query has.
+    pub threads: Option<usize>,
+    /// Bytes that queries may hold before they spill to disk.
+    pub memory: Option<usize>,
+}
+
+/// `project.yml` as written.
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) default_target: Option<String>,
+    pub(super) targets: BTreeMap<String, Target>,
+    pub(super) vars: BTreeMap<String, serde_json::Value>,
+    pub(super) models: ConfigTree,
+}
+
+/// Settings of models by folder, then by model.
+#[derive(Debug, Default)]
+pub(super) struct ConfigTree {
+    values: Config,
+    folders: BTreeMap<String, ConfigTree>,
+}
+
+impl ConfigTree {
+    /// The settings for a model whose folders and name are `path`, the outermost first.
+    pub(super) fn values_for(&self, path: &[&str]) -> Config {
+        let mut values = self.values.clone();
+        if let Some((first, rest)) = path.split_first()
+            && let Some(inner) = self.folders.get(*first)
+        {
+            config::overlay(&mut values, &inner.values_for(rest));
+        }
+        values
+    }
+
+    /// Folders that settings name, with `/` between them, for a check that they exist.
+    pub(super) fn folder_names(&self) -> impl Iterator<Item = &str> {
+        self.folders.keys().map(String::as_str)
+    }
+}
+
+pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
+    let mut mapping = reader.mapping(root, "project")?;
+    let name = mapping.require("name", reader).and_then(|node| reader.identifier(node));
+    mapping.take("version");
+    let default_target = mapping.take("target").and_then(|node| reader.text(node));
+    let targets = mapping.require("targets", reader).map(|node| targets(node, reader)).unwrap_or_default();
+    let vars = mapping.take("vars").map(|node| vars(node, reader)).unwrap_or_default();
+    let models = mapping.take("models").map(|node| config_tree(node, reader)).unwrap_or_default();
+    mapping.finish(reader);
+    Some(Settings { name: name?, default_target, targets, vars, models })
+}
+
+fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {
+    let mut found = BTreeMap::new();
+    let Some(mapping) = reader.mapping(node, "list of targets") else { return found };
+    for (key, value) in mapping.entries {
+        let Some(name) = reader.identifier(key) else { continue };
+        let Some(mut target) = reader.mapping(value, "target") else { continue };
+        let root = target.require("root", reader).and_then(|node| Some((reader.text(node)?, node.span.clone())));
+        let threads = target.take("threads").and_then(|node| positive(node, reader));
+        let memory = target.take("memory").and_then(|node| bytes(node, reader));
+        target.finish(reader);
+        if let Some((root, span)) = root {
+            found.insert(name.clone(), Target { name, root, span, threads, memory });
+        }
+    }
+    found
+}
+
+fn positive(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
+    let count = reader.count(node)?;
+    if count == 0 {
+        reader.invalid(&node.span, "expected at least 1");
+        return None;
+    }
+    usize::try_from(count).ok()
+}
+
+fn bytes(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
+    let text = reader.text(node)?;
+    let size = parse_bytes(&text);
+    if size.is_none() {
+        reader.invalid(&node.span, format!("`{text}` is not an amount of memory such as `512MB` or `16GB`"));
+    }
+    size
+}
+
+/// `512MB`, `16GB`, `1.5GB`: powers of 1024, as engines count memory.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 1.0,
+        "KB" | "KIB" | "K" => 1024.0,
+        "MB" | "MIB" | "M" => 1024.0 * 1024.0,
+        "GB" | "GIB" | "G" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    let bytes = number * factor;
+    (1.0..1e15).contains(&bytes).then_some(bytes as usize)
+}
+
+fn vars(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, serde_json::Value> {
+    let Some(mapping) = reader.mapping(node, "list of variables") else { return BTreeMap::new() };
+    mapping.entries.iter().map(|(key, value)| (key.plain_text(), value.to_json())).collect()
+}
+
+/// `models:` of `project.yml`: a scalar or list is a setting, a mapping is a folder; `+key` is always a setting.
+fn config_tree(node: &Node, reader: &mut Reader<'_>) -> ConfigTree {
+    let mut tree = ConfigTree::default();
+    let Some(mapping) = reader.mapping(node, "group of model settings") else { return tree };
+    for (key, value) in mapping.entries {
+        let name = key.plain_text();
+        let plain = name.strip_prefix('+').unwrap_or(&name);
+        let is_folder = matches!(value.value, Raw::Map(_)) && !name.starts_with('+') && plain != "meta";
+        if is_folder {
+            tree.folders.insert(name, config_tree(value, reader));
+        } else if !matches!(value.value, Raw::Null) {
+            setting(key, plain, value, &mut tree.values, reader);
+        }
+    }
+    tree
+}
+
+/// One setting of a model in YAML.
+pub(super) fn setting(key: &Node, name: &str, value: &Node, values: &mut Config, reader: &mut Reader<'_>) {
+    let json = value.to_json();
+    match config::check(name, &json) {
+        Ok(()) => {
+            values.insert(name.to_owned(), json);
+        }
+        Err(message) => {
+            let unknown = message.starts_with("unknown");
+            let (message, help) = match message.split_once("; ") {
+                Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
+                None => (message, None),
+            };
+            let (id, span) = if unknown { (Id::UnknownKey, &key.span) } else { (Id::InvalidValue, &value.span) };
+            let mut diagnostic = Diagnostic::error(id, message).at(span.clone());
+            diagnostic.help.extend(help);
+            reader.diagnostics.push(diagnostic);
+        }
+    }
+}
+
+/// All entries of a `config:` block of a model.
+pub(super) fn config_block(mapping: &Mapping<'_>, reader: &mut Reader<'_>) -> Config {
+    let mut values = Config::new();
+    for (key, value) in mapping.entries {
+        let name = key.plain_text();
+        setting(key, name.strip_prefix('+').unwrap_or(&name), value, &mut values, reader);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn memory_amounts() {
+        assert_eq!(parse_bytes("512MB"), Some(512 << 20));
+        assert_eq!(parse_bytes(" 1.5 GiB "), Some(3 << 29));
+        assert_eq!(parse_bytes("12 parsecs"), None);
+        assert_eq!(parse_bytes("0MB"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Skip, full or incremental: a pure function of what is known, and the reason in words.
+//!
+//! One path leads to a skip of a table: same definition, same inputs, nothing volatile, and a version that
+//! `lake` wrote. Any doubt builds.
+
+use std::collections::BTreeMap;
+
+use crate::project::Materialization;
+use crate::tables::TableState;
+
+/// What to do with a stored model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing.
+    Skip(String),
+    /// Read everything, replace everything.
+    Full(String),
+    /// Read what is new, add it.
+    Incremental(String),
+}
+
+/// What the decision is made of.
+pub(super) struct Facts<'a> {
+    pub(super) materialized: Materialization,
+    /// There is a published version.
+    pub(super) exists: bool,
+    pub(super) full_refresh: bool,
+    /// What the published version says of itself.
+    pub(super) state: Option<&'a TableState>,
+    pub(super) definition: &'a str,
+    pub(super) volatile: Option<&'a str>,
+    /// Versions of tables and hashes of file lists, by name.
+    pub(super) inputs: &'a BTreeMap<String, String>,
+    /// New files, by source, for a model that takes files in.
+    pub(super) pending: &'a BTreeMap<String, usize>,
+    /// Nothing that the model reads exists yet: empty folders, unbuilt tables.
+    pub(super) nothing_to_read: bool,
+}
+
+pub(super) fn decide(facts: &Facts<'_>) -> Action {
+    if !facts.exists {
+        if facts.nothing_to_read {
+            return Action::Skip("there is nothing to read yet".to_owned());
+        }
+        return Action::Full("first build".to_owned());
+    }
+    if facts.full_refresh {
+        return Action::Full("full refresh".to_owned());
+    }
+    match facts.materialized {
+        Materialization::Incremental => incremental(facts),
+        _ => table(facts),
+    }
+}
+
+fn table(facts: &Facts<'_>) -> Action {
+    let Some(state) = facts.state else {
+        return Action::Full("its last version was not written by lake".to_owned());
+    };
+    if state.definition != facts.definition {
+        return Action::Full("its definition changed".to_owned());
+    }
+    if let Some(change) = changed_input(state, facts.inputs) {
+        return Action::Full(change);
+    }
+    if let Some(function) = facts.volatile {
+        return Action::Full(format!("its rows depend on {function}"));
+    }
+    Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
+}
+
+fn incremental(facts: &Facts<'_>) -> Action {
+    let new: usize = facts.pending.values().sum();
+    if new > 0 {
+        let sources: Vec<String> = facts
+            .pending
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(source, count)| format!("{} in {source}", files(*count)))
+            .collect();
+        return Action::Incremental(format!("new: {}", sources.join(", ")));
+    }
+    let Some(state) = facts.state else {
+        if facts.inputs.is_empty() {
+            return Action::Skip(format!("no new files in {}", names(facts.pending)));
+        }
+        return Action::Incremental("its last version was not written by lake".to_owned());
+    };
+    if let Some(change) = changed_input(state, facts.inputs) {
+        return Action::Incremental(change);
+    }
+    let hint = if state.definition == facts.definition {
+        ""
+    } else {
+        "; its definition changed, and --full-refresh would apply it to the rows that are there"
+    };
+    if !facts.pending.is_empty() {
+        return Action::Skip(format!("no new files in {}{hint}", names(facts.pending)));
+    }
+    if state.definition != facts.definition {
+        return Action::Incremental("its definition changed".to_owned());
+    }
+    if let Some(function) = facts.volatile {
+        return Action::Incremental(format!("its rows depend on {function}"));
+    }
+    Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
+}
+
+/// The first input that is not what it was, in words.
+fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<String> {
+    for (name, version) in now {
+        match state.inputs.get(name) {
+            Some(old) if old == version => {}
+            Some(old) if version.starts_with("version") => {
+                return Some(format!("{name} changed: {old} -> {}", version.trim_start_matches("version ")));
+            }
+            Some(_) => return Some(format!("files of {name} changed")),
+            None => return Some(format!("it reads {name} for the first time")),
+        }
+    }
+    let gone = state.inputs.keys().find(|name| !now.contains_key(*name))?;
+    Some(format!("it no longer reads {gone}"))
+}
+
+fn same_inputs(inputs: &BTreeMap<String, String>) -> String {
+    if inputs.is_empty() {
+        return "it reads nothing".to_owned();
+    }
+    let list: Vec<String> = inputs
+        .iter()
+        .map(|(name, version)| match version.strip_prefix("version ") {
+            Some(version) => format!("{name} is still at version {version}"),
+            None => format!("{name} has the same files"),
+        })
+        .collect();
+    list.join(", ")
+}
+
+fn names(pending: &BTreeMap<String, usize>) -> String {
+    pending.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(change: impl FnOnce(&mut Facts<'_>)) -> Action {
+        let inputs = BTreeMap::from([("silver.views".to_owned(), "version 3".to_owned())]);
+        let state = TableState { definition: "d".into(), inputs: inputs.clone(), ..TableState::default() };
+        let pending = BTreeMap::new();
+        let mut facts = Facts {
+            materialized: Materialization::Table,
+            exists: true,
+            full_refresh: false,
+            state: Some(&state),
+            definition: "d",
+            volatile: None,
+            inputs: &inputs,
+            pending: &pending,
+            nothing_to_read: false,
+        };
+        change(&mut facts);
+        decide(&facts)
+    }
+
+    #[test]
+    fn only_one_path_leads_to_a_skip() {
+        assert_eq!(action(|_| {}), Action::Skip("unchanged: silver.views is still at version 3".into()));
+        assert!(matches!(action(|f| f.full_refresh = true), Action::Full(_)));
+        assert!(matches!(action(|f| f.state = None), Action::Full(_)));
+        assert!(matches!(action(|f| f.definition = "other"), Action::Full(_)));
+        assert!(matches!(action(|f| f.volatile = Some("now()")), Action::Full(_)));
+        assert!(matches!(action(|f| f.exists = false), Action::Full(_)));
+        let newer = BTreeMap::from([("silver.views".to_owned(), "version 4".to_owned())]);
+        let inputs: &'static _ = Box::leak(Box::new(newer));
+        assert_eq!(action(|f| f.inputs = inputs), Action::Full("silver.views changed: version 3 -> 4".into()));
+    }
+
+    #[test]
+    fn an_incremental_model_runs_for_new_files_only() {
+        let none: &'static _ = Box::leak(Box::new(BTreeMap::from([("bronze.views".to_owned(), 0)])));
+        let two: &'static _ = Box::leak(Box::new(BTreeMap::from([("bronze.views".to_owned(), 2)])));
+        let run = |pending, definition: &'static str| {
+            action(|f| {
+                f.materialized = Materialization::Incremental;
+                f.pending = pending;
+                f.definition = definition;
+            })
+        };
+        assert_eq!(run(none, "d"), Action::Skip("no new files in bronze.views".into()));
+        assert!(matches!(run(none, "e"), Action::Skip(why) if why.contains("--full-refresh")));
+        assert_eq!(run(two, "d"), Action::Incremental("new: 2 files in bronze.views".into()));
+    }
+}

@@ -1,0 +1,159 @@
+//! What models read in this run: each source listed once, each table at one version.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use super::{Runtime, SharedRuntime};
+use crate::bronze::{self, BronzeFile, Listing};
+use crate::exact_files::empty;
+use crate::names::TableName;
+use crate::session::{self, Tables};
+use crate::tables::{self, Published};
+use crate::template::{SourceRead, source_relation};
+
+use super::materialize::Failure;
+
+/// The world as this run sees it.
+pub struct Inputs {
+    runtime: SharedRuntime,
+    listings: Mutex<HashMap<TableName, Arc<OnceCell<Listing>>>>,
+    published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
+}
+
+/// Which files of a model's own sources its query reads; others are read whole.
+pub(super) type Chosen = BTreeMap<TableName, Vec<BronzeFile>>;
+
+impl Inputs {
+    /// Nothing is read yet.
+    pub fn new(runtime: SharedRuntime) -> Self {
+        Self { runtime, listings: Mutex::default(), published: Mutex::default() }
+    }
+
+    /// The runtime that these inputs belong to.
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The files of a source, listed at the first call.
+    pub(super) async fn listing(&self, name: &TableName) -> Result<Listing, Failure> {
+        let cell = Arc::clone(self.listings.lock().expect("no holder panics").entry(name.clone()).or_default());
+        let source = &self.runtime.project.sources[name];
+        let listing = cell.get_or_try_init(|| bronze::list(source, &self.runtime.folder)).await?;
+        Ok(listing.clone())
+    }
+
+    /// The published version of a table, inspected at the first call.
+    pub(super) async fn published(&self, name: &TableName) -> Result<Option<Published>, Failure> {
+        let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(name.clone()).or_default());
+        let published = cell.get_or_try_init(|| self.runtime.lake.inspect(name)).await?;
+        Ok(published.clone())
+    }
+
+    /// Looks again at a table that another run has changed.
+    pub(super) fn forget(&self, name: &TableName) {
+        self.published.lock().expect("no holder panics").remove(name);
+    }
+
+    /// This run has published a table.
+    pub(super) fn set_published(&self, published: Published) {
+        let name = published.name.clone();
+        let cell = Arc::new(OnceCell::new_with(Some(Some(published))));
+        self.published.lock().expect("no holder panics").insert(name, cell);
+    }
+
+    /// The tables that a query over `reads` may name. `chosen` files stand for the whole of their source.
+    pub(super) fn tables<'a>(
+        &'a self,
+        refs: &'a [TableName],
+        sources: &'a [(TableName, SourceRead)],
+        chosen: &'a Chosen,
+    ) -> BoxFuture<'a, Result<Tables, Failure>> {
+        Box::pin(async move {
+            let mut tables = Tables::new();
+            for name in refs {
+                self.add_model(&mut tables, name).await?;
+            }
+            for (name, read) in sources {
+                let files = match (read, chosen.get(name)) {
+                    (SourceRead::Changes, Some(files)) => files.clone(),
+                    _ => self.listing(name).await?.files,
+                };
+                let schema = self.source_schema(name);
+                let source = &self.runtime.project.sources[name];
+                let table = bronze::scan(source, &schema, &files, &self.runtime.folder).await?;
+                tables.insert(source_relation(name, *read), provider_as_source(table));
+            }
+            Ok(tables)
+        })
+    }
+
+    fn source_schema(&self, name: &TableName) -> datafusion::arrow::datatypes::SchemaRef {
+        Arc::clone(&self.runtime.compiled.sources[name])
+    }
+
+    async fn add_model(&self, tables: &mut Tables, name: &TableName) -> Result<(), Failure> {
+        let Some(model) = self.runtime.project.models.get(name) else { return Ok(()) };
+        let Some(compiled) = self.runtime.compiled.models.get(name) else {
+            return Err(Failure::text(format!("`{name}` does not compile")));
+        };
+        let provider = if model.is_stored() {
+            match self.published(name).await? {
+                Some(published) => tables::table_provider(&published).await?,
+                None => empty(Arc::clone(&compiled.schema)),
+            }
+        } else {
+            Arc::new(ViewTable::new(self.view_plan(name).await?, None))
+        };
+        tables.insert(name.clone(), provider_as_source(provider));
+        Ok(())
+    }
+
+    /// The query of a view, over what it reads.
+    pub(super) async fn view_plan(&self, name: &TableName) -> Result<LogicalPlan, Failure> {
+        let model = &self.runtime.project.models[name];
+        let whole: Vec<_> = model.sources.iter().map(|(name, read)| (name.clone(), *read)).collect();
+        let chosen = Chosen::new();
+        let tables = self.tables(&model.refs, &whole, &chosen).await?;
+        Ok(session::plan(&self.runtime.session, session::parse(&model.full.sql)?, &tables)?)
+    }
+
+    /// Tables for a query that names models and sources freely, as tests do.
+    pub(super) async fn tables_named(&self, names: &[TableName]) -> Result<Tables, Failure> {
+        let (refs, sources): (Vec<TableName>, Vec<TableName>) =
+            names.iter().cloned().partition(|name| self.runtime.project.models.contains_key(name));
+        let sources: Vec<_> = sources.into_iter().map(|name| (name, SourceRead::Changes)).collect();
+        self.tables(&refs, &sources, &Chosen::new()).await
+    }
+
+    /// Plans SQL over any tables of the project: `lake show`.
+    ///
+    /// # Errors
+    /// When the SQL does not plan or a table cannot be read.
+    pub async fn plan_query(&self, sql: &str) -> Result<LogicalPlan, Failure> {
+        let statement = session::parse(sql)?;
+        let names: Vec<TableName> = named_tables(&statement)?
+            .into_iter()
+            .filter(|name| {
+                self.runtime.project.models.contains_key(name) || self.runtime.compiled.sources.contains_key(name)
+            })
+            .collect();
+        let tables = self.tables_named(&names).await?;
+        Ok(session::plan(&self.runtime.session, statement, &tables)?)
+    }
+}
+
+/// `schema.table` names in a statement.
+fn named_tables(
+    statement: &datafusion::sql::parser::Statement,
+) -> Result<Vec<TableName>, datafusion::error::DataFusionError> {
+    let (tables, _) = datafusion::sql::resolve::resolve_table_references(statement, true)?;
+    Ok(tables
+        .into_iter()
+        .filter_map(|reference| Some(TableName::new(reference.schema()?, reference.table())))
+        .collect())
+}

@@ -1,0 +1,491 @@
+//! One model: decide, execute, stage, audit, publish.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::datasource::ViewTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::audit::audit;
+use super::decide::{Action, Facts, decide};
+use super::inputs::{Chosen, Inputs};
+use super::report::{NodeResult, Status, TestResult};
+use super::schedule::Step;
+use crate::bronze::{self, BronzeError, BronzeFile, Manifest, manifest};
+use crate::catalog::sql_type;
+use crate::compile::{CompiledModel, CompiledTest, Input};
+use crate::names::TableName;
+use crate::project::{Materialization, Model, OnSchemaChange, Strategy};
+use crate::session;
+use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
+use crate::template::SourceRead;
+
+/// How often a node starts again after another run was faster.
+const ATTEMPTS: usize = 4;
+
+/// Why a node failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A source.
+    #[error(transparent)]
+    Bronze(#[from] BronzeError),
+    /// In words.
+    #[error("{0}")]
+    Text(String),
+}
+
+impl Failure {
+    pub(super) fn text(text: String) -> Self {
+        Self::Text(text)
+    }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Table(TableError::Conflict { .. }))
+    }
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        Self::Table(TableError::Query(error))
+    }
+}
+
+/// What one attempt came to.
+struct Outcome {
+    status: Status,
+    action: &'static str,
+    reason: String,
+    rows: Option<u64>,
+    bytes: Option<u64>,
+    files_read: usize,
+    version: Option<u64>,
+    tests: Vec<TestResult>,
+}
+
+impl Outcome {
+    fn new(status: Status, action: &'static str, reason: String) -> Self {
+        Self { status, action, reason, rows: None, bytes: None, files_read: 0, version: None, tests: Vec::new() }
+    }
+}
+
+/// Runs one step to its end; a failure is a result like any other.
+pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
+    let (started_at, start) = (chrono::Utc::now(), Instant::now());
+    let model = &inputs.runtime().project.models[&step.name];
+    let mut attempt = 1;
+    let outcome = loop {
+        match run(inputs, model, step).await {
+            Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => {
+                attempt += 1;
+                inputs.forget(&model.name);
+            }
+            Err(failure) => break Outcome::new(Status::Error, "", failure.to_string()),
+            Ok(outcome) => break outcome,
+        }
+    };
+    NodeResult {
+        name: step.name.clone(),
+        materialized: model.config.materialized.name(),
+        status: outcome.status,
+        action: outcome.action,
+        reason: outcome.reason,
+        rows: outcome.rows,
+        bytes: outcome.bytes,
+        files_read: outcome.files_read,
+        version: outcome.version,
+        started_at,
+        seconds: start.elapsed().as_secs_f64(),
+        tests: outcome.tests,
+    }
+}
+
+async fn run(inputs: &Inputs, model: &Model, step: &Step) -> Result<Outcome, Failure> {
+    let runtime = inputs.runtime();
+    let Some(compiled) = runtime.compiled.models.get(&model.name) else {
+        return Ok(Outcome::new(Status::Blocked, "", "it was not checked: something it reads is broken".to_owned()));
+    };
+    let tests: Vec<&CompiledTest> = step.tests.iter().map(|index| &runtime.compiled.tests[*index]).collect();
+    if !model.is_stored() {
+        return view(inputs, model, &tests).await;
+    }
+    let node = Node { inputs, model, compiled, tests };
+    let world = node.look().await?;
+    match node.decide(&world) {
+        Action::Skip(reason) => node.skip(&world, reason).await,
+        Action::Full(reason) => node.build(&world, Mode::Full, reason).await,
+        Action::Incremental(reason) => node.build(&world, Mode::Incremental, reason).await,
+    }
+}
+
+/// A view has nothing to build; its tests run over its query.
+async fn view(inputs: &Inputs, model: &Model, tests: &[&CompiledTest]) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::new(Status::Success, "view", "inlined wherever it is read".to_owned());
+    if !tests.is_empty() {
+        let plan = inputs.view_plan(&model.name).await?;
+        let table = Arc::new(ViewTable::new(plan, None));
+        outcome.tests = audit(inputs, tests, Some((&model.name, table))).await;
+        if let Some(message) = failed_tests(&outcome.tests) {
+            outcome.status = Status::Error;
+            outcome.reason = message;
+        }
+    }
+    Ok(outcome)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Full,
+    Incremental,
+}
+
+/// A stored model in this run.
+struct Node<'a> {
+    inputs: &'a Inputs,
+    model: &'a Model,
+    compiled: &'a CompiledModel,
+    tests: Vec<&'a CompiledTest>,
+}
+
+/// What was found of its table and its inputs.
+struct World {
+    published: Option<Published>,
+    /// Versions and file lists, by name, as the fingerprint has them.
+    versions: BTreeMap<String, String>,
+    /// Sources whose files it takes in, with what it took in before.
+    taken: BTreeMap<TableName, TakenIn>,
+    nothing_to_read: bool,
+}
+
+struct TakenIn {
+    manifest: Manifest,
+    pending: Vec<BronzeFile>,
+    all: Vec<BronzeFile>,
+}
+
+impl Node<'_> {
+    async fn look(&self) -> Result<World, Failure> {
+        let mut world = World {
+            published: self.inputs.published(&self.model.name).await?,
+            versions: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            nothing_to_read: !self.compiled.inputs.is_empty(),
+        };
+        for input in &self.compiled.inputs {
+            match input {
+                Input::Table(name) => {
+                    let version = self.inputs.published(name).await?.map(|published| published.version());
+                    world.nothing_to_read &= version.is_none();
+                    let text = version.map_or_else(|| "absent".to_owned(), |version| format!("version {version}"));
+                    world.versions.insert(name.to_string(), text);
+                }
+                Input::Source(name, SourceRead::Changes)
+                    if self.model.config.materialized == Materialization::Incremental =>
+                {
+                    let taken = self.taken_in(name, world.published.as_ref()).await?;
+                    world.nothing_to_read &= taken.all.is_empty();
+                    world.taken.insert(name.clone(), taken);
+                }
+                Input::Source(name, _) => {
+                    let listing = self.inputs.listing(name).await?;
+                    world.nothing_to_read &= listing.files.is_empty();
+                    world.versions.insert(name.to_string(), listing.fingerprint());
+                }
+            }
+        }
+        Ok(world)
+    }
+
+    async fn taken_in(&self, source: &TableName, published: Option<&Published>) -> Result<TakenIn, Failure> {
+        let runtime = self.inputs.runtime();
+        let app_id = manifest::app_id(&self.model.name, source);
+        let head = match published {
+            Some(published) => published.transaction(&app_id).await?,
+            None => None,
+        };
+        let store = runtime.lake.files_of(&self.model.name)?;
+        let known = Manifest::read(&store, &self.model.name, source, head).await?;
+        let listing = self.inputs.listing(source).await?;
+        let pending = if self.full_refresh() {
+            Vec::new()
+        } else {
+            known.pending(&listing, source, runtime.project.sources[source].on_changed_file)?.files
+        };
+        Ok(TakenIn { manifest: known, pending, all: listing.files })
+    }
+
+    fn full_refresh(&self) -> bool {
+        self.model.config.full_refresh.unwrap_or(self.inputs.runtime().options.full_refresh)
+    }
+
+    fn decide(&self, world: &World) -> Action {
+        let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.pending.len())).collect();
+        let incremental = self.model.config.materialized == Materialization::Incremental;
+        decide(&Facts {
+            materialized: self.model.config.materialized,
+            exists: world.published.is_some(),
+            full_refresh: incremental && self.full_refresh(),
+            state: world.published.as_ref().and_then(|published| published.state.as_ref()),
+            definition: &self.compiled.definition,
+            volatile: self.compiled.volatile.as_deref(),
+            inputs: &world.versions,
+            pending: &pending,
+            nothing_to_read: world.nothing_to_read,
+        })
+    }
+
+    /// Nothing to build. Tests that the published version has not passed yet still run.
+    async fn skip(&self, world: &World, reason: String) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::new(Status::Skipped, "", reason);
+        let Some(published) = &world.published else { return Ok(outcome) };
+        outcome.version = Some(published.version());
+        let passed = published.state.as_ref().map(|state| state.tests.clone()).unwrap_or_default();
+        let mut due: Vec<&CompiledTest> = Vec::new();
+        for test in &self.tests {
+            if passed.get(&test.name) != Some(&self.stamp(test).await?) {
+                due.push(test);
+            }
+        }
+        if !due.is_empty() {
+            outcome.tests = audit(self.inputs, &due, None).await;
+            if let Some(message) = failed_tests(&outcome.tests) {
+                outcome.status = Status::Error;
+                outcome.reason = format!("the published version: {message}");
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// What a test's pass is worth: it holds for this test, and for the other tables that it reads as they were.
+    async fn stamp(&self, test: &CompiledTest) -> Result<String, Failure> {
+        let mut stamp = test.fingerprint();
+        for name in test.reads.iter().filter(|name| **name != self.model.name) {
+            if self.inputs.runtime().project.models.get(name).is_some_and(Model::is_stored) {
+                let version = self.inputs.published(name).await?.map(|published| published.version());
+                stamp.push_str(&format!(" {name}@{}", version.map_or_else(|| "-".to_owned(), |v| v.to_string())));
+            }
+        }
+        Ok(stamp)
+    }
+
+    async fn build(&self, world: &World, mode: Mode, reason: String) -> Result<Outcome, Failure> {
+        let runtime = self.inputs.runtime();
+        let chosen: Chosen = world
+            .taken
+            .iter()
+            .map(|(name, taken)| {
+                (name.clone(), if mode == Mode::Full { taken.all.clone() } else { taken.pending.clone() })
+            })
+            .collect();
+        let published = world.published.as_ref();
+        let staged = match self.stage(world, mode, &chosen).await {
+            Ok(staged) => staged,
+            Err(failure) => return Err(self.blame(failure, &chosen).await),
+        };
+        let future = tables::future_table(published, &staged).await?;
+        let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
+        let mut outcome = Outcome::new(Status::Success, self.action(published, mode), reason);
+        outcome.files_read = chosen.values().map(Vec::len).sum();
+        outcome.tests = tests;
+        if let Some(message) = failed_tests(&outcome.tests) {
+            staged.discard(&runtime.lake).await;
+            outcome.status = Status::Error;
+            outcome.reason = format!("{message}; nothing was published");
+            return Ok(outcome);
+        }
+        let commit = self.commit(world, mode, &chosen, &outcome.tests).await?;
+        (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
+        let result = tables::publish(&runtime.lake, published, &staged, &commit).await;
+        let fresh = match result {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                staged.discard(&runtime.lake).await;
+                return Err(error.into());
+            }
+        };
+        outcome.version = Some(fresh.version());
+        self.inputs.set_published(fresh);
+        Ok(outcome)
+    }
+
+    fn action(&self, published: Option<&Published>, mode: Mode) -> &'static str {
+        match (published, mode, self.model.config.incremental_strategy) {
+            (None, _, _) => "create",
+            (Some(_), Mode::Full, _) => "replace",
+            (Some(_), Mode::Incremental, Strategy::Append) => "append",
+            (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
+        }
+    }
+
+    async fn stage(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<Staged, Failure> {
+        let runtime = self.inputs.runtime();
+        let plan = self.plan(world, mode, chosen).await?;
+        let published = world.published.as_ref();
+        let config = &self.model.config;
+        let kept = published.filter(|_| mode == Mode::Incremental);
+        let schema = match kept {
+            Some(published) => evolved(self.model, &published.schema, &self.compiled.schema)?,
+            None => Arc::clone(&self.compiled.schema),
+        };
+        let staged =
+            tables::stage(&runtime.lake, &self.model.name, plan, &schema, &config.partition_by, &runtime.session)
+                .await?;
+        let merges = config.materialized == Materialization::Incremental
+            && config.incremental_strategy == Strategy::Merge
+            && !config.unique_key.is_empty();
+        let staged = if merges {
+            tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
+        } else {
+            staged
+        };
+        Ok(if mode == Mode::Full { staged.replacing_all() } else { staged })
+    }
+
+    async fn plan(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<LogicalPlan, Failure> {
+        let runtime = self.inputs.runtime();
+        let rendered = self.model.rendered(mode == Mode::Incremental);
+        let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen).await?;
+        if let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) {
+            let own = tables::table_provider(published).await?;
+            tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));
+        }
+        let sql = match &self.model.config.sequence_by {
+            Some(column) if !self.model.config.unique_key.is_empty() => {
+                latest_only(&rendered.sql, &self.model.config.unique_key, column, &self.compiled.schema)
+            }
+            _ => rendered.sql.clone(),
+        };
+        Ok(session::plan(&runtime.session, session::parse(&sql)?, &tables)?)
+    }
+
+    /// A query that failed because of a file says which file.
+    async fn blame(&self, failure: Failure, chosen: &Chosen) -> Failure {
+        let runtime = self.inputs.runtime();
+        if !matches!(failure, Failure::Table(TableError::Query(_))) {
+            return failure;
+        }
+        for (name, read) in &self.model.sources {
+            let source = &runtime.project.sources[name];
+            let schema = &runtime.compiled.sources[name];
+            let files = match (read, chosen.get(name)) {
+                (SourceRead::Changes, Some(files)) => files.clone(),
+                _ => match self.inputs.listing(name).await {
+                    Ok(listing) => listing.files,
+                    Err(_) => continue,
+                },
+            };
+            let culprit = bronze::find_culprit(source, schema, &files, &runtime.session, &runtime.folder).await;
+            if let Some(error) = culprit {
+                return error.into();
+            }
+        }
+        failure
+    }
+
+    /// Writes the manifest batches and says what the commit records.
+    async fn commit(
+        &self,
+        world: &World,
+        mode: Mode,
+        chosen: &Chosen,
+        tests: &[TestResult],
+    ) -> Result<Commit, Failure> {
+        let runtime = self.inputs.runtime();
+        let mut transactions = Vec::new();
+        for (source, taken) in &world.taken {
+            let store = runtime.lake.files_of(&self.model.name)?;
+            let files = &chosen[source];
+            let manifest = if mode == Mode::Full { taken.manifest.restarted() } else { taken.manifest.clone() };
+            if mode == Mode::Incremental && files.is_empty() {
+                continue;
+            }
+            let now = chrono::Utc::now();
+            let id = manifest.write(&store, &self.model.name, source, files, now).await?;
+            transactions.push((manifest::app_id(&self.model.name, source), id));
+        }
+        let ran: BTreeMap<&str, bool> = tests.iter().map(|t| (t.name.as_str(), !t.blocks())).collect();
+        let mut passed = BTreeMap::new();
+        for test in self.tests.iter().filter(|test| ran.get(test.name.as_str()) == Some(&true)) {
+            passed.insert(test.name.clone(), self.stamp(test).await?);
+        }
+        Ok(Commit {
+            state: TableState {
+                definition: self.compiled.definition.clone(),
+                inputs: world.versions.clone(),
+                tests: passed,
+                volatile: self.compiled.volatile.is_some(),
+                invocation_id: runtime.options.invocation_id.clone(),
+            },
+            transactions,
+        })
+    }
+}
+
+/// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
+fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: &SchemaRef) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
+    let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+    format!(
+        "select {columns} from (select {columns}, rank() over (partition by {key} order by {sequence} desc nulls last) \
+         as __lake_rank from ({sql}\n) as new_rows) as ranked where __lake_rank = 1",
+        columns = columns.join(", "),
+        key = key.join(", "),
+        sequence = quoted(sequence_by),
+        sql = sql.trim().trim_end_matches(';'),
+    )
+}
+
+/// The columns of an incremental model's table after this run.
+fn evolved(model: &Model, old: &SchemaRef, new: &SchemaRef) -> Result<SchemaRef, Failure> {
+    let fail = |what: String| Failure::text(format!("{what}; rebuild `{}` with --full-refresh", model.name));
+    for field in new.fields() {
+        if let Ok(known) = old.field_with_name(field.name())
+            && known.data_type() != field.data_type()
+        {
+            let (is, was) = (sql_type(field.data_type()), sql_type(known.data_type()));
+            return Err(fail(format!("column `{}` is now `{is}` and was `{was}`", field.name())));
+        }
+    }
+    let added: Vec<Field> = new
+        .fields()
+        .iter()
+        .filter(|field| old.field_with_name(field.name()).is_err())
+        .map(|field| field.as_ref().clone())
+        .collect();
+    let missing = old.fields().iter().find(|field| new.field_with_name(field.name()).is_err());
+    match model.config.on_schema_change {
+        OnSchemaChange::Fail => match (added.first(), missing) {
+            (Some(field), _) => Err(fail(format!(
+                "column `{}` is new; set on_schema_change to `append_new_columns` or `ignore`, or",
+                field.name()
+            ))),
+            (None, Some(field)) => Err(fail(format!("column `{}` is gone", field.name()))),
+            (None, None) => Ok(Arc::clone(old)),
+        },
+        OnSchemaChange::Ignore => Ok(Arc::clone(old)),
+        OnSchemaChange::AppendNewColumns => {
+            let fields: Vec<Field> = old.fields().iter().map(|f| f.as_ref().clone()).chain(added).collect();
+            Ok(Arc::new(Schema::new(fields)))
+        }
+    }
+}
+
+/// `2 of 5 tests failed: a, b`, if any stops the publish.
+fn failed_tests(tests: &[TestResult]) -> Option<String> {
+    let failed: Vec<String> = tests
+        .iter()
+        .filter(|test| test.blocks())
+        .map(|test| format!("{} ({})", test.name, test.message.as_deref().unwrap_or("failed")))
+        .collect();
+    if failed.is_empty() {
+        return None;
+    }
+    let noun = if tests.len() == 1 { "test" } else { "tests" };
+    Some(format!("{} of {} {noun} failed: {}", failed.len(), tests.len(), failed.join(", ")))
+}

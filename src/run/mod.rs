@@ -1,0 +1,62 @@
+//! [`CompiledProject`] -> [`RunReport`]: what to do, in which order, and doing it.
+//!
+//! [`schedule`] is pure: order and tests. [`execute`] runs nodes as their parents finish; each node is
+//! decided ([`decide`]), executed, staged, audited and published in [`materialize`].
+
+mod audit;
+mod decide;
+mod execute;
+mod inputs;
+mod materialize;
+mod report;
+mod schedule;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionState;
+
+use crate::compile::CompiledProject;
+use crate::graph::Graph;
+use crate::project::Project;
+use crate::tables::Lake;
+
+pub use audit::run_tests;
+pub use execute::{Event, execute};
+pub use inputs::Inputs;
+pub use report::{NodeResult, RunReport, Status, TestResult, TestStatus};
+pub use schedule::{Schedule, Step, TestMode, schedule};
+
+/// Everything a run reads and none of it changes.
+pub struct Runtime {
+    /// The project.
+    pub project: Project,
+    /// Who reads whom.
+    pub graph: Graph,
+    /// Typed models.
+    pub compiled: CompiledProject,
+    /// Where tables live.
+    pub lake: Lake,
+    /// DataFusion, with the memory of the whole run.
+    pub session: SessionState,
+    /// The project folder.
+    pub folder: PathBuf,
+    /// What the call asked for.
+    pub options: RunOptions,
+}
+
+/// What the call asked for.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Rebuild incremental models from all files.
+    pub full_refresh: bool,
+    /// Nodes that run at once.
+    pub threads: usize,
+    /// When the run started.
+    pub started_at: chrono::DateTime<chrono::Utc>,
+    /// The id of the run.
+    pub invocation_id: String,
+}
+
+/// A shared [`Runtime`].
+pub type SharedRuntime = Arc<Runtime>;

@@ -1,0 +1,129 @@
+//! What a run did.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::names::TableName;
+use crate::project::TestSeverity;
+
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Something new was published, or a view is in order.
+    Success,
+    /// Nothing to do.
+    Skipped,
+    /// It failed; its table is as it was.
+    Error,
+    /// Something it reads failed.
+    Blocked,
+    /// The run was stopped before it ended.
+    Cancelled,
+}
+
+/// What happened to one model.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeResult {
+    /// The model.
+    pub name: TableName,
+    /// `table`, `incremental`, ...
+    pub materialized: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was done: `create`, `replace`, `append`, `merge`, `view`; empty if nothing.
+    pub action: &'static str,
+    /// Why it was done, skipped or failed.
+    pub reason: String,
+    /// New rows written.
+    pub rows: Option<u64>,
+    /// Bytes of new files.
+    pub bytes: Option<u64>,
+    /// Bronze files read.
+    pub files_read: usize,
+    /// The published version.
+    pub version: Option<u64>,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Its tests.
+    pub tests: Vec<TestResult>,
+}
+
+/// How a test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestStatus {
+    /// No failing row.
+    Pass,
+    /// Failing rows, which are only counted.
+    Warn,
+    /// Failing rows.
+    Fail,
+    /// The test itself failed.
+    Error,
+}
+
+/// The result of a test.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestResult {
+    /// Its name.
+    pub name: String,
+    /// What failing rows mean.
+    pub severity: TestSeverity,
+    /// How it ended.
+    pub status: TestStatus,
+    /// Failing rows.
+    pub failures: Option<u64>,
+    /// What went wrong.
+    pub message: Option<String>,
+    /// A query whose rows are the failures.
+    pub failures_sql: String,
+    /// How long it took, in seconds; tests that share a scan share its time.
+    pub seconds: f64,
+}
+
+impl TestResult {
+    /// Whether it stops a publish.
+    pub fn blocks(&self) -> bool {
+        matches!(self.status, TestStatus::Fail | TestStatus::Error)
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+pub struct RunReport {
+    /// The id of the run.
+    pub invocation_id: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// One entry for each node, in the order they ended.
+    pub nodes: Vec<NodeResult>,
+    /// Tests that belong to no node of the run.
+    pub tests: Vec<TestResult>,
+    /// The run was stopped from outside.
+    pub cancelled: bool,
+}
+
+impl RunReport {
+    /// All test results.
+    pub fn all_tests(&self) -> impl Iterator<Item = &TestResult> {
+        self.nodes.iter().flat_map(|node| &node.tests).chain(&self.tests)
+    }
+
+    /// Whether everything is fine.
+    pub fn succeeded(&self) -> bool {
+        let failed = |status| matches!(status, Status::Error | Status::Blocked | Status::Cancelled);
+        !self.cancelled
+            && !self.nodes.iter().any(|node| failed(node.status))
+            && !self.all_tests().any(TestResult::blocks)
+    }
+
+    /// How many nodes ended so.
+    pub fn count(&self, status: Status) -> usize {
+        self.nodes.iter().filter(|node| node.status == status).count()
+    }
+}

@@ -1,0 +1,210 @@
+//! The one place that configures DataFusion, and the one planner of SQL.
+//!
+//! [`plan`] turns SQL into a logical plan against named table sources. Compiling gives it schemas only;
+//! running gives it real tables: the same code, the same answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::planner::SqlToRel;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+use crate::names::TableName;
+
+/// How much of the machine a run may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Resources {
+    /// Partitions of a query.
+    pub threads: usize,
+    /// Bytes that queries may hold before they spill to disk; `None` is no limit.
+    pub memory: Option<usize>,
+}
+
+/// A session for a whole run; queries of all nodes share its memory and spill to its disk space.
+///
+/// # Errors
+/// When the spill folder cannot be made.
+pub fn state(resources: Resources) -> Result<SessionState> {
+    let mut config = SessionConfig::new().with_target_partitions(resources.threads);
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.time_zone = Some("UTC".to_owned());
+    // Delta's schema says `string`; one string type everywhere keeps compiled and executed types equal.
+    options.execution.parquet.schema_force_view_types = false;
+    // deltalake 1.1: IN-list pushdown of a hash join can panic on the dictionary-encoded file column.
+    options.optimizer.hash_join_inlist_pushdown_max_size = 0;
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime(resources)?)
+        .with_default_features()
+        .build())
+}
+
+fn runtime(resources: Resources) -> Result<Arc<RuntimeEnv>> {
+    let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(DiskManagerBuilder::default());
+    if let Some(bytes) = resources.memory {
+        let consumers = std::num::NonZeroUsize::new(5).expect("five is not zero");
+        builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
+    }
+    builder.build_arc()
+}
+
+/// The tables that SQL may name.
+#[derive(Default, Clone)]
+pub struct Tables {
+    sources: HashMap<TableName, Arc<dyn TableSource>>,
+}
+
+impl Tables {
+    /// No tables.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a table known.
+    pub fn insert(&mut self, name: TableName, source: Arc<dyn TableSource>) {
+        self.sources.insert(name, source);
+    }
+
+    /// Names of all known tables.
+    pub fn names(&self) -> impl Iterator<Item = &TableName> {
+        self.sources.keys()
+    }
+
+    /// A known table.
+    pub fn get(&self, name: &TableName) -> Option<&Arc<dyn TableSource>> {
+        self.sources.get(name)
+    }
+}
+
+/// Parses one SQL statement.
+///
+/// # Errors
+/// DataFusion's parse error; the place stands in its text.
+pub fn parse(sql: &str) -> Result<Statement> {
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&GenericDialect {})
+        .with_recursion_limit(200)
+        .build()?
+        .parse_statements()?;
+    match (statements.pop_front(), statements.pop_front()) {
+        (Some(statement), None) => Ok(statement),
+        (None, _) => plan_err!("there is no SQL statement"),
+        (Some(_), Some(second)) => plan_err!("expected one SQL statement, found a second one: {second}"),
+    }
+}
+
+/// Plans and analyses one statement; synchronous and without any IO of its own.
+///
+/// # Errors
+/// DataFusion's error, with a span in the SQL where it has one.
+pub fn plan(session: &SessionState, statement: Statement, tables: &Tables) -> Result<LogicalPlan> {
+    let catalog = NamedTables { session, tables };
+    let plan = SqlToRel::new_with_options(&catalog, (&session.config_options().sql_parser).into())
+        .statement_to_plan(statement)?;
+    match &plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
+            plan_err!("a model is one query: it starts with `select` or `with`")
+        }
+        _ => session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {}),
+    }
+}
+
+/// Whether a type can be written as `text`, and which one it is.
+///
+/// # Errors
+/// Why it is not a type.
+pub fn parse_data_type(session: &SessionState, text: &str) -> Result<DataType, String> {
+    let sql = format!("select cast(null as {text})");
+    let statement = parse(&sql).map_err(|_| format!("`{text}` is not a SQL type"))?;
+    let plan = plan(session, statement, &Tables::new()).map_err(|error| match error.find_root() {
+        DataFusionError::NotImplemented(_) => format!("type `{text}` is not supported"),
+        _ => format!("`{text}` is not a SQL type"),
+    })?;
+    Ok(plan.schema().field(0).data_type().clone())
+}
+
+/// DataFusion's view of [`Tables`]; everything else is the session's.
+struct NamedTables<'a> {
+    session: &'a SessionState,
+    tables: &'a Tables,
+}
+
+impl ContextProvider for NamedTables<'_> {
+    fn get_table_source(&self, reference: TableReference) -> Result<Arc<dyn TableSource>> {
+        let known = match reference.schema() {
+            Some(schema) => self.tables.get(&TableName::new(schema, reference.table())),
+            None => None,
+        };
+        match known {
+            Some(source) => Ok(Arc::clone(source)),
+            None => plan_err!("table '{reference}' not found"),
+        }
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        let Some(function) = self.session.table_functions().get(name) else {
+            return plan_err!("table function '{name}' not found");
+        };
+        Ok(provider_as_source(function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.session))?))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.session.expr_planners()
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.session.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.session.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.session.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.session.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.session.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.session.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.session.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.session.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.session.window_functions().keys().cloned().collect()
+    }
+}

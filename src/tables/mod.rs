@@ -1,0 +1,244 @@
+//! The lake: Delta tables below one root. Inspect, read, stage, publish.
+//!
+//! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
+//! [`TableState`] that explains how it came to be.
+
+mod merge;
+mod publish;
+mod read;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use deltalake::logstore::LogStoreRef;
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::names::TableName;
+
+pub use merge::merge;
+pub use publish::{Commit, publish};
+pub use read::{future_table, table_provider};
+pub use stage::{Staged, stage};
+
+/// A lake root, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    root: Url,
+}
+
+/// Storage that refuses, or a table that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The lake root is not a folder or URL that can be used.
+    #[error("lake root `{root}` cannot be used: {why}")]
+    Root {
+        /// As written.
+        root: String,
+        /// Why.
+        why: String,
+    },
+    /// Delta or the storage below it failed.
+    #[error("table `{table}`: {}", delta_message(source))]
+    Delta {
+        /// The table.
+        table: TableName,
+        /// Delta's error.
+        source: DeltaTableError,
+    },
+    /// Another writer was faster.
+    #[error("table `{table}`: another run published to it at the same time")]
+    Conflict {
+        /// The table.
+        table: TableName,
+    },
+    /// The query that fills the table failed.
+    #[error("{}", query_message(.0))]
+    Query(#[from] DataFusionError),
+    /// The new rows cannot be added as asked.
+    #[error("{0}")]
+    Rows(String),
+    /// A file beside the table failed.
+    #[error("table `{table}`: cannot use `{path}`: {source}")]
+    File {
+        /// The table.
+        table: TableName,
+        /// The file, relative to the table.
+        path: String,
+        /// Why.
+        source: object_store::Error,
+    },
+}
+
+/// What a table says of itself: recorded in the commit that made its current version.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TableState {
+    /// Hash of the model's definition.
+    pub definition: String,
+    /// What was read: the version of each table, the hash of each source's file list, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// Hashes of the tests that this version passed, by name.
+    pub tests: BTreeMap<String, String>,
+    /// Equal inputs may give other rows.
+    pub volatile: bool,
+    /// The run that published.
+    pub invocation_id: String,
+}
+
+/// The published version of a table.
+#[derive(Clone)]
+pub struct Published {
+    /// Its name.
+    pub name: TableName,
+    /// Delta's handle, loaded at this version.
+    pub(crate) table: DeltaTable,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// What the last commit says; `None` if `lake` did not write it.
+    pub state: Option<TableState>,
+}
+
+impl Published {
+    /// The Delta version.
+    pub fn version(&self) -> u64 {
+        self.table.version().unwrap_or_default()
+    }
+
+    /// Rows, by the statistics of the files; `None` if a file has none.
+    pub fn rows(&self) -> Option<u64> {
+        let snapshot = self.table.snapshot().ok()?;
+        snapshot.log_data().iter().map(|file| file.num_records().map(|n| n as u64)).sum()
+    }
+
+    /// Bytes of its data files.
+    pub fn bytes(&self) -> u64 {
+        let Ok(snapshot) = self.table.snapshot() else { return 0 };
+        snapshot.log_data().iter().map(|file| u64::try_from(file.size()).unwrap_or_default()).sum()
+    }
+
+    /// Number of data files.
+    pub fn files(&self) -> usize {
+        self.table.snapshot().map_or(0, |snapshot| snapshot.log_data().num_files())
+    }
+
+    /// The version of the `txn` action of an application: the head of a manifest.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn transaction(&self, app_id: &str) -> Result<Option<i64>, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let snapshot = self.table.snapshot().map_err(fail)?;
+        snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)
+    }
+}
+
+impl Lake {
+    /// The lake at `root`: a URL, or a folder relative to `folder`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn new(root: &str, folder: &Path) -> Result<Self, TableError> {
+        let bad = |why: &str| TableError::Root { root: root.to_owned(), why: why.to_owned() };
+        let mut url = if root.contains("://") {
+            Url::parse(root).map_err(|error| bad(&error.to_string()))?
+        } else {
+            let path = std::path::absolute(folder.join(root)).map_err(|error| bad(&error.to_string()))?;
+            Url::from_directory_path(clean(&path)).map_err(|()| bad("it is not a path"))?
+        };
+        if url.scheme() != "file" {
+            return Err(bad("only folders of this machine can be lake roots"));
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self { root: url })
+    }
+
+    /// The root, with a `/` at its end.
+    pub fn root(&self) -> &Url {
+        &self.root
+    }
+
+    /// Where a table lives.
+    pub fn table_url(&self, name: &TableName) -> Url {
+        self.root.join(&format!("{}/{}/", name.schema, name.table)).expect("names are plain path segments")
+    }
+
+    /// The log and files of a table, whether it exists or not.
+    pub(crate) fn log_store(&self, name: &TableName) -> Result<LogStoreRef, TableError> {
+        let fail = |source| TableError::Delta { table: name.clone(), source };
+        DeltaTableBuilder::from_url(self.table_url(name)).and_then(|builder| builder.build_storage()).map_err(fail)
+    }
+
+    /// The files of a table, to keep manifests beside the data.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    pub fn files_of(&self, name: &TableName) -> Result<Arc<dyn ObjectStore>, TableError> {
+        Ok(self.log_store(name)?.object_store(None))
+    }
+
+    /// The current version of a table; `None` if there is no table.
+    ///
+    /// # Errors
+    /// When there is one and it cannot be read.
+    pub async fn inspect(&self, name: &TableName) -> Result<Option<Published>, TableError> {
+        let fail = |source| TableError::Delta { table: name.clone(), source };
+        let log_store = self.log_store(name)?;
+        if !log_store.is_delta_table_location().await.map_err(fail)? {
+            return Ok(None);
+        }
+        let mut table = DeltaTable::new(log_store);
+        table.load().await.map_err(fail)?;
+        let state = last_state(&table).await.map_err(fail)?;
+        let schema = table.snapshot().map_err(fail)?.snapshot().arrow_schema();
+        Ok(Some(Published { name: name.clone(), schema: read::plain(&schema), table, state }))
+    }
+}
+
+/// The key of [`TableState`] in a commit's `commitInfo`.
+pub(crate) const STATE_KEY: &str = "lake";
+
+async fn last_state(table: &DeltaTable) -> Result<Option<TableState>, DeltaTableError> {
+    let last = table.history(Some(1)).try_next().await?;
+    let state = last.and_then(|info| info.info.get(STATE_KEY).cloned());
+    Ok(state.and_then(|json| serde_json::from_value(json).ok()))
+}
+
+/// `a/./b/../c` -> `a/c`, without asking the file system.
+fn clean(path: &Path) -> std::path::PathBuf {
+    let mut clean = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+/// Delta's error without the names of Rust's types around the storage's own words.
+fn delta_message(error: &DeltaTableError) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    let (top, root) = (error.to_string(), deepest.to_string());
+    if top.contains(&root) { top } else { format!("{top}: {root}") }
+}
+
+/// A failed query, in words of SQL.
+fn query_message(error: &DataFusionError) -> String {
+    let text = error.find_root().strip_backtrace();
+    let text = text.trim_start_matches("Execution error: ").trim_start_matches("Arrow error: ");
+    text.lines().next().unwrap_or("the query failed").to_owned()
+}

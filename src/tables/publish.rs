@@ -1,0 +1,116 @@
+//! Publishing: one Delta commit that makes staged files visible, with the state that explains them.
+
+use std::collections::BTreeSet;
+
+use deltalake::DeltaTableError;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::{Action, MetadataExt, StructType, Transaction, new_metadata};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+
+use super::{Lake, Published, STATE_KEY, Staged, TableError, TableState};
+
+/// What goes into a commit beside the files.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// How the version came to be.
+    pub state: TableState,
+    /// Heads of manifests: application id and version.
+    pub transactions: Vec<(String, i64)>,
+}
+
+/// Publishes staged files as one commit on top of `published`. If anybody else has committed since, nothing
+/// happens: what was staged was made from an older version.
+///
+/// # Errors
+/// [`TableError::Conflict`] when another writer was faster; otherwise the storage's error.
+pub async fn publish(
+    lake: &Lake,
+    published: Option<&Published>,
+    staged: &Staged,
+    commit: &Commit,
+) -> Result<Published, TableError> {
+    let fail = |source| translate(&staged.name, source);
+    let state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
+    let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    let properties = CommitProperties::default()
+        .with_metadata([(STATE_KEY.to_owned(), state)])
+        .with_application_transactions(transactions)
+        .with_max_retries(0);
+    match published {
+        None => create(lake, staged, properties).await.map_err(fail)?,
+        Some(published) => {
+            let actions = actions(published, staged).map_err(fail)?;
+            let snapshot = published.table.snapshot().map_err(fail)?;
+            let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
+            let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+            CommitBuilder::from(properties)
+                .with_actions(actions)
+                .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
+                .await
+                .map_err(fail)?;
+        }
+    }
+    let fresh = lake.inspect(&staged.name).await?;
+    fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))
+}
+
+/// Version 0: protocol, schema and rows in one commit.
+async fn create(lake: &Lake, staged: &Staged, properties: CommitProperties) -> Result<(), DeltaTableError> {
+    let log_store = lake.log_store(&staged.name).map_err(|error| DeltaTableError::Generic(error.to_string()))?;
+    let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
+    CreateBuilder::new()
+        .with_log_store(log_store)
+        .with_table_name(staged.name.to_string())
+        .with_columns(schema.fields().cloned())
+        .with_partition_columns(staged.partition_by.clone())
+        .with_save_mode(SaveMode::ErrorIfExists)
+        .with_actions(staged.adds.iter().cloned().map(Action::Add))
+        .with_commit_properties(properties)
+        .await?;
+    Ok(())
+}
+
+fn actions(published: &Published, staged: &Staged) -> Result<Vec<Action>, DeltaTableError> {
+    let snapshot = published.table.snapshot()?;
+    let mut actions = Vec::new();
+    for file in snapshot.log_data().iter() {
+        if staged.replaces_all || staged.removed.contains(file.path().as_ref()) {
+            actions.push(Action::Remove(file.remove_action(true)));
+        }
+    }
+    actions.extend(staged.adds.iter().cloned().map(Action::Add));
+    let old = snapshot.metadata();
+    let partitions_change = staged.replaces_all && *old.partition_columns() != staged.partition_by;
+    if published.schema != staged.schema || partitions_change {
+        let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
+        let metadata = new_metadata(&schema, staged.partition_by.clone(), old.configuration().clone())?;
+        let metadata = metadata.with_table_id(old.id().to_owned())?.with_name(staged.name.to_string())?;
+        actions.push(Action::Metadata(metadata));
+    }
+    Ok(actions)
+}
+
+/// Paths of all data files of a version.
+pub(super) fn file_paths(published: &Published) -> Result<BTreeSet<String>, TableError> {
+    let fail = |source| TableError::Delta { table: published.name.clone(), source };
+    let snapshot = published.table.snapshot().map_err(fail)?;
+    Ok(snapshot.log_data().iter().map(|file| file.path().into_owned()).collect())
+}
+
+fn translate(table: &crate::names::TableName, source: DeltaTableError) -> TableError {
+    let conflict = matches!(
+        &source,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::Transaction {
+                source: TransactionError::MaxCommitAttempts(_)
+                    | TransactionError::CommitConflict(_)
+                    | TransactionError::VersionAlreadyExists(_)
+            }
+    );
+    if conflict {
+        return TableError::Conflict { table: table.clone() };
+    }
+    TableError::Delta { table: table.clone(), source }
+}

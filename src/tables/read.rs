@@ -1,0 +1,162 @@
+//! Tables as DataFusion reads them: published versions, and tables as they will be after a publish.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use deltalake::kernel::Add;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use url::Url;
+
+use super::{Published, Staged, TableError};
+use crate::exact_files::{ExactFiles, split_partitions};
+
+/// Delta's column of file names, where a scan asks for it.
+pub(super) const FILE_COLUMN: &str = "__lake_file";
+
+/// Which files of a published table to read.
+pub(super) enum Files<'a> {
+    All,
+    Only(&'a BTreeSet<String>),
+}
+
+/// A published version as a table.
+///
+/// # Errors
+/// When its log cannot be read.
+pub async fn table_provider(published: &Published) -> Result<Arc<dyn TableProvider>, TableError> {
+    let plan = LogicalPlanBuilder::scan("t", provider_as_source(scan(published, Files::All, false).await?), None)?;
+    Ok(view(conform(plan.build()?, &published.schema)?))
+}
+
+/// The scan of a published table, perhaps of some files, perhaps with [`FILE_COLUMN`].
+pub(super) async fn scan(
+    published: &Published,
+    files: Files<'_>,
+    file_column: bool,
+) -> Result<Arc<dyn TableProvider>, TableError> {
+    let mut builder = published.table.table_provider();
+    if let Files::Only(paths) = files {
+        builder = builder.with_file_paths(paths.iter().cloned());
+    }
+    if file_column {
+        builder = builder.with_file_column(FILE_COLUMN);
+    }
+    Ok(builder.await?)
+}
+
+/// The table as it will be: files of the published version that stay, and staged files. This is what tests see.
+///
+/// # Errors
+/// When the published version cannot be read.
+pub async fn future_table(
+    published: Option<&Published>,
+    staged: &Staged,
+) -> Result<Arc<dyn TableProvider>, TableError> {
+    let new = staged_table(&staged.table_url, &staged.adds, &staged.schema, &staged.partition_by)?;
+    let new = conform(LogicalPlanBuilder::scan("staged", provider_as_source(new), None)?.build()?, &staged.schema)?;
+    let Some(published) = published.filter(|_| !staged.replaces_all) else { return Ok(view(new)) };
+    let kept: BTreeSet<String> = super::publish::file_paths(published)?.difference(&staged.removed).cloned().collect();
+    if kept.is_empty() {
+        return Ok(view(new));
+    }
+    let old = scan(published, Files::Only(&kept), false).await?;
+    let old = conform(LogicalPlanBuilder::scan("kept", provider_as_source(old), None)?.build()?, &staged.schema)?;
+    Ok(view(LogicalPlanBuilder::from(old).union(new)?.build()?))
+}
+
+/// Staged files as a table.
+pub(super) fn staged_table(
+    table_url: &Url,
+    adds: &[Add],
+    schema: &SchemaRef,
+    partition_by: &[String],
+) -> Result<Arc<dyn TableProvider>, TableError> {
+    let (columns, partitions) = split_partitions(schema, partition_by);
+    let root = Path::from_url_path(table_url.path()).map_err(|error| DataFusionError::External(error.into()))?;
+    let files: Result<Vec<PartitionedFile>, DataFusionError> = adds
+        .iter()
+        .map(|add| {
+            let relative = Path::from_url_path(&add.path).map_err(|error| DataFusionError::External(error.into()))?;
+            let location = relative.parts().fold(root.clone(), |path, part| path.join(part));
+            let meta = ObjectMeta {
+                location,
+                last_modified: chrono::DateTime::from_timestamp_millis(add.modification_time).unwrap_or_default(),
+                size: u64::try_from(add.size).unwrap_or_default(),
+                e_tag: None,
+                version: None,
+            };
+            let values: Result<Vec<ScalarValue>, DataFusionError> = partitions
+                .iter()
+                .map(|field| match add.partition_values.get(field.name()) {
+                    Some(Some(text)) => ScalarValue::try_from_string(text.clone(), field.data_type()),
+                    _ => ScalarValue::try_from(field.data_type()),
+                })
+                .collect();
+            Ok(PartitionedFile::new_from_meta(meta).with_partition_values(values?))
+        })
+        .collect();
+    let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
+    Ok(Arc::new(ExactFiles::new(store, Arc::new(ParquetFormat::default()), columns, partitions, files?)))
+}
+
+/// The columns of `schema`, in its order and types; a column that `plan` lacks is NULL.
+pub(super) fn conform(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, DataFusionError> {
+    let input = Arc::clone(plan.schema());
+    let columns: Vec<Expr> = schema
+        .fields()
+        .iter()
+        .map(|field| match input.qualified_field_with_unqualified_name(field.name()) {
+            Ok((qualifier, found)) => {
+                let column = Expr::Column(datafusion::common::Column::new(qualifier.cloned(), field.name()));
+                let same = found.data_type() == field.data_type();
+                let value = if same { column } else { cast(column, field.data_type().clone()) };
+                value.alias(field.name())
+            }
+            Err(_) => cast(datafusion::prelude::lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()),
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+/// A plan as a table.
+pub(super) fn view(plan: LogicalPlan) -> Arc<dyn TableProvider> {
+    Arc::new(ViewTable::new(plan, None))
+}
+
+/// A schema without dictionaries and views: the types that models are compiled with.
+pub(super) fn plain(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let data_type = match field.data_type() {
+                DataType::Dictionary(_, value) => value.as_ref().clone(),
+                DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+                DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+                other => other.clone(),
+            };
+            Field::new(field.name(), data_type, true)
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// A column by its exact name.
+pub(super) fn exact(name: &str) -> Expr {
+    Expr::Column(datafusion::common::Column::from_name(name))
+}
+
+/// A name for a plan of one table; only used inside this module's joins.
+pub(super) fn named(plan: LogicalPlan, alias: &str) -> Result<LogicalPlan, DataFusionError> {
+    LogicalPlanBuilder::from(plan).alias(alias)?.build()
+}

@@ -1,0 +1,171 @@
+//! The functions and objects that dbt's dialect offers to every template.
+
+use std::sync::Arc;
+
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use super::Settings;
+use super::scope::{Problem, ScopeObject, SourceRead};
+use super::values::{Relation, RunStartedAt};
+use crate::diagnostics::Id;
+use crate::names::{TableName, nearest};
+
+/// Adds all of them to the environment.
+pub(super) fn register(environment: &mut Environment<'static>, settings: Settings) {
+    environment.add_function("ref", reference);
+    environment.add_function("source", source);
+    environment.add_function("is_incremental", is_incremental);
+    environment.add_function("log", log);
+    environment.add_function("return", |value: Value| value);
+    environment.add_global("target", Value::from(minijinja::value::Serde(&settings.target)));
+    environment.add_global("invocation_id", settings.invocation_id.clone());
+    let run_started_at = RunStartedAt { at: settings.run_started_at, scope: None };
+    environment.add_global("run_started_at", Value::from_object(run_started_at));
+    environment.add_global("execute", true);
+    environment.add_global("exceptions", Value::from_object(super::values::Exceptions));
+    let settings = Arc::new(settings);
+    let vars = Arc::clone(&settings);
+    environment.add_function("var", move |state: &State, name: String, default: Option<Value>| {
+        variable(&vars, state, &name, default)
+    });
+    environment.add_function("env_var", move |name: String, default: Option<Value>| {
+        environment_variable(&settings, &name, default)
+    });
+}
+
+/// A table as templates hold it: prints as quoted SQL, has `.schema`, `.identifier` and `.name`.
+pub(super) fn relation(name: &TableName) -> Value {
+    Value::from_object(Relation(name.clone()))
+}
+
+/// `ref('model')` or `ref('package', 'model')`.
+fn reference(state: &State, args: Rest<String>) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    let name = match args.as_slice() {
+        [name] | [_, name] => name,
+        _ => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "ref() takes a model, or a package and a model"));
+        }
+    };
+    let models = &scope.scope.known.models;
+    let short = name.rsplit('.').next().unwrap_or(name);
+    match models.get(short).filter(|found| short == name || found.to_string() == *name) {
+        Some(found) => {
+            scope.record(|recording| {
+                if !recording.refs.contains(found) {
+                    recording.refs.push(found.clone());
+                }
+            });
+            Ok(relation(found))
+        }
+        None if scope.scope.tolerated.contains(name) => Ok(relation(&TableName::new("unknown", name.as_str()))),
+        None => {
+            let mut help = Vec::new();
+            if let Some(near) = nearest(name, models.keys().map(String::as_str)) {
+                help.push(format!("did you mean `{near}`?"));
+            } else if let Some(table) = scope.scope.known.sources.iter().find(|s| s.table == *name) {
+                help.push(format!("it is a source: write source('{}', '{}')", table.schema, table.table));
+            }
+            Err(scope.fail(Problem {
+                id: Id::UnknownRef,
+                message: format!("model `{name}` does not exist"),
+                help,
+                missing: Some(name.clone()),
+            }))
+        }
+    }
+}
+
+/// `source('name', 'table')`, with `changes=false` to read all files in an incremental run too.
+fn source(state: &State, name: String, table: String, kwargs: Kwargs) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    let changes: Option<bool> = kwargs.get("changes")?;
+    kwargs.assert_all_used()?;
+    let read = if changes == Some(false) { SourceRead::All } else { SourceRead::Changes };
+    let wanted = TableName::new(name, table);
+    if scope.scope.known.sources.contains(&wanted) {
+        scope.record(|recording| {
+            if !recording.sources.iter().any(|(known, how)| *known == wanted && *how == read) {
+                recording.sources.push((wanted.clone(), read));
+            }
+        });
+        return Ok(relation(&source_relation(&wanted, read)));
+    }
+    let full = wanted.to_string();
+    if scope.scope.tolerated.contains(&full) {
+        return Ok(relation(&TableName::new("unknown", wanted.table)));
+    }
+    let known: Vec<String> = scope.scope.known.sources.iter().map(ToString::to_string).collect();
+    let help = match nearest(&full, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "declare it in sources.yml".to_owned(),
+        None => format!("declare it in sources.yml; declared are: {}", known.join(", ")),
+    };
+    Err(scope.fail(Problem {
+        id: Id::UnknownSource,
+        message: format!("source `{full}` is not declared"),
+        help: vec![help],
+        missing: Some(full),
+    }))
+}
+
+/// The name under which SQL reads a source: a source read whole stands beside the same source read by its changes.
+pub fn source_relation(name: &TableName, read: SourceRead) -> TableName {
+    match read {
+        SourceRead::Changes => name.clone(),
+        SourceRead::All => TableName::new(name.schema.clone(), format!("{}@all", name.table)),
+    }
+}
+
+fn is_incremental(state: &State) -> Result<bool, Error> {
+    let scope = ScopeObject::of(state)?;
+    scope.record(|recording| recording.asked_incremental = true);
+    Ok(scope.scope.incremental)
+}
+
+fn variable(settings: &Settings, state: &State, name: &str, default: Option<Value>) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state).ok();
+    if let Some(scope) = &scope {
+        scope.record(|recording| {
+            recording.vars.insert(name.to_owned());
+        });
+    }
+    if let Some(value) = settings.vars.get(name) {
+        return Ok(Value::from(minijinja::value::Serde(value)));
+    }
+    if let Some(default) = default {
+        return Ok(default);
+    }
+    let message = format!("variable `{name}` is not set");
+    let mut help = vec![format!("set it in project.yml under `vars`, with --vars '{name}: ...', or give a default")];
+    if let Some(near) = nearest(name, settings.vars.keys().map(String::as_str)) {
+        help.insert(0, format!("did you mean `{near}`?"));
+    }
+    Err(match scope {
+        Some(scope) => scope.fail(Problem { id: Id::Template, message, help, missing: None }),
+        None => Error::new(ErrorKind::InvalidOperation, message),
+    })
+}
+
+fn environment_variable(settings: &Settings, name: &str, default: Option<Value>) -> Result<Value, Error> {
+    match (settings.environment.get(name), default) {
+        (Some(value), _) => Ok(Value::from(value.as_str())),
+        (None, Some(default)) => Ok(default),
+        (None, None) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("environment variable `{name}` is not set and has no default"),
+        )),
+    }
+}
+
+/// `log(message, info=true)`: to the log of `lake`, shown with `-v`.
+fn log(message: String, kwargs: Kwargs) -> Result<Value, Error> {
+    let info: Option<bool> = kwargs.get("info")?;
+    if info == Some(true) {
+        tracing::info!(target: "lake::template", "{message}");
+    } else {
+        tracing::debug!(target: "lake::template", "{message}");
+    }
+    Ok(Value::from(""))
+}

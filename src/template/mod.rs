@@ -1,0 +1,181 @@
+//! Jinja: a model's template in, its SQL and everything it asked for out.
+//!
+//! [`Templates`] holds the project's macros and settings; [`Templates::render`] renders one file
+//! and records its `ref`s, `source`s and `config`. [`Rendered::locate`] leads from a place in the
+//! SQL back to the author's own line. minijinja is used only here.
+
+mod functions;
+mod macros;
+mod scope;
+mod source_map;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
+use crate::names::TableName;
+pub use functions::source_relation;
+use macros::MacroLibrary;
+use scope::ScopeObject;
+pub use scope::{Config, Recording, Scope, SourceRead};
+pub use source_map::Rendered;
+use values::RunStartedAt;
+
+/// What templates may ask about this run: pure input, so that rendering is a function of it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `target` in templates: name, root, and so on.
+    pub target: serde_json::Value,
+    /// `var()`: those of `project.yml`, overridden by `--vars`.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// `env_var()`: the process environment.
+    pub environment: BTreeMap<String, String>,
+    /// `run_started_at`.
+    pub run_started_at: chrono::DateTime<chrono::Utc>,
+    /// `invocation_id`.
+    pub invocation_id: String,
+}
+
+/// The names that `ref` and `source` may use.
+#[derive(Debug, Default)]
+pub struct KnownNames {
+    /// Models by their short name, which is unique in the project.
+    pub models: BTreeMap<String, TableName>,
+    /// Declared source tables.
+    pub sources: BTreeSet<TableName>,
+}
+
+/// Checks one key of `config()`; says in a phrase what is wrong with it.
+pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
+
+/// The project's Jinja: functions, settings and macros, ready to render any file.
+pub struct Templates {
+    environment: Environment<'static>,
+    library: MacroLibrary,
+    run_started_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// A template that failed to render.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong and where.
+    pub diagnostic: Diagnostic,
+    /// The `ref` or `source` that does not exist, if that was the reason: render again with it among the
+    /// tolerated names to find the next mistake.
+    pub missing: Option<String>,
+}
+
+impl Templates {
+    /// Loads the macro files. A file that does not parse is reported, and rendering goes on without any macro.
+    pub fn new(settings: Settings, macro_files: &[Arc<SourceFile>], problems: &mut Vec<Diagnostic>) -> Self {
+        let mut environment = Environment::new();
+        environment.set_debug(true);
+        environment.set_syntax(syntax());
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_recursion_limit(120);
+        minijinja_contrib::add_to_environment(&mut environment);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        let run_started_at = settings.run_started_at;
+        functions::register(&mut environment, settings);
+        let library = MacroLibrary::load(&mut environment, macro_files, problems);
+        Self { environment, library, run_started_at }
+    }
+
+    /// Renders one file.
+    ///
+    /// # Errors
+    /// The first mistake in the template, at its place in the user's file.
+    pub fn render(&self, file: &Arc<SourceFile>, scope: Scope) -> Result<(Rendered, Recording), Box<Failure>> {
+        let prefix = self.library.import_statement(&file.text);
+        let source = format!("{prefix}{}", file.text);
+        let this = functions::relation(&scope.this);
+        let model = Value::from(minijinja::value::Serde(&scope.model));
+        let scope = Arc::new(ScopeObject::new(scope));
+        let context = context! {
+            __lake => Value::from_dyn_object(Arc::clone(&scope)),
+            run_started_at => Value::from_object(RunStartedAt { at: self.run_started_at, scope: Some(Arc::clone(&scope)) }),
+            this => this, model => model, config => Value::from_dyn_object(Arc::clone(&scope)),
+        };
+        let map = self
+            .environment
+            .template_from_named_str(&file.path, &source)
+            .and_then(|template| source_map::render(&template, context, prefix.len()));
+        match map {
+            Ok(map) => Ok((map.into_rendered(Arc::clone(file)), scope.recording())),
+            Err(error) => Err(Box::new(self.failure(file, prefix.len(), &error, &scope))),
+        }
+    }
+
+    /// Renders a short text such as a path in YAML: settings, but no `ref`, macros or config.
+    ///
+    /// # Errors
+    /// What is wrong, as a phrase.
+    pub fn render_value(&self, text: &str) -> Result<String, String> {
+        if !text.contains("{{") && !text.contains("{%") {
+            return Ok(text.to_owned());
+        }
+        self.environment.render_str(text, context! {}).map_err(|error| phrase(&error))
+    }
+
+    fn failure(&self, file: &Arc<SourceFile>, prefix: usize, error: &minijinja::Error, scope: &ScopeObject) -> Failure {
+        let span = if error.name() == Some(macros::LIBRARY) {
+            error.range().and_then(|range| self.library.locate(range))
+        } else {
+            error
+                .range()
+                .map(|range| (range.start.saturating_sub(prefix), range.end.saturating_sub(prefix)))
+                .or_else(|| line_range(file, error.line()?))
+                .map(|(start, end)| Span::new(file, start, end))
+        };
+        let in_macro = error.name() == Some(macros::LIBRARY);
+        let problem = scope.take_problem();
+        let (id, message) = match &problem {
+            Some(problem) => (problem.id, problem.message.clone()),
+            None => (Id::Template, phrase(error)),
+        };
+        let mut diagnostic = Diagnostic::error(id, message).at(span.unwrap_or_else(|| Span::file_start(file)));
+        if in_macro {
+            diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
+        }
+        let mut missing = None;
+        if let Some(problem) = problem {
+            diagnostic.help.extend(problem.help);
+            missing = problem.missing;
+        } else if let Some(help) = self.unknown_name_help(error) {
+            diagnostic = diagnostic.help(help);
+        }
+        Failure { diagnostic, missing }
+    }
+
+    fn unknown_name_help(&self, error: &minijinja::Error) -> Option<String> {
+        let message = phrase(error);
+        let name = message.split(['`', '\'', '"']).nth(1).or_else(|| message.split_whitespace().nth(1))?;
+        let globals: Vec<&str> = self.environment.globals().map(|(name, _)| name).collect();
+        let known = globals.into_iter().chain(self.library.names()).chain(["this", "model", "config"]);
+        crate::names::nearest(name, known).filter(|n| *n != name).map(|n| format!("did you mean `{n}`?"))
+    }
+}
+
+fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {
+    let start = file.offset(line, 1);
+    let end = file.text.get(start..)?.find('\n').map_or(file.text.len(), |at| start + at);
+    Some((start, end))
+}
+
+/// minijinja's error as a phrase in this program's style.
+fn phrase(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => detail.trim_end_matches('.').to_owned(),
+        None => error.kind().to_string(),
+    }
+}
+
+/// Jinja's default syntax; a file's last newline is kept so that offsets stay true.
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder().keep_trailing_newline(true).build().expect("the default delimiters are valid")
+}

@@ -1,0 +1,168 @@
+//! What one render may use, and what it asked for.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use indexmap::IndexMap;
+use minijinja::value::{Kwargs, Object, Rest};
+use minijinja::{Error, ErrorKind, State, Value};
+
+use super::{ConfigCheck, KnownNames};
+use crate::diagnostics::Id;
+use crate::names::TableName;
+
+/// The keys of `config()` as the template gave them.
+pub type Config = IndexMap<String, serde_json::Value>;
+
+/// How a model reads a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceRead {
+    /// What the mode of the model says: an incremental run takes new files only.
+    Changes,
+    /// All files in every run: `source('bronze', 'courses', changes=false)`.
+    All,
+}
+
+/// What one render may use.
+#[derive(Clone)]
+pub struct Scope {
+    /// The model itself.
+    pub this: TableName,
+    /// `model` in templates.
+    pub model: serde_json::Value,
+    /// The answer of `is_incremental()`.
+    pub incremental: bool,
+    /// What `ref` and `source` may name.
+    pub known: Arc<KnownNames>,
+    /// How to check `config()`.
+    pub check_config: ConfigCheck,
+    /// The config known from outside the file, for `config.get()`.
+    pub outer_config: Arc<Config>,
+    /// Unknown names that are already reported.
+    pub tolerated: BTreeSet<String>,
+}
+
+/// What one render asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// Models named by `ref`, in order of first use.
+    pub refs: Vec<TableName>,
+    /// Sources named by `source`, in order of first use.
+    pub sources: Vec<(TableName, SourceRead)>,
+    /// What `config()` said; a later call overrides an earlier one.
+    pub config: Config,
+    /// `is_incremental()` or `this` was asked for, so the other answer may give other SQL.
+    pub asked_incremental: bool,
+    /// The text depends on the clock or the run, so equal inputs do not make equal outputs.
+    pub asked_clock: bool,
+    /// The variables that were read.
+    pub vars: BTreeSet<String>,
+}
+
+/// A mistake found by one of the functions, told better than a template error could.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) id: Id,
+    pub(super) message: String,
+    pub(super) help: Vec<String>,
+    pub(super) missing: Option<String>,
+}
+
+/// The scope as templates hold it: also the `config` object.
+pub(super) struct ScopeObject {
+    pub(super) scope: Scope,
+    recording: Mutex<Recording>,
+    problem: Mutex<Option<Problem>>,
+}
+
+impl fmt::Debug for ScopeObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "scope of {}", self.scope.this)
+    }
+}
+
+impl ScopeObject {
+    pub(super) fn new(scope: Scope) -> Self {
+        Self { scope, recording: Mutex::default(), problem: Mutex::default() }
+    }
+
+    pub(super) fn of(state: &State<'_, '_>) -> Result<Arc<Self>, Error> {
+        state.lookup("__lake").and_then(|value| value.downcast_object::<Self>()).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidOperation, "this function works in a model, a macro or a test only")
+        })
+    }
+
+    pub(super) fn record(&self, note: impl FnOnce(&mut Recording)) {
+        note(&mut self.recording.lock().expect("no render panics while it records"));
+    }
+
+    pub(super) fn recording(&self) -> Recording {
+        self.recording.lock().expect("no render panics while it records").clone()
+    }
+
+    /// Keeps the better words for a mistake and returns the error that stops the render.
+    pub(super) fn fail(&self, problem: Problem) -> Error {
+        let error = Error::new(ErrorKind::InvalidOperation, problem.message.clone());
+        *self.problem.lock().expect("no render panics while it records") = Some(problem);
+        error
+    }
+
+    pub(super) fn take_problem(&self) -> Option<Problem> {
+        self.problem.lock().expect("no render panics while it records").take()
+    }
+
+    fn configure(&self, kwargs: &Kwargs) -> Result<Value, Error> {
+        for key in kwargs.args() {
+            let value: Value = kwargs.get(key)?;
+            let value = serde_json::to_value(&value)
+                .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("config `{key}`: {error}")))?;
+            (self.scope.check_config)(key, &value).map_err(|message| {
+                let (id, help) = match message.split_once("; ") {
+                    Some((_, help)) => (Id::UnknownKey, vec![help.to_owned()]),
+                    None => (Id::InvalidValue, Vec::new()),
+                };
+                let message = message.split("; ").next().unwrap_or(&message).to_owned();
+                self.fail(Problem { id, message, help, missing: None })
+            })?;
+            self.record(|recording| {
+                recording.config.insert(key.to_owned(), value);
+            });
+        }
+        Ok(Value::from(""))
+    }
+}
+
+impl Object for ScopeObject {
+    /// `config(materialized='table', ...)`.
+    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        let (rest, kwargs): (Rest<Value>, Kwargs) = minijinja::value::from_args(args)?;
+        if !rest.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "config() takes named arguments: config(materialized='table')",
+            ));
+        }
+        self.configure(&kwargs)
+    }
+
+    /// `config.get('key', default)` and `config.require('key')`.
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        let (key, default): (String, Option<Value>) = match method {
+            "get" | "require" => minijinja::value::from_args(args)?,
+            _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+        };
+        let inner = self.recording().config.get(&key).cloned();
+        let value = inner.or_else(|| self.scope.outer_config.get(&key).cloned());
+        match (value, default, method) {
+            (Some(value), _, _) => Ok(Value::from(minijinja::value::Serde(&value))),
+            (None, Some(default), "get") => Ok(default),
+            (None, None, "get") => Ok(Value::from(())),
+            _ => Err(Error::new(ErrorKind::InvalidOperation, format!("config `{key}` is required and is not set"))),
+        }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "config")
+    }
+}

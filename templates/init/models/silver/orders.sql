@@ -1,0 +1,4 @@
+{{ config(unique_key='order_id') }}
+
+select order_id, ordered_at, trim(customer) as customer, amount
+from {{ source('bronze', 'orders') }}
