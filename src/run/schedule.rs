@@ -36,8 +36,9 @@ pub struct Schedule {
     pub loose_tests: Vec<usize>,
 }
 
-/// Orders the selected models and gives each test to the last of its models: there it sees all the others
-/// published and that one staged.
+/// Orders the selected models and binds each test to one of them: the model it is declared on, or the last of the
+/// models that a singular test reads. That model sees its own rows staged and the others published, so they end
+/// before it starts.
 pub fn schedule(
     project: &Project,
     graph: &Graph,
@@ -45,64 +46,131 @@ pub fn schedule(
     selection: &Selection,
     mode: TestMode,
 ) -> Schedule {
-    let order: Vec<&TableName> =
+    let selected: Vec<&TableName> =
         graph.order().iter().filter(|name| project.models.contains_key(name) && selection.contains(name)).collect();
-    let position: BTreeMap<&TableName, usize> = order.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-    let mut tests: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut extra: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    let mut waits = Waits::new(graph, &selected);
+    let mut tests: BTreeMap<&TableName, Vec<usize>> = BTreeMap::new();
     let mut loose_tests = Vec::new();
     if mode == TestMode::Gate {
         for (index, test) in compiled.tests.iter().enumerate() {
-            let places: BTreeSet<usize> = test.reads.iter().filter_map(|name| position.get(name).copied()).collect();
-            match places.last() {
-                Some(owner) => {
-                    tests.entry(*owner).or_default().push(index);
-                    // From an earlier to a later place of one order: no cycle can come of it.
-                    extra.entry(*owner).or_default().extend(places.iter().filter(|place| *place != owner));
-                }
+            match waits.bind(test) {
+                Some(owner) => tests.entry(owner).or_default().push(index),
                 None if selection.tests.contains(&test.name) => loose_tests.push(index),
                 None => {}
             }
         }
     }
-    let runs = |at: usize| {
-        project.models[order[at]].config.materialized != Materialization::Ephemeral || tests.contains_key(&at)
+    let is_step = |name: &TableName| {
+        project.models[name].config.materialized != Materialization::Ephemeral || tests.contains_key(name)
     };
-    let kept: Vec<usize> = (0..order.len()).filter(|at| runs(*at)).collect();
-    let step_of: BTreeMap<usize, usize> = kept.iter().enumerate().map(|(step, at)| (*at, step)).collect();
-    let steps = kept
+    let order: Vec<&TableName> = waits.order().into_iter().filter(|name| is_step(name)).collect();
+    let position: BTreeMap<&TableName, usize> = order.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+    let steps = order
         .iter()
-        .map(|at| {
-            let mut before = nearest_selected(graph, order[*at], &position, &step_of);
-            before.extend(extra.get(at).into_iter().flatten().filter_map(|place| step_of.get(place).copied()));
-            Step {
-                name: order[*at].clone(),
-                after: before.into_iter().collect(),
-                tests: tests.get(at).cloned().unwrap_or_default(),
-            }
+        .map(|name| Step {
+            name: (*name).clone(),
+            after: waits.nearest(name, &position),
+            tests: tests.get(name).cloned().unwrap_or_default(),
         })
         .collect();
     Schedule { steps, loose_tests }
 }
 
-/// The nearest ancestors that are steps, also through models that are not.
-fn nearest_selected(
-    graph: &Graph,
+/// Which selected model ends before which other: by the data it reads, and by the tests that look at both.
+struct Waits<'a> {
+    order: Vec<&'a TableName>,
+    before: BTreeMap<&'a TableName, BTreeSet<&'a TableName>>,
+}
+
+impl<'a> Waits<'a> {
+    fn new(graph: &'a Graph, selected: &[&'a TableName]) -> Self {
+        let known: BTreeSet<&TableName> = selected.iter().copied().collect();
+        let before = selected.iter().map(|name| (*name, selected_parents(graph, name, &known))).collect();
+        Self { order: selected.to_vec(), before }
+    }
+
+    /// The model whose publish a test gates; the others that the test reads now end before it.
+    fn bind(&mut self, test: &CompiledTest) -> Option<&'a TableName> {
+        let read: Vec<&'a TableName> =
+            self.order.iter().copied().filter(|name| test.reads.contains(name)).collect();
+        let last = *read.last()?;
+        // Where the other table is built from the tested one, only the other can see both.
+        let owner = match test.table.as_ref().and_then(|table| read.iter().copied().find(|name| *name == table)) {
+            Some(declared) if read.iter().all(|name| *name == declared || !self.reaches(declared, name)) => declared,
+            _ => read.iter().copied().find(|name| read.iter().all(|other| !self.reaches(name, other))).unwrap_or(last),
+        };
+        let others: Vec<&'a TableName> = read.into_iter().filter(|name| *name != owner).collect();
+        for other in others {
+            if !self.reaches(owner, other) {
+                self.before.entry(owner).or_default().insert(other);
+            }
+        }
+        Some(owner)
+    }
+
+    /// Whether `below` waits for `above`, directly or not.
+    fn reaches(&self, above: &TableName, below: &TableName) -> bool {
+        let (mut pending, mut seen) = (vec![below], BTreeSet::new());
+        while let Some(name) = pending.pop() {
+            for parent in self.before.get(name).into_iter().flatten() {
+                if *parent == above {
+                    return true;
+                }
+                if seen.insert(*parent) {
+                    pending.push(parent);
+                }
+            }
+        }
+        false
+    }
+
+    /// All models, each after those that it waits for.
+    fn order(&self) -> Vec<&'a TableName> {
+        let (mut done, mut order) = (BTreeSet::new(), Vec::new());
+        while order.len() < self.order.len() {
+            let ready: Vec<&TableName> = self
+                .order
+                .iter()
+                .copied()
+                .filter(|name| !done.contains(name) && self.before[name].iter().all(|parent| done.contains(parent)))
+                .collect();
+            assert!(!ready.is_empty(), "edges are only added where they close no cycle");
+            done.extend(ready.iter().copied());
+            order.extend(ready);
+        }
+        order
+    }
+
+    /// The nearest models that are steps, also through models that are not.
+    fn nearest(&self, name: &TableName, position: &BTreeMap<&TableName, usize>) -> Vec<usize> {
+        let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut pending: Vec<&TableName> = self.before[name].iter().copied().collect();
+        while let Some(parent) = pending.pop() {
+            match position.get(parent) {
+                Some(step) => {
+                    found.insert(*step);
+                }
+                None if seen.insert(parent) => pending.extend(self.before[parent].iter().copied()),
+                None => {}
+            }
+        }
+        found.into_iter().collect()
+    }
+}
+
+/// The nearest selected ancestors, also through models that are not selected.
+fn selected_parents<'a>(
+    graph: &'a Graph,
     name: &TableName,
-    position: &BTreeMap<&TableName, usize>,
-    step_of: &BTreeMap<usize, usize>,
-) -> BTreeSet<usize> {
+    selected: &BTreeSet<&TableName>,
+) -> BTreeSet<&'a TableName> {
     let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
     let mut pending = graph.parents(name);
     while let Some(parent) = pending.pop() {
-        if !seen.insert(parent) {
-            continue;
-        }
-        match position.get(parent).and_then(|at| step_of.get(at)) {
-            Some(step) => {
-                found.insert(*step);
-            }
-            None => pending.extend(graph.parents(parent)),
+        if selected.contains(parent) {
+            found.insert(parent);
+        } else if seen.insert(parent) {
+            pending.extend(graph.parents(parent));
         }
     }
     found
