@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -22,7 +22,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::planner::SqlToRel;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
-use crate::names::TableName;
+use crate::names::{TableName, nearest};
 
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -125,17 +125,34 @@ pub fn plan(session: &SessionState, statement: Statement, tables: &Tables) -> Re
     }
 }
 
+/// Types that people mean when they mistype one.
+const COMMON_TYPES: &[&str] = &[
+    "bigint",
+    "int",
+    "smallint",
+    "varchar",
+    "text",
+    "boolean",
+    "double",
+    "float",
+    "decimal",
+    "date",
+    "timestamp",
+    "bytea",
+];
+
 /// Whether a type can be written as `text`, and which one it is.
 ///
 /// # Errors
 /// Why it is not a type.
-pub fn parse_data_type(session: &SessionState, text: &str) -> Result<DataType, String> {
+pub fn parse_data_type(session: &SessionState, text: &str) -> std::result::Result<DataType, String> {
     let sql = format!("select cast(null as {text})");
-    let statement = parse(&sql).map_err(|_| format!("`{text}` is not a SQL type"))?;
-    let plan = plan(session, statement, &Tables::new()).map_err(|error| match error.find_root() {
-        DataFusionError::NotImplemented(_) => format!("type `{text}` is not supported"),
-        _ => format!("`{text}` is not a SQL type"),
-    })?;
+    let unknown = || match nearest(text, COMMON_TYPES.iter().copied()) {
+        Some(near) => format!("`{text}` is not a SQL type; did you mean `{near}`?"),
+        None => format!("`{text}` is not a SQL type; common ones: {}", COMMON_TYPES.join(", ")),
+    };
+    let statement = parse(&sql).map_err(|_| unknown())?;
+    let plan = plan(session, statement, &Tables::new()).map_err(|_| unknown())?;
     Ok(plan.schema().field(0).data_type().clone())
 }
 

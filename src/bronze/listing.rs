@@ -9,7 +9,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::BronzeError;
+use super::{BronzeError, shown};
 use crate::project::Source;
 
 /// A file as it was seen.
@@ -66,7 +66,10 @@ struct Place {
 /// When the folder does not exist or cannot be listed.
 pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
     let place = place(source, folder)?;
-    let missing = || BronzeError::Missing { source_name: source.name.clone(), path: place.base.clone() };
+    let missing = || BronzeError::Missing {
+        source_name: source.name.clone(),
+        path: shown(&place.base.to_string_lossy(), folder),
+    };
     let metadata = std::fs::metadata(&place.base).map_err(|_| missing())?;
     let root = StorePath::from_absolute_path(&place.base).map_err(|error| BronzeError::Path {
         source_name: source.name.clone(),

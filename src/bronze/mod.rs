@@ -9,7 +9,7 @@ pub mod listing;
 pub mod manifest;
 pub mod scan;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use datafusion::error::DataFusionError;
 
@@ -24,12 +24,12 @@ pub use scan::{find_culprit, infer_schema, scan};
 #[derive(Debug, thiserror::Error)]
 pub enum BronzeError {
     /// The folder or file is not there.
-    #[error("source `{source_name}`: `{}` does not exist", path.display())]
+    #[error("source `{source_name}`: `{path}` does not exist")]
     Missing {
         /// The source.
         source_name: TableName,
-        /// What was looked for.
-        path: PathBuf,
+        /// What was looked for, as users know it.
+        path: String,
     },
     /// The path cannot be used.
     #[error("source `{source_name}`: `{path}` {why}")]

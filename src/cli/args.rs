@@ -7,44 +7,44 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// A compiler for lakehouse pipelines: SQL models in, tested Delta tables out.
 #[derive(Debug, Parser)]
 #[command(name = "lake", version, max_term_width = 110)]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
     /// Flags of every command.
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
 }
 
 /// Flags of every command.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// The project folder
     #[arg(long, global = true, env = "LAKE_PROJECT_DIR", default_value = ".", value_name = "DIR")]
-    pub project_dir: PathBuf,
+    pub(super) project_dir: PathBuf,
     /// The target of project.yml to work on
     #[arg(long, short = 't', global = true, env = "LAKE_TARGET", value_name = "NAME")]
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// Variables as a YAML mapping, over those of project.yml: '{min_views: 3}'
     #[arg(long, global = true, value_name = "YAML")]
-    pub vars: Option<String>,
+    pub(super) vars: Option<String>,
     /// Nodes that run at once [default: of the target, else the number of cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
+    pub(super) threads: Option<u16>,
     /// Text for people or JSON for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    pub(super) output: Output,
     /// Print results and errors only
     #[arg(long, short, global = true)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// Print more; twice for the engine's log
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(super) verbose: u8,
 }
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     Text,
     /// For programs.
@@ -53,7 +53,7 @@ pub enum Output {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Make a new project that builds at once
     Init(InitArgs),
     /// Run models and their tests; publish what passes
@@ -77,57 +77,57 @@ pub enum Command {
 
 /// Which nodes.
 #[derive(Debug, Args, Clone, Default)]
-pub struct SelectArgs {
+pub(super) struct SelectArgs {
     /// Nodes to include: names, globs, tag:, path:, source:, config.KEY:, with +, n+, @, and commas to intersect
     #[arg(long, short, num_args = 1.., value_name = "SELECTOR", allow_hyphen_values = false)]
-    pub select: Vec<String>,
+    pub(super) select: Vec<String>,
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SELECTOR")]
-    pub exclude: Vec<String>,
+    pub(super) exclude: Vec<String>,
 }
 
 /// What to run.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// Which nodes.
     #[command(flatten)]
-    pub selection: SelectArgs,
+    pub(super) selection: SelectArgs,
     /// Rebuild incremental models from all files
     #[arg(long, short)]
-    pub full_refresh: bool,
+    pub(super) full_refresh: bool,
 }
 
 /// What to show.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub(super) struct ShowArgs {
     /// The model
     #[arg(value_name = "MODEL", required_unless_present = "inline", conflicts_with = "inline")]
-    pub model: Option<String>,
+    pub(super) model: Option<String>,
     /// A query over the lake; ref() and source() work
     #[arg(long, value_name = "SQL")]
-    pub inline: Option<String>,
+    pub(super) inline: Option<String>,
     /// Rows to show; 0 for all
     #[arg(long, default_value_t = 10, value_name = "N")]
-    pub limit: usize,
+    pub(super) limit: usize,
 }
 
 /// What to document.
 #[derive(Debug, Args)]
-pub struct DocsArgs {
+pub(super) struct DocsArgs {
     /// What to write instead of lineage.
     #[command(subcommand)]
-    pub command: Option<DocsCommand>,
+    pub(super) command: Option<DocsCommand>,
     /// Which nodes.
     #[command(flatten)]
-    pub selection: SelectArgs,
+    pub(super) selection: SelectArgs,
     /// How lineage is printed
     #[arg(long, value_enum, default_value_t = LineageFormat::Tree)]
-    pub format: LineageFormat,
+    pub(super) format: LineageFormat,
 }
 
 /// The documentation site.
 #[derive(Debug, Subcommand)]
-pub enum DocsCommand {
+pub(super) enum DocsCommand {
     /// Write one self-contained HTML page with catalogue and lineage graph
     Generate {
         /// The file [default: .lake/docs/index.html]
@@ -138,7 +138,7 @@ pub enum DocsCommand {
 
 /// How lineage is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LineageFormat {
+pub(super) enum LineageFormat {
     /// An indented tree.
     Tree,
     /// A Mermaid flowchart.
@@ -151,8 +151,8 @@ pub enum LineageFormat {
 
 /// Where the new project goes.
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// The folder; it is made if it does not exist
     #[arg(default_value = ".")]
-    pub folder: PathBuf,
+    pub(super) folder: PathBuf,
 }

@@ -98,7 +98,7 @@ impl Pipeline {
                 let names: Vec<String> = compiled.unchecked.iter().map(ToString::to_string).collect();
                 summary.push_str(&format!("; not checked because of them: {}", names.join(", ")));
             }
-            printer.error(&anyhow::anyhow!(summary));
+            printer.failure(&summary);
             return Ok(Err(Reported));
         }
         Ok(Ok(Compiled {

@@ -91,7 +91,12 @@ impl Printer {
         if let Some(crate::project::ReadError::NoProject { .. }) = error.downcast_ref() {
             lines.push_str("\n  = help: go to the project's folder, give --project-dir, or start one with `lake init`");
         }
-        let _ = writeln!(std::io::stderr().lock(), "{}: {lines}", self.paint_err(Paint::Red, "error"));
+        self.failure(&lines);
+    }
+
+    /// The last line of a program that could not do what it was asked.
+    pub(super) fn failure(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}: {text}", self.paint_err(Paint::Red, "error"));
     }
 
     /// Diagnostics, in the order of the files.

@@ -4,6 +4,7 @@ use datafusion::common::{Column, DataFusionError, SchemaError};
 
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::{TableName, nearest};
+use crate::project::Project;
 use crate::session::Tables;
 use crate::template::Rendered;
 
@@ -30,6 +31,17 @@ impl Place<'_> {
                 rendered.locate(first, first + 1)
             }
             Self::Declaration(span) => (*span).clone(),
+        }
+    }
+
+    /// The first place where the SQL says `text`, letters of any case.
+    fn find(&self, text: &str) -> Option<Span> {
+        match self {
+            Self::Template(rendered) => {
+                let at = rendered.sql.to_ascii_lowercase().find(&text.to_ascii_lowercase())?;
+                Some(rendered.locate(at, at + text.trim_end_matches('(').len()))
+            }
+            Self::Declaration(_) => None,
         }
     }
 
@@ -64,14 +76,18 @@ fn position(text: &str) -> Option<(usize, usize)> {
     Some((line.parse().ok()?, digits.parse().ok()?))
 }
 
-/// An error of planning or typing. `visible` are the tables that the SQL may name, `all` those that exist.
-pub(super) fn plan(
-    error: &DataFusionError,
-    place: &Place<'_>,
-    visible: &Tables,
-    all: &Tables,
-    model: &TableName,
-) -> Diagnostic {
+/// The tables around a piece of SQL.
+pub(super) struct Surroundings<'a> {
+    /// Tables that the SQL may name.
+    pub(super) visible: &'a Tables,
+    /// The project, for what exists beside them.
+    pub(super) project: &'a Project,
+    /// The model that the SQL belongs to.
+    pub(super) own: &'a TableName,
+}
+
+/// An error of planning or typing.
+pub(super) fn plan(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_>) -> Diagnostic {
     let span = match error.diagnostic().and_then(|d| d.span) {
         Some(span) => {
             let start = (span.start.line as usize, span.start.column as usize);
@@ -87,11 +103,27 @@ pub(super) fn plan(
                 return unknown_column(field, valid_fields).at(span);
             }
             let text = root_text(error);
-            Diagnostic::error(Id::InvalidSql, lower_first(text.trim_start_matches("Schema error: "))).at(span)
+            let message = match duplicate_column(schema_error) {
+                Some(name) => format!("two columns are called `{name}`"),
+                None => lower_first(text.trim_start_matches("Schema error: ")),
+            };
+            Diagnostic::error(Id::InvalidSql, message).at(span)
         }
         _ => {
-            translate(&root_text(error), place, visible, all, model).unwrap_or_else(|| by_text(error)).at_if_none(span)
+            let text = root_text(error);
+            let known = unknown_table(&text, place, around).or_else(|| wrong_argument(&text, place));
+            known.unwrap_or_else(|| by_text(error)).at_if_none(span)
         }
+    }
+}
+
+fn duplicate_column(error: &SchemaError) -> Option<&str> {
+    match error {
+        SchemaError::AmbiguousReference { field } => Some(field.name()),
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            Some(name)
+        }
+        SchemaError::FieldNotFound { .. } => None,
     }
 }
 
@@ -116,32 +148,64 @@ fn unknown_column(field: &Column, valid: &[Column]) -> Diagnostic {
     Diagnostic::error(Id::UnknownColumn, message).suggest(&field.name, names)
 }
 
-/// Errors that need to know the project.
-fn translate(text: &str, place: &Place<'_>, visible: &Tables, all: &Tables, model: &TableName) -> Option<Diagnostic> {
+/// A table that SQL names without `ref` or `source`.
+fn unknown_table(text: &str, place: &Place<'_>, around: &Surroundings<'_>) -> Option<Diagnostic> {
     let name = text.split_once("table '")?.1.split_once("' not found")?.0;
     let short = name.rsplit('.').next().unwrap_or(name);
-    let mut diagnostic = Diagnostic::error(Id::UnknownTable, format!("table `{name}` is not known here"));
-    let known = all.names().find(|known| known.to_string() == name || known.table == short);
-    diagnostic = match known {
-        Some(known) if known == model => {
-            diagnostic.help("write {{ this }} inside {% if is_incremental() %} to read the model's own table")
-        }
-        Some(known) => diagnostic.help(format!("write {{{{ ref('{}') }}}} or the matching source()", known.table)),
-        None => {
-            let names: Vec<String> = visible.names().map(ToString::to_string).collect();
-            match nearest(name, names.iter().map(String::as_str)) {
-                Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-                None => diagnostic.help("read tables through {{ ref('model') }} or {{ source('source', 'table') }}"),
-            }
+    let is = |known: &&TableName| known.to_string() == name || known.table == short;
+    let diagnostic = Diagnostic::error(Id::UnknownTable, format!("table `{name}` is not known here"));
+    let diagnostic = if is(&around.own) {
+        diagnostic.help("write {{ this }} inside {% if is_incremental() %} to read the model's own table")
+    } else if let Some(model) = around.project.models.keys().find(is) {
+        diagnostic.help(format!("write {{{{ ref('{}') }}}}", model.table))
+    } else if let Some(source) = around.project.sources.keys().find(is) {
+        diagnostic.help(format!("write {{{{ source('{}', '{}') }}}}", source.schema, source.table))
+    } else {
+        let names: Vec<String> = around.visible.names().map(ToString::to_string).collect();
+        match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic.help("read tables through {{ ref('model') }} or {{ source('source', 'table') }}"),
         }
     };
-    Some(match place {
-        Place::Template(rendered) => match rendered.sql.find(short) {
-            Some(at) => diagnostic.at(rendered.locate(at, at + short.len())),
-            None => diagnostic,
-        },
-        Place::Declaration(_) => diagnostic,
+    Some(match place.find(short) {
+        Some(span) => diagnostic.at(span),
+        None => diagnostic,
     })
+}
+
+/// `Function 'sum' requires Decimal, but received String (DataType: Utf8)`, once for each type that it does take.
+fn wrong_argument(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
+    let (before, received) = text.split_once(", but received ")?;
+    let function = before.split("Function '").last()?.split('\'').next()?;
+    let arrow = received.split_once("(DataType: ").and_then(|(_, rest)| rest.split(')').next()).unwrap_or(received);
+    let mut wanted: Vec<&str> =
+        text.split("requires ").skip(1).filter_map(|rest| rest.split(", but received").next()).collect();
+    wanted.dedup();
+    let message = format!("`{function}` cannot take {}", sql_word(arrow));
+    let diagnostic = Diagnostic::error(Id::TypeMismatch, message)
+        .note(format!("it takes: {}", wanted.join(", ")))
+        .help("cast the argument, for example with try_cast(... as double)");
+    Some(match place.find(&format!("{function}(")) {
+        Some(span) => diagnostic.at(span),
+        None => diagnostic,
+    })
+}
+
+/// Arrow's name of a type as SQL people write it.
+fn sql_word(arrow: &str) -> String {
+    let word = match arrow.trim() {
+        "Utf8" | "LargeUtf8" | "Utf8View" => "varchar",
+        "Int64" => "bigint",
+        "Int32" => "int",
+        "Int16" => "smallint",
+        "Float64" => "double",
+        "Float32" => "float",
+        "Boolean" => "boolean",
+        "Date32" => "date",
+        other if other.starts_with("Timestamp") => "timestamp",
+        other => other,
+    };
+    word.to_owned()
 }
 
 fn by_text(error: &DataFusionError) -> Diagnostic {
@@ -150,18 +214,11 @@ fn by_text(error: &DataFusionError) -> Diagnostic {
     let lower = text.to_lowercase();
     if lower.contains("invalid function") || lower.contains("function not found") {
         let name = text.split(['\'', '`']).nth(1).unwrap_or_default().to_owned();
-        let near = error
-            .diagnostic()
-            .and_then(|d| d.notes.iter().chain(std::iter::empty()).map(|n| n.message.clone()).next())
-            .or_else(|| {
-                root_text(error)
-                    .split("Did you mean '")
-                    .nth(1)
-                    .and_then(|t| t.split('\'').next())
-                    .map(|t| format!("did you mean `{t}`?"))
-            });
+        let noted = error.diagnostic().and_then(|d| d.notes.first()).map(|note| note.message.clone());
+        let near = noted.unwrap_or_else(|| root_text(error));
+        let near = near.rsplit('\'').nth(1).filter(|near| *near != name).map(|near| format!("did you mean `{near}`?"));
         let mut diagnostic = Diagnostic::error(Id::UnknownFunction, format!("function `{name}` does not exist"));
-        diagnostic.help.extend(near.map(|text| lower_first(&text)));
+        diagnostic.help.extend(near);
         return diagnostic;
     }
     let mismatch = [
@@ -178,7 +235,10 @@ fn by_text(error: &DataFusionError) -> Diagnostic {
     let first = text.split("\n\n").next().unwrap_or(&text).split(" No function matches").next().unwrap_or(&text);
     let mut diagnostic = Diagnostic::error(id, lower_first(strip_noise(first).lines().next().unwrap_or(first)));
     if let Some(inner) = error.diagnostic() {
-        diagnostic.notes.extend(inner.notes.iter().map(|n| lower_first(&n.message)));
+        diagnostic.notes.extend(inner.notes.iter().map(|n| match n.message.strip_prefix("has type ") {
+            Some(arrow) => format!("one side is {}", sql_word(arrow)),
+            None => lower_first(&n.message),
+        }));
         diagnostic.help.extend(inner.helps.iter().map(|h| lower_first(&h.message)));
     }
     if let Some(candidates) = text.split_once("Candidate functions:") {
@@ -213,7 +273,7 @@ fn strip_noise(text: &str) -> String {
         }
     }
     let text = text.split("This issue was likely caused by a bug in DataFusion").next().unwrap_or(text);
-    text.trim_end().trim_end_matches("\")").trim_end_matches('.').to_owned()
+    text.trim_end().trim_end_matches("\")").trim_end_matches('.').replace("\\\"", "\"")
 }
 
 fn lower_first(text: &str) -> String {

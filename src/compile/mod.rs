@@ -168,7 +168,7 @@ impl Compiler<'_> {
             with_this.insert(model.name.clone(), schema_source(&schema));
             let incremental = self.plan(model, rendered, &with_this).map_err(|d| vec![d])?;
             let own = self.output_schema(model, &incremental).map_err(|d| vec![d])?;
-            same_columns(model, rendered, &schema, &own).map_err(|d| vec![d])?;
+            same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
             statements.push(incremental.text);
         }
@@ -200,9 +200,10 @@ impl Compiler<'_> {
         let place = errors::Place::Template(rendered);
         let statement = session::parse(&rendered.sql).map_err(|error| errors::syntax(&error, &place))?;
         let text = fingerprint::canonical(&statement);
-        session::plan(self.session, statement, tables)
-            .map(|plan| Planned { plan, text })
-            .map_err(|error| errors::plan(&error, &place, tables, &self.tables, &model.name))
+        session::plan(self.session, statement, tables).map(|plan| Planned { plan, text }).map_err(|error| {
+            let around = errors::Surroundings { visible: tables, project: self.project, own: &model.name };
+            errors::plan(&error, &place, &around)
+        })
     }
 
     fn output_schema(&self, model: &Model, planned: &Planned) -> Result<SchemaRef, Diagnostic> {
@@ -301,12 +302,7 @@ fn first_duplicate(schema: &Schema) -> Option<String> {
 }
 
 /// Both variants of an incremental model fill one table.
-fn same_columns(
-    model: &Model,
-    rendered: &Rendered,
-    full: &SchemaRef,
-    incremental: &SchemaRef,
-) -> Result<(), Diagnostic> {
+fn same_columns(model: &Model, full: &SchemaRef, incremental: &SchemaRef) -> Result<(), Diagnostic> {
     for field in full.fields() {
         let message = match incremental.field_with_name(field.name()) {
             Ok(other) if other.data_type() == field.data_type() => continue,
@@ -318,12 +314,12 @@ fn same_columns(
             ),
             Err(_) => format!("column `{}` is missing in an incremental run of `{}`", field.name(), model.name),
         };
-        return Err(Diagnostic::error(Id::TypeMismatch, message).at(rendered.locate(0, 1)));
+        return Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span.clone()));
     }
     match incremental.fields().iter().find(|f| full.field_with_name(f.name()).is_err()) {
         Some(extra) => {
             let message = format!("column `{}` is missing in a first run of `{}`", extra.name(), model.name);
-            Err(Diagnostic::error(Id::TypeMismatch, message).at(rendered.locate(0, 1)))
+            Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span.clone()))
         }
         None => Ok(()),
     }

@@ -74,7 +74,7 @@ pub(super) fn compile(
 ) -> Vec<CompiledTest> {
     let ready = project.data_tests.iter().filter(|test| test.reads.iter().all(|name| tables.get(name).is_some()));
     ready
-        .filter_map(|test| match compile_one(test, session, tables) {
+        .filter_map(|test| match compile_one(test, project, session, tables) {
             Ok(compiled) => Some(compiled),
             Err(diagnostic) => {
                 diagnostics.push(*diagnostic);
@@ -84,7 +84,12 @@ pub(super) fn compile(
         .collect()
 }
 
-fn compile_one(test: &DataTest, session: &SessionState, tables: &Tables) -> Result<CompiledTest, Box<Diagnostic>> {
+fn compile_one(
+    test: &DataTest,
+    project: &Project,
+    session: &SessionState,
+    tables: &Tables,
+) -> Result<CompiledTest, Box<Diagnostic>> {
     let mut visible = Tables::new();
     for name in &test.reads {
         if let Some(source) = tables.get(name) {
@@ -110,8 +115,10 @@ fn compile_one(test: &DataTest, session: &SessionState, tables: &Tables) -> Resu
     };
     let statement =
         session::parse(&compiled.failures_sql()).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
-    session::plan(session, statement, &visible)
-        .map_err(|error| Box::new(errors::plan(&error, &place, &visible, tables, &own)))?;
+    session::plan(session, statement, &visible).map_err(|error| {
+        let around = errors::Surroundings { visible: &visible, project, own: &own };
+        Box::new(errors::plan(&error, &place, &around))
+    })?;
     Ok(compiled)
 }
 

@@ -91,8 +91,7 @@ impl<'a> Waits<'a> {
 
     /// The model whose publish a test gates; the others that the test reads now end before it.
     fn bind(&mut self, test: &CompiledTest) -> Option<&'a TableName> {
-        let read: Vec<&'a TableName> =
-            self.order.iter().copied().filter(|name| test.reads.contains(name)).collect();
+        let read: Vec<&'a TableName> = self.order.iter().copied().filter(|name| test.reads.contains(name)).collect();
         let last = *read.last()?;
         // Where the other table is built from the tested one, only the other can see both.
         let owner = match test.table.as_ref().and_then(|table| read.iter().copied().find(|name| *name == table)) {

@@ -118,11 +118,11 @@ impl ScopeObject {
             let value = serde_json::to_value(&value)
                 .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("config `{key}`: {error}")))?;
             (self.scope.check_config)(key, &value).map_err(|message| {
-                let (id, help) = match message.split_once("; ") {
-                    Some((_, help)) => (Id::UnknownKey, vec![help.to_owned()]),
-                    None => (Id::InvalidValue, Vec::new()),
+                let id = if message.starts_with("unknown") { Id::UnknownKey } else { Id::InvalidValue };
+                let (message, help) = match message.split_once("; ") {
+                    Some((message, help)) => (message.to_owned(), vec![help.to_owned()]),
+                    None => (message, Vec::new()),
                 };
-                let message = message.split("; ").next().unwrap_or(&message).to_owned();
                 self.fail(Problem { id, message, help, missing: None })
             })?;
             self.record(|recording| {

@@ -1,1 +1,121 @@
-//! (to be written)
+//! Mistakes in a project, as a person sees them. Each case is a project with one mistake or a few, and a snapshot.
+
+use crate::sandbox::Sandbox;
+
+const SOURCES: &str = "\
+sources:
+  - name: bronze
+    tables:
+      - name: views
+        path: bronze/views/
+        format: csv
+        columns:
+          - { name: user_id, data_type: bigint }
+          - { name: platform, data_type: varchar }
+          - { name: viewed_at, data_type: timestamp }
+";
+
+const VIEWS: &str = "select user_id, platform, viewed_at\nfrom {{ source('bronze', 'views') }}\n";
+
+/// Compiles a project with `silver.views` and these files, and returns what a person sees.
+fn compile(files: &[(&str, &str)]) -> String {
+    let sandbox = Sandbox::new(&[("sources.yml", SOURCES), ("models/silver/views.sql", VIEWS)]);
+    for (path, text) in files {
+        sandbox.write(path, text);
+    }
+    let run = sandbox.lake(&["compile"]);
+    let expected = i32::from(run.stderr.contains("error")) * 2;
+    assert_eq!(run.code, expected, "{}", run.stderr);
+    assert_eq!(run.stdout, "", "diagnostics belong on standard error");
+    assert!(!run.stderr.contains("panicked") && !run.stderr.contains("DataFusion"), "{}", run.stderr);
+    run.stderr
+}
+
+macro_rules! shows {
+    ($name:ident, $($path:literal => $text:expr),+ $(,)?) => {
+        #[test]
+        fn $name() {
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path("../../snapshots");
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            settings.add_filter(r"in \d+\.\d+s", "in [time]");
+            let output = compile(&[$(($path, $text)),+]);
+            settings.bind(|| insta::assert_snapshot!(concat!("diagnostics@", stringify!($name)), output));
+        }
+    };
+}
+
+shows!(unknown_refs_are_all_reported,
+    "models/gold/g.sql" => "select *\nfrom {{ ref('veiws') }}\njoin {{ ref('payments') }} using (user_id)\n");
+shows!(ref_of_a_source, "models/silver/views.sql" => "select 1 as a from {{ ref('views') }}",
+    "models/silver/other.sql" => "select * from {{ source('bronze', 'veiws') }}");
+shows!(cycle,
+    "models/gold/a.sql" => "select * from {{ ref('c') }}",
+    "models/gold/b.sql" => "select * from {{ ref('a') }}",
+    "models/gold/c.sql" => "select user_id\nfrom {{ ref('views') }} join {{ ref('b') }} using (user_id)");
+shows!(a_model_that_reads_itself, "models/gold/g.sql" => "select * from {{ ref('g') }}");
+shows!(unknown_column_inside_a_loop,
+    "models/gold/g.sql" => "select\n{% for c in ['platform', 'platfrom'] %}\n    views.{{ c }} as {{ c }}_name,\n{% endfor %}\n    1 as one\nfrom {{ ref('views') }} as views\n");
+shows!(descendants_of_a_broken_model_are_not_checked,
+    "models/gold/g.sql" => "select user from {{ ref('views') }}",
+    "models/gold/h.sql" => "select nonsense from {{ ref('g') }}");
+shows!(types_that_do_not_fit, "models/gold/g.sql" => "select\n    user_id + platform as sum\nfrom {{ ref('views') }}\n");
+shows!(argument_of_the_wrong_type, "models/gold/g.sql" => "select\n    sum(platform) as total\nfrom {{ ref('views') }}\n");
+shows!(unknown_function, "models/gold/g.sql" => "select uper(platform) as p from {{ ref('views') }}");
+shows!(sql_that_does_not_parse, "models/gold/g.sql" => "select user_id\nform {{ ref('views') }} where (\n");
+shows!(two_statements, "models/gold/g.sql" => "select 1 as a;\nselect 2 as b");
+shows!(not_a_query, "models/gold/g.sql" => "create table x as select 1 as a");
+shows!(table_without_ref, "models/gold/g.sql" => "select user_id\nfrom silver.views\n");
+shows!(column_outside_group_by,
+    "models/gold/g.sql" => "select user_id, platform, count(*) as n\nfrom {{ ref('views') }}\ngroup by user_id\n");
+shows!(two_columns_of_one_name, "models/gold/g.sql" => "select user_id, platform as user_id from {{ ref('views') }}");
+shows!(a_type_that_delta_cannot_hold,
+    "models/gold/g.sql" => "{{ config(materialized='table') }}\nselect viewed_at - viewed_at as gap, cast('10:00' as time) as t from {{ ref('views') }}");
+shows!(undefined_in_a_template, "models/gold/g.sql" => "select {{ user_id }} from {{ ref('views') }}");
+shows!(template_that_does_not_parse, "models/gold/g.sql" => "select {% if true %} user_id from {{ ref('views') }}");
+shows!(mistake_inside_a_macro,
+    "macros/money.sql" => "{# cents #}\n{% macro cents(column) %}\n  ({{ column.amount.value }} / 100)\n{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ cents('a') }} as x from {{ ref('views') }}");
+shows!(missing_variable, "models/gold/g.sql" => "select {{ var('min_views') }} as x from {{ ref('views') }}");
+shows!(unknown_config, "models/gold/g.sql" => "{{ config(materialised='table') }}\nselect user_id from {{ ref('views') }}");
+shows!(wrong_config, "models/gold/g.sql" => "{{ config(materialized='tabel') }}\nselect user_id from {{ ref('views') }}");
+shows!(unknown_unique_key,
+    "models/gold/g.sql" => "{{ config(materialized='incremental', unique_key='userid') }}\nselect user_id from {{ ref('views') }}");
+shows!(variants_that_differ,
+    "models/gold/g.sql" => "{{ config(materialized='incremental') }}\nselect user_id{% if is_incremental() %}, platform{% endif %}\nfrom {{ ref('views') }}");
+shows!(bad_keys_in_project_yml,
+    "project.yml" => "name: sandbox\ntargtes: {}\ntargets:\n  dev: { rot: lake }\nmodels:\n  silvr: { materialized: table }\n  silver: { +materialised: table }\n");
+shows!(yaml_that_does_not_parse, "project.yml" => "name: sandbox\ntargets:\n  dev: { root: lake\n");
+shows!(empty_project_yml, "project.yml" => "# nothing yet\n");
+shows!(bad_sources,
+    "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: excel\n      - name: 2nd\n        path: bronze/\n        format: csv\n      - name: third\n        format: csv\n        colums: []\n");
+shows!(bad_source_type,
+    "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: csv\n        columns:\n          - { name: user_id, data_type: bigintt }\n");
+shows!(bad_properties,
+    "models/silver/silver.yml" => "models:\n  - name: view\n  - name: views\n    columns:\n      - name: userid\n      - name: user_id\n        data_type: varchar\n        data_tests:\n          - not_nul\n          - accepted_values: { value: [1] }\n          - relationships: { to: ref('x'), field: a }\n");
+shows!(test_on_a_column_that_does_not_exist,
+    "models/silver/silver.yml" => "models:\n  - name: views\n    data_tests:\n      - unique_combination_of_columns: { combination_of_columns: [user_id, platfrom] }\n      - expression_is_true: { expression: user_id > }\n");
+shows!(two_models_of_one_name, "models/gold/views.sql" => "select 1 as one");
+shows!(a_model_outside_a_layer, "models/lost.sql" => "select 1 as one");
+shows!(singular_test_with_a_mistake, "tests/t.sql" => "select *\nfrom {{ ref('views') }}\nwhere usr_id is null");
+shows!(inferred_source_without_a_folder,
+    "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: nowhere/\n        format: csv\n");
+shows!(nothing_wrong, "models/gold/g.sql" => "select user_id from {{ ref('views') }}");
+
+#[test]
+fn diagnostics_are_json_for_programs() {
+    let sandbox = Sandbox::new(&[("models/gold/g.sql", "select nope from {{ ref('veiws') }}")]);
+    let report = sandbox.json(&["compile"]);
+    let first = &report["diagnostics"][0];
+    assert_eq!(first["id"], "unknown-ref");
+    assert_eq!(first["location"]["path"], "models/gold/g.sql");
+    assert_eq!((&first["location"]["line"], &first["location"]["column"]), (&1.into(), &21.into()));
+}
+
+#[test]
+fn a_folder_without_a_project_says_what_to_do() {
+    let run = Sandbox::empty().lake(&["build"]);
+    run.assert_failed(2, "no project found");
+    run.assert_failed(2, "lake init");
+}

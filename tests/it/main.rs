@@ -1,5 +1,7 @@
 //! Integration tests: the real `lake` on small real projects in temporary folders.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
 mod architecture;
 mod crash;
 mod diagnostics;

@@ -116,7 +116,11 @@ impl Run {
     #[track_caller]
     pub fn assert_failed(&self, code: i32, text: &str) {
         let all = format!("{}\n{}", self.stdout, self.stderr);
-        assert!(self.code == code && all.contains(text), "expected exit {code} and `{text}`, found {}:\n{all}", self.code);
+        assert!(
+            self.code == code && all.contains(text),
+            "expected exit {code} and `{text}`, found {}:\n{all}",
+            self.code
+        );
     }
 }
 
