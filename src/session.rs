@@ -20,7 +20,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::planner::SqlToRel;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use sqlparser::dialect::GenericDialect;
 
 use crate::names::{TableName, nearest};
 

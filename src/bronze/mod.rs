@@ -18,7 +18,7 @@ use crate::names::TableName;
 pub use inspect::inspect;
 pub use listing::{BronzeFile, Listing, list};
 pub use manifest::{Manifest, Pending};
-pub use scan::{find_culprit, infer_schema, scan};
+pub use scan::{find_culprit, first_changed, infer_schema, scan};
 
 /// A source that cannot be read.
 #[derive(Debug, thiserror::Error)]

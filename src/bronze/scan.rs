@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit}
 use datafusion::prelude::DataFrame;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{BronzeError, BronzeFile, Listing, formats, shown};
 use crate::exact_files::{ExactFiles, empty};
@@ -280,11 +280,15 @@ fn local() -> Arc<dyn ObjectStore> {
     Arc::new(LocalFileSystem::new())
 }
 
-/// Whether a file's stamp is still that of the listing: a file that is rewritten while it is read cannot be trusted.
-///
-/// # Errors
-/// When the file has vanished.
-pub async fn unchanged(file: &BronzeFile) -> Result<bool, object_store::Error> {
-    let now: ObjectMeta = local().head(&file.meta.location).await?;
-    Ok(now.size == file.meta.size && now.last_modified == file.meta.last_modified)
+/// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
+pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
+    let store = local();
+    for file in files {
+        let now = store.head(&file.meta.location).await;
+        let same = now.is_ok_and(|now| now.size == file.meta.size && now.last_modified == file.meta.last_modified);
+        if !same {
+            return Some(file);
+        }
+    }
+    None
 }

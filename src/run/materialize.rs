@@ -287,6 +287,13 @@ impl Node<'_> {
             Ok(staged) => staged,
             Err(failure) => return Err(self.blame(failure, &chosen).await),
         };
+        if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
+            staged.discard(&runtime.lake).await;
+            let file = bronze::shown(file.meta.location.as_ref(), &runtime.folder);
+            return Err(Failure::text(format!(
+                "`{file}` changed while it was read; nothing was published, build again"
+            )));
+        }
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
         let mut outcome = Outcome::new(Status::Success, self.action(published, mode), reason);
