@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::catalog::sql_type;
+use crate::compile::Lineage;
 use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::{Model, Source};
@@ -171,7 +172,22 @@ pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
         "compiled_code": model.full.sql,
         "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
         "fingerprint": compiled.map(|compiled| &compiled.definition),
+        "lineage": compiled.map(|compiled| lineage_json(&compiled.lineage)),
     })
+}
+
+/// Where each column comes from, one step up.
+fn lineage_json(lineage: &Lineage) -> Value {
+    let columns: BTreeMap<&String, Vec<Value>> = lineage
+        .columns
+        .iter()
+        .map(|(column, sources)| {
+            let list =
+                sources.iter().map(|(from, how)| json!({"table": from.table, "column": from.column, "use": how}));
+            (column, list.collect())
+        })
+        .collect();
+    json!({"columns": columns, "filters": lineage.filters})
 }
 
 /// A source for other programs.

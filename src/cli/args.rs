@@ -66,7 +66,7 @@ pub(super) enum Command {
     Compile(SelectArgs),
     /// List models and sources
     #[command(visible_alias = "list")]
-    Ls(SelectArgs),
+    Ls(LsArgs),
     /// Show rows of a model, or of a query over the lake
     Show(ShowArgs),
     /// Show lineage, or write the documentation site
@@ -84,6 +84,17 @@ pub(super) struct SelectArgs {
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SELECTOR")]
     pub(super) exclude: Vec<String>,
+}
+
+/// What to list.
+#[derive(Debug, Args)]
+pub(super) struct LsArgs {
+    /// Which nodes.
+    #[command(flatten)]
+    pub(super) selection: SelectArgs,
+    /// List the columns of the nodes, with their types
+    #[arg(long)]
+    pub(super) columns: bool,
 }
 
 /// What to run.
@@ -120,6 +131,9 @@ pub(super) struct DocsArgs {
     /// Which nodes.
     #[command(flatten)]
     pub(super) selection: SelectArgs,
+    /// The lineage of one column, up and down: gold.most_viewed_courses.users
+    #[arg(long, value_name = "LAYER.MODEL.COLUMN", conflicts_with = "select")]
+    pub(super) column: Option<String>,
     /// How lineage is printed
     #[arg(long, value_enum, default_value_t = LineageFormat::Tree)]
     pub(super) format: LineageFormat,

@@ -7,13 +7,19 @@ use super::args::{DocsArgs, DocsCommand, Global, LineageFormat};
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
+use crate::compile::ColumnName;
 use crate::docs::{self, Lineage};
+use crate::graph::SelectError;
+use crate::names::nearest;
 use crate::tables::TableError;
 
 pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     if let Some(DocsCommand::Generate { path }) = &args.command {
         return generate(pipeline, path.as_deref(), printer);
+    }
+    if let Some(name) = &args.column {
+        return column(pipeline, name, printer);
     }
     let selection = pipeline.select(&args.selection)?;
     let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
@@ -24,6 +30,32 @@ pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow
         LineageFormat::Mermaid => printer.result(&docs::mermaid(&lineage)),
         LineageFormat::Dot => printer.result(&docs::dot(&lineage)),
         LineageFormat::Json => printer.json(&docs::json(&lineage)),
+    }
+    Ok(ExitStatus::Fine)
+}
+
+fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let compiled = compiled.compiled;
+    let models = compiled.models.values().map(|model| (&model.name, &model.schema));
+    let known: Vec<ColumnName> = models
+        .chain(&compiled.sources)
+        .flat_map(|(table, schema)| {
+            let columns = schema.fields().iter().map(|field| field.name().clone());
+            columns.map(|column| ColumnName { table: table.clone(), column }).collect::<Vec<_>>()
+        })
+        .collect();
+    let full = |column: &ColumnName| format!("{}.{}", column.table, column.column);
+    let Some(found) = known.iter().find(|column| full(column) == name) else {
+        let names: Vec<String> = known.iter().map(full).collect();
+        let help = nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        let help = help.or_else(|| Some("`lake ls --columns` lists all columns".to_owned()));
+        return Err(SelectError { message: format!("there is no column `{name}`"), help }.into());
+    };
+    if printer.is_json() {
+        printer.json(&docs::column_json(&compiled, found));
+    } else {
+        printer.result(&docs::column_tree(&compiled, found));
     }
     Ok(ExitStatus::Fine)
 }

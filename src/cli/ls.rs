@@ -1,12 +1,17 @@
 //! `lake ls`: the selected nodes.
 
-use super::args::{Global, SelectArgs};
+use super::args::{Global, LsArgs};
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
+use crate::catalog::sql_type;
+use crate::graph::Selection;
 
-pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &LsArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = pipeline.select(args)?;
+    let selection = pipeline.select(&args.selection)?;
+    if args.columns {
+        return columns(pipeline, &selection, printer);
+    }
     let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
     let mut nodes = Vec::new();
     for name in pipeline.graph.order().iter().filter(|name| selection.contains(name)) {
@@ -46,5 +51,30 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     } else {
         tests.iter().for_each(|test| printer.result(&format!("test:{}", test.name)));
     }
+    Ok(ExitStatus::Fine)
+}
+
+/// `layer.model.column  type`, a line each.
+fn columns(pipeline: Pipeline, selection: &Selection, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let mut rows = Vec::new();
+    for name in compiled.graph.order().iter().filter(|name| selection.contains(name)) {
+        let model = compiled.compiled.models.get(name).map(|model| &model.schema);
+        let schema = model.or_else(|| compiled.compiled.sources.get(name));
+        for field in schema.into_iter().flat_map(|schema| schema.fields()) {
+            rows.push((name, field.name(), sql_type(field.data_type())));
+        }
+    }
+    if printer.is_json() {
+        let list = rows.iter().map(
+            |(table, column, data_type)| serde_json::json!({"table": table, "column": column, "data_type": data_type}),
+        );
+        printer.json(&list.collect());
+        return Ok(ExitStatus::Fine);
+    }
+    let full: Vec<(String, &String)> =
+        rows.iter().map(|(table, column, data_type)| (format!("{table}.{column}"), data_type)).collect();
+    let width = full.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    full.iter().for_each(|(name, data_type)| printer.result(&format!("{name:<width$}  {data_type}")));
     Ok(ExitStatus::Fine)
 }

@@ -6,6 +6,7 @@
 
 mod errors;
 mod fingerprint;
+mod lineage;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::project::{Model, Project, Strategy};
 use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead};
 
+pub use lineage::{ColumnName, Lineage, Use};
 pub use tests::{Check, CompiledTest};
 
 /// A project whose every model has a type.
@@ -55,6 +57,8 @@ pub struct CompiledModel {
     pub definition: String,
     /// Why equal inputs may give other rows: a function such as `now()`.
     pub volatile: Option<String>,
+    /// Where its columns come from.
+    pub lineage: Lineage,
 }
 
 /// Where rows come from.
@@ -162,6 +166,7 @@ impl Compiler<'_> {
         if model.uses_clock {
             volatile = Some("run_started_at".to_owned());
         }
+        let mut lineage = lineage::of_plan(&full.plan);
         let mut statements = vec![full.text];
         if let Some(rendered) = &model.incremental {
             let mut with_this = visible;
@@ -170,12 +175,13 @@ impl Compiler<'_> {
             let own = self.output_schema(model, &incremental).map_err(|d| vec![d])?;
             same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
+            lineage.merge(lineage::of_plan(&incremental.plan));
             statements.push(incremental.text);
         }
         let (inputs, parents) = self.inputs(model);
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
         let reads = model.refs.iter().chain(model.sources.iter().map(|(name, _)| name)).cloned().collect();
-        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, reads, definition, volatile };
+        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, reads, definition, volatile, lineage };
         Ok((compiled, warnings))
     }
 

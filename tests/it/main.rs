@@ -1,6 +1,7 @@
 //! Integration tests: the real `lake` on small real projects in temporary folders.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod architecture;
 mod crash;
