@@ -109,20 +109,35 @@ pub fn parse(sql: &str) -> Result<Statement> {
     }
 }
 
+/// A statement, planned.
+pub struct Plans {
+    /// As the author wrote it.
+    pub as_written: LogicalPlan,
+    /// With the casts and rewrites that make it executable.
+    pub analyzed: LogicalPlan,
+}
+
 /// Plans and analyses one statement; synchronous and without any IO of its own.
 ///
 /// # Errors
 /// DataFusion's error, with a span in the SQL where it has one.
-pub fn plan(session: &SessionState, statement: Statement, tables: &Tables) -> Result<LogicalPlan> {
+pub fn plan_in_steps(session: &SessionState, statement: Statement, tables: &Tables) -> Result<Plans> {
     let catalog = NamedTables { session, tables };
-    let plan = SqlToRel::new_with_options(&catalog, (&session.config_options().sql_parser).into())
+    let as_written = SqlToRel::new_with_options(&catalog, (&session.config_options().sql_parser).into())
         .statement_to_plan(statement)?;
-    match &plan {
-        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
-            plan_err!("a model is one query: it starts with `select` or `with`")
-        }
-        _ => session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {}),
+    if let LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) = &as_written {
+        return plan_err!("a model is one query: it starts with `select` or `with`");
     }
+    let analyzed = session.analyzer().execute_and_check(as_written.clone(), session.config_options(), |_, _| {})?;
+    Ok(Plans { as_written, analyzed })
+}
+
+/// Plans and analyses one statement, as [`plan_in_steps`] does.
+///
+/// # Errors
+/// As there.
+pub fn plan(session: &SessionState, statement: Statement, tables: &Tables) -> Result<LogicalPlan> {
+    Ok(plan_in_steps(session, statement, tables)?.analyzed)
 }
 
 /// Types that people mean when they mistype one.

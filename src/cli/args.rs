@@ -34,12 +34,22 @@ pub(super) struct Global {
     /// Text for people or JSON for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
+    /// Fail on warnings too
+    #[arg(long, global = true, value_enum, value_name = "WHAT")]
+    pub(super) deny: Option<Deny>,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
     /// Print more; twice for the engine's log
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+}
+
+/// What stops a command beside errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Deny {
+    /// Warnings.
+    Warnings,
 }
 
 /// How results are printed.
@@ -71,6 +81,11 @@ pub(super) enum Command {
     Show(ShowArgs),
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
+    /// Explain a diagnostic: lake explain L0102
+    Explain {
+        /// Its code or name; all of them if none is given
+        code: Option<String>,
+    },
     /// Remove local artifacts (.lake/); never a table
     Clean,
 }

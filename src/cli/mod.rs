@@ -8,6 +8,7 @@ mod build;
 mod clean;
 mod compile;
 mod docs;
+mod explain;
 mod init;
 mod ls;
 mod pipeline;
@@ -72,6 +73,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
+        Command::Explain { code } => explain::run(code.as_deref(), printer),
         Command::Clean => clean::run(&cli.global, printer),
     }
 }

@@ -8,7 +8,7 @@ use datafusion::execution::session_state::SessionState;
 use tokio::runtime;
 
 use super::args::{Global, SelectArgs};
-use super::printer::Printer;
+use super::printer::{Printer, plural};
 use crate::bronze;
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
@@ -26,6 +26,7 @@ pub(crate) struct Pipeline {
     pub(super) options: LoadOptions,
     diagnostics: Diagnostics,
     threads: Option<usize>,
+    deny_warnings: bool,
 }
 
 /// A project that compiled.
@@ -63,7 +64,8 @@ impl Pipeline {
         };
         let graph = graph::resolve(&project, &mut diagnostics);
         let threads = global.threads.map(usize::from);
-        Ok(Ok(Self { project, graph, files, options, diagnostics, threads }))
+        let deny_warnings = global.deny.is_some();
+        Ok(Ok(Self { project, graph, files, options, diagnostics, threads, deny_warnings }))
     }
 
     /// Evaluates `--select` and `--exclude`.
@@ -90,10 +92,9 @@ impl Pipeline {
         let catalog = async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics));
         let compiled = compile::compile(&self.project, &self.graph, &catalog, &session, &mut self.diagnostics);
         report(&self.diagnostics, printer);
-        if self.diagnostics.has_errors() {
-            let errors = self.diagnostics.count(Severity::Error) as u64;
-            let mut summary =
-                format!("could not compile `{}`: {}", self.project.name, super::printer::plural(errors, "error"));
+        let warnings = self.diagnostics.count(Severity::Warning);
+        if self.diagnostics.has_errors() || self.deny_warnings && warnings > 0 {
+            let mut summary = format!("could not compile `{}`: {}", self.project.name, self.mistakes());
             if !compiled.unchecked.is_empty() {
                 let names: Vec<String> = compiled.unchecked.iter().map(ToString::to_string).collect();
                 summary.push_str(&format!("; not checked because of them: {}", names.join(", ")));
@@ -110,6 +111,18 @@ impl Pipeline {
             async_runtime,
             threads,
         }))
+    }
+}
+
+impl Pipeline {
+    fn mistakes(&self) -> String {
+        let errors = self.diagnostics.count(Severity::Error);
+        let warnings = self.diagnostics.count(Severity::Warning);
+        match (errors, self.deny_warnings && warnings > 0) {
+            (0, _) => format!("{}, and --deny warnings", plural(warnings as u64, "warning")),
+            (_, true) => format!("{}, {}", plural(errors as u64, "error"), plural(warnings as u64, "warning")),
+            (_, false) => plural(errors as u64, "error"),
+        }
     }
 }
 

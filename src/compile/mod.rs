@@ -7,6 +7,7 @@
 mod errors;
 mod fingerprint;
 mod lineage;
+mod lints;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use rayon::prelude::*;
 
-use crate::catalog::{Catalog, stored_schema};
-use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
+use crate::catalog::{Catalog, sql_type, stored_schema};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity, Span};
 use crate::graph::Graph;
 use crate::names::TableName;
 use crate::project::{Model, Project, Strategy};
@@ -161,7 +162,8 @@ impl Compiler<'_> {
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible).map_err(|d| vec![d])?;
         let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
-        let warnings = self.check_columns(model, &schema)?;
+        let mut warnings = self.check_columns(model, &schema)?;
+        warnings.extend(full.warnings);
         let mut volatile = fingerprint::volatile_function(&full.plan);
         if model.uses_clock {
             volatile = Some("run_started_at".to_owned());
@@ -206,10 +208,13 @@ impl Compiler<'_> {
         let place = errors::Place::Template(rendered);
         let statement = session::parse(&rendered.sql).map_err(|error| errors::syntax(&error, &place))?;
         let text = fingerprint::canonical(&statement);
-        session::plan(self.session, statement, tables).map(|plan| Planned { plan, text }).map_err(|error| {
+        let mut warnings = lints::of_statement(&statement, rendered);
+        let plans = session::plan_in_steps(self.session, statement, tables).map_err(|error| {
             let around = errors::Surroundings { visible: tables, project: self.project, own: &model.name };
             errors::plan(&error, &place, &around)
-        })
+        })?;
+        warnings.extend(lints::of_plan(&plans.as_written, rendered));
+        Ok(Planned { plan: plans.analyzed, text, warnings })
     }
 
     fn output_schema(&self, model: &Model, planned: &Planned) -> Result<SchemaRef, Diagnostic> {
@@ -255,6 +260,9 @@ impl Compiler<'_> {
                 Ok(field) => problems.extend(self.check_type(column, field.data_type())),
             }
         }
+        if config.contract {
+            problems.extend(broken_contract(model, schema));
+        }
         if config.incremental_strategy == Strategy::Merge && config.unique_key.is_empty() {
             let message = format!("`{}` merges, and has no `unique_key`: every row is appended", model.name);
             problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span.clone()));
@@ -269,8 +277,8 @@ impl Compiler<'_> {
             Ok(declared) => declared,
             Err(why) => return Some(Diagnostic::error(Id::InvalidValue, why).at(span.clone())),
         };
-        let declared = crate::catalog::sql_type(&declared);
-        let actual = crate::catalog::sql_type(actual);
+        let declared = sql_type(&declared);
+        let actual = sql_type(actual);
         (declared != actual).then(|| {
             Diagnostic::error(Id::TypeMismatch, format!("column `{}` is `{actual}`", column.name))
                 .at(span.clone())
@@ -300,11 +308,31 @@ impl Compiler<'_> {
 struct Planned {
     plan: LogicalPlan,
     text: String,
+    warnings: Vec<Diagnostic>,
 }
 
 fn first_duplicate(schema: &Schema) -> Option<String> {
     let mut seen = BTreeSet::new();
     schema.fields().iter().map(|f| f.name()).find(|name| !seen.insert(name.to_lowercase())).cloned()
+}
+
+/// Columns that a contract does not allow or misses. Declared types are checked for every model.
+fn broken_contract(model: &Model, schema: &SchemaRef) -> Vec<Diagnostic> {
+    let broken = |message: String, span: &Span| Diagnostic::error(Id::ContractBroken, message).at(span.clone());
+    let extra = schema.fields().iter().filter(|f| !model.columns.iter().any(|column| column.name == *f.name()));
+    let extra = extra.map(|field| {
+        let declared = format!("- {{ name: {}, data_type: {} }}", field.name(), sql_type(field.data_type()));
+        let message = format!("column `{}` is not in the contract of `{}`", field.name(), model.name);
+        broken(message, &model.span).help(format!("declare it: {declared}"))
+    });
+    let missing = model.columns.iter().filter(|column| schema.field_with_name(&column.name).is_err());
+    let missing = missing.map(|column| {
+        broken(format!("`{}` has no column `{}`, which its contract promises", model.name, column.name), &column.span)
+    });
+    let untyped = model.columns.iter().filter(|column| column.data_type.is_none());
+    let untyped = untyped
+        .map(|column| broken(format!("column `{}` of a contract has no `data_type`", column.name), &column.span));
+    extra.chain(missing).chain(untyped).collect()
 }
 
 /// Both variants of an incremental model fill one table.
@@ -315,8 +343,8 @@ fn same_columns(model: &Model, full: &SchemaRef, incremental: &SchemaRef) -> Res
             Ok(other) => format!(
                 "column `{}` is `{}` in a first run and `{}` in an incremental one",
                 field.name(),
-                crate::catalog::sql_type(field.data_type()),
-                crate::catalog::sql_type(other.data_type())
+                sql_type(field.data_type()),
+                sql_type(other.data_type())
             ),
             Err(_) => format!("column `{}` is missing in an incremental run of `{}`", field.name(), model.name),
         };

@@ -47,39 +47,106 @@ pub enum Id {
     SourceFiles,
     /// YAML that describes something that does not exist.
     Orphan,
+    /// A model whose columns are not those of its contract.
+    ContractBroken,
+    /// A common table expression that nothing reads.
+    UnusedCte,
+    /// Two tables side by side without a condition.
+    CrossJoin,
+    /// `not in` over a subquery that can return NULL.
+    NotInNullable,
+    /// A comparison of text with something else.
+    ComparedTypes,
 }
 
+/// Every kind with its name and its code, in the order of the codes.
+const ALL: &[(Id, &str, &str)] = &[
+    (Id::MissingFile, "missing-file", "L0001"),
+    (Id::YamlSyntax, "yaml-syntax", "L0002"),
+    (Id::UnknownKey, "unknown-key", "L0003"),
+    (Id::MissingKey, "missing-key", "L0004"),
+    (Id::InvalidValue, "invalid-value", "L0005"),
+    (Id::InvalidName, "invalid-name", "L0006"),
+    (Id::DuplicateName, "duplicate-name", "L0007"),
+    (Id::Orphan, "orphan-properties", "L0008"),
+    (Id::Template, "template", "L0101"),
+    (Id::UnknownRef, "unknown-ref", "L0102"),
+    (Id::UnknownSource, "unknown-source", "L0103"),
+    (Id::Cycle, "dependency-cycle", "L0104"),
+    (Id::UnknownSelector, "unknown-selector", "L0105"),
+    (Id::SqlSyntax, "sql-syntax", "L0201"),
+    (Id::UnknownTable, "unknown-table", "L0202"),
+    (Id::UnknownColumn, "unknown-column", "L0203"),
+    (Id::UnknownFunction, "unknown-function", "L0204"),
+    (Id::TypeMismatch, "type-mismatch", "L0205"),
+    (Id::InvalidSql, "invalid-sql", "L0206"),
+    (Id::InvalidTest, "invalid-test", "L0207"),
+    (Id::ContractBroken, "contract-broken", "L0208"),
+    (Id::SourceFiles, "source-files", "L0301"),
+    (Id::UnusedCte, "unused-cte", "L0401"),
+    (Id::CrossJoin, "cross-join", "L0402"),
+    (Id::NotInNullable, "not-in-nullable", "L0403"),
+    (Id::ComparedTypes, "compared-types", "L0404"),
+];
+
+/// What `lake explain` prints: a section for each code.
+const PAGES: &str = include_str!("pages.md");
+
 impl Id {
-    /// The name that users see.
+    fn entry(self) -> &'static (Self, &'static str, &'static str) {
+        ALL.iter().find(|(id, _, _)| *id == self).expect("every kind is in the list")
+    }
+
+    /// The name that users see: `unknown-ref`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::MissingFile => "missing-file",
-            Self::YamlSyntax => "yaml-syntax",
-            Self::UnknownKey => "unknown-key",
-            Self::MissingKey => "missing-key",
-            Self::InvalidValue => "invalid-value",
-            Self::InvalidName => "invalid-name",
-            Self::DuplicateName => "duplicate-name",
-            Self::Template => "template",
-            Self::UnknownRef => "unknown-ref",
-            Self::UnknownSource => "unknown-source",
-            Self::Cycle => "dependency-cycle",
-            Self::SqlSyntax => "sql-syntax",
-            Self::UnknownTable => "unknown-table",
-            Self::UnknownColumn => "unknown-column",
-            Self::UnknownFunction => "unknown-function",
-            Self::TypeMismatch => "type-mismatch",
-            Self::InvalidSql => "invalid-sql",
-            Self::InvalidTest => "invalid-test",
-            Self::UnknownSelector => "unknown-selector",
-            Self::SourceFiles => "source-files",
-            Self::Orphan => "orphan-properties",
-        }
+        self.entry().1
+    }
+
+    /// The code that users see: `L0102`.
+    pub fn code(self) -> &'static str {
+        self.entry().2
+    }
+
+    /// The kind of a code or name, letters of any case.
+    pub fn find(text: &str) -> Option<Self> {
+        let is = |known: &str| known.eq_ignore_ascii_case(text);
+        ALL.iter().find(|(_, name, code)| is(name) || is(code)).map(|(id, _, _)| *id)
+    }
+
+    /// All codes with their names.
+    pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+        ALL.iter().map(|(_, name, code)| (*code, *name))
+    }
+
+    /// What the kind means and what to do about it, in Markdown.
+    pub fn page(self) -> &'static str {
+        let heading = format!("## {}", self.code());
+        let start = PAGES.find(&heading).expect("every code has a page");
+        let rest = &PAGES[start..];
+        let end = rest[2..].find("\n## ").map_or(rest.len(), |at| at + 2);
+        rest[..end].trim_end()
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_and_a_page() {
+        let mut codes: Vec<&str> = Id::all().map(|(code, _)| code).collect();
+        for (id, name, code) in ALL {
+            assert!(id.page().starts_with(&format!("## {code} {name}\n")), "{code} {name}");
+            assert_eq!((Id::find(name), Id::find(&code.to_lowercase())), (Some(*id), Some(*id)));
+        }
+        codes.dedup();
+        assert_eq!(codes.len(), ALL.len());
+        assert_eq!(PAGES.matches("\n## ").count() + 1, ALL.len());
     }
 }

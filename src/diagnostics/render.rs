@@ -20,7 +20,7 @@ pub fn text(diagnostic: &Diagnostic, color: Color) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(&diagnostic.message).id(diagnostic.id.name()));
+    let mut group = Group::with_title(level.primary_title(&diagnostic.message).id(diagnostic.id.code()));
     if let Some(span) = &diagnostic.span {
         group = group.element(snippet(span, AnnotationKind::Primary, diagnostic.label.as_deref()));
     }
@@ -67,6 +67,7 @@ fn visible_end(span: &Span) -> usize {
 /// A diagnostic as a program reads it.
 pub fn json(diagnostic: &Diagnostic) -> Value {
     json!({
+        "code": diagnostic.id.code(),
         "id": diagnostic.id.name(),
         "severity": diagnostic.severity,
         "message": diagnostic.message,

@@ -76,6 +76,8 @@ pub struct ModelConfig {
     pub owner: Option<String>,
     /// `meta`: anything.
     pub meta: serde_json::Value,
+    /// `contract: { enforced: true }`: the columns are those that YAML declares, no more and no fewer.
+    pub contract: bool,
 }
 
 /// The keys of [`ModelConfig`].
@@ -91,6 +93,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "full_refresh",
     "owner",
     "meta",
+    "contract",
 ];
 
 const MATERIALIZATIONS: &[(&str, Materialization)] = &[
@@ -120,6 +123,7 @@ impl Default for ModelConfig {
             full_refresh: None,
             owner: None,
             meta: serde_json::Value::Null,
+            contract: false,
         }
     }
 }
@@ -156,6 +160,10 @@ impl ModelConfig {
             "enabled" => self.enabled = boolean(key, value)?,
             "full_refresh" => self.full_refresh = Some(boolean(key, value)?),
             "meta" => self.meta = value.clone(),
+            "contract" => match value.get("enforced").and_then(serde_json::Value::as_bool) {
+                Some(enforced) => self.contract = enforced,
+                None => return Err(format!("`contract` takes {{ enforced: true }}, not {value}")),
+            },
             _ => {
                 let help = match nearest(key, CONFIG_KEYS.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),

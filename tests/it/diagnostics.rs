@@ -103,6 +103,32 @@ shows!(inferred_source_without_a_folder,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: nowhere/\n        format: csv\n");
 shows!(nothing_wrong, "models/gold/g.sql" => "select user_id from {{ ref('views') }}");
 
+shows!(warnings_of_valid_sql,
+    "models/gold/g.sql" => "with unused as (select 1 as one),\nviews as (select * from {{ ref('views') }})\nselect a.user_id\nfrom views as a, views as b\n",
+    "models/gold/h.sql" => "select user_id\nfrom {{ ref('views') }}\nwhere user_id not in (select user_id from {{ ref('views') }} where platform = 'web')\n    and user_id not in (select user_id from {{ ref('views') }} where user_id is not null)\n    and platform > user_id\n");
+shows!(broken_contract,
+    "models/gold/g.sql" => "{{ config(contract={'enforced': true}) }}\nselect user_id, platform from {{ ref('views') }}",
+    "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - { name: user_id, data_type: int }\n      - { name: viewed_at, data_type: timestamp }\n");
+
+#[test]
+fn warnings_stop_only_who_asks() {
+    let unused = "with unused as (select 1 as one) select 2 as two";
+    let sandbox = Sandbox::new(&[("models/gold/g.sql", unused)]);
+    assert_eq!(sandbox.lake(&["compile"]).code, 0);
+    sandbox.lake(&["compile", "--deny", "warnings"]).assert_failed(2, "1 warning, and --deny warnings");
+}
+
+#[test]
+fn every_code_can_be_explained() {
+    let sandbox = Sandbox::empty();
+    for line in sandbox.ok(&["explain"]).lines() {
+        let code = line.split_whitespace().next().unwrap();
+        let page = sandbox.ok(&["explain", &code.to_lowercase()]);
+        assert!(page.starts_with(&format!("## {code}")) && page.contains("What to do"), "{page}");
+    }
+    sandbox.lake(&["explain", "unknown-reff"]).assert_failed(2, "did you mean `unknown-ref`?");
+}
+
 #[test]
 fn diagnostics_are_json_for_programs() {
     let sandbox = Sandbox::new(&[("models/gold/g.sql", "select nope from {{ ref('veiws') }}")]);
