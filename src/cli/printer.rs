@@ -6,6 +6,9 @@ use super::args::Output;
 use crate::diagnostics::render::{self, Color};
 use crate::diagnostics::{Diagnostics, Severity};
 
+/// Diagnostics that one person reads in one go.
+const SHOWN: usize = 50;
+
 /// The one writer of the program.
 pub(super) struct Printer {
     output: Output,
@@ -102,11 +105,17 @@ impl Printer {
     /// Diagnostics, in the order of the files.
     pub(super) fn diagnostics(&self, diagnostics: &Diagnostics) {
         let color = if self.color_err { Color::Always } else { Color::Never };
-        for diagnostic in diagnostics.sorted() {
-            if self.quiet && diagnostic.severity == Severity::Warning {
-                continue;
-            }
+        let mut list = diagnostics.sorted();
+        list.retain(|diagnostic| !self.quiet || diagnostic.severity == Severity::Error);
+        let hidden = list.len().saturating_sub(SHOWN);
+        if hidden > 0 {
+            list.sort_by_key(|diagnostic| diagnostic.severity);
+        }
+        for diagnostic in list.iter().take(SHOWN) {
             let _ = writeln!(std::io::stderr().lock(), "{}\n", render::text(diagnostic, color));
+        }
+        if hidden > 0 {
+            let _ = writeln!(std::io::stderr().lock(), "... and {hidden} more; --output json has them all\n");
         }
     }
 

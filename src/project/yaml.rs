@@ -35,7 +35,7 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
         return None;
     }
     let budget = serde_yaml::budget! { max_nodes: 20_000_000, max_events: 60_000_000, max_total_scalar_bytes: 1 << 30 };
-    let options = options! { with_snippet: false, budget: budget };
+    let options = options! { with_snippet: false, strict_booleans: true, budget: budget };
     match serde_yaml::from_str_with_options::<Spanned<Parsed>>(&file.text, options) {
         Ok(parsed) => Some(placed(parsed, file)),
         Err(error) => {
@@ -185,7 +185,9 @@ impl Reader<'_> {
 
     pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         match &node.value {
-            Raw::Scalar(_) => Some(node.plain_text()),
+            Raw::Scalar(serde_json::Value::String(text)) => Some(text.clone()),
+            // What looks like a number is text here: as it was written, `010` and not 10.
+            Raw::Scalar(_) => Some(node.span.text().trim().to_owned()),
             _ => {
                 self.wrong(node, "text");
                 None
