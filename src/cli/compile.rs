@@ -4,19 +4,21 @@ use super::args::{Global, SelectArgs};
 use super::printer::{Printer, plural};
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
+use crate::diagnostics::render;
 
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let start = std::time::Instant::now();
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = pipeline.select(args)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
     let (runtime, _) = compiled.into_runtime(false)?;
     artifacts::write_manifest(&runtime)?;
     let written = artifacts::write_compiled_sql(&runtime, &selection)?;
     let selected: Vec<_> = runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();
     if printer.is_json() {
         let nodes: Vec<_> = selected.iter().map(|model| artifacts::model_json(&runtime, model)).collect();
-        printer.json(&serde_json::json!({"nodes": nodes}));
+        printer.json(&serde_json::json!({"nodes": nodes, "diagnostics": warnings}));
         return Ok(ExitStatus::Fine);
     }
     if let ([only], false) = (selected.as_slice(), args.select.is_empty()) {

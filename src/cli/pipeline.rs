@@ -37,6 +37,8 @@ pub(super) struct Compiled {
     pub(super) session: SessionState,
     pub(super) options: LoadOptions,
     pub(super) async_runtime: runtime::Runtime,
+    /// Warnings; they have been shown already, except to programs.
+    pub(super) diagnostics: Diagnostics,
     threads: usize,
 }
 
@@ -109,6 +111,7 @@ impl Pipeline {
             session,
             options: self.options,
             async_runtime,
+            diagnostics: self.diagnostics,
             threads,
         }))
     }

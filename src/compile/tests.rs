@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::session_state::SessionState;
+use rayon::prelude::*;
 
 use super::errors::{self, Place};
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -72,16 +73,21 @@ pub(super) fn compile(
     tables: &Tables,
     diagnostics: &mut Diagnostics,
 ) -> Vec<CompiledTest> {
-    let ready = project.data_tests.iter().filter(|test| test.reads.iter().all(|name| tables.get(name).is_some()));
-    ready
-        .filter_map(|test| match compile_one(test, project, session, tables) {
-            Ok(compiled) => Some(compiled),
-            Err(diagnostic) => {
-                diagnostics.push(*diagnostic);
-                None
-            }
-        })
-        .collect()
+    let is_ready = |test: &&DataTest| test.reads.iter().all(|name| tables.get(name).is_some());
+    let results: Vec<_> = project
+        .data_tests
+        .par_iter()
+        .filter(is_ready)
+        .map(|test| compile_one(test, project, session, tables))
+        .collect();
+    let mut compiled = Vec::with_capacity(results.len());
+    for result in results {
+        match result {
+            Ok(test) => compiled.push(test),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    compiled
 }
 
 fn compile_one(
