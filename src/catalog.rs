@@ -31,6 +31,10 @@ pub fn stored_schema(schema: &Schema) -> Result<SchemaRef, (String, String)> {
     Ok(Arc::new(Schema::new(fields?)))
 }
 
+/// What Delta's Arrow schemas call the items of a list, and the entries of a map.
+const LIST_ITEM: &str = "element";
+const MAP_ENTRIES: &str = "key_value";
+
 /// The nearest type that Delta can store without losing values.
 fn stored_type(data_type: &DataType) -> Result<DataType, String> {
     let refused = |hint: &str| Err(format!("a Delta table has no type for {data_type}: {hint}"));
@@ -60,11 +64,14 @@ fn stored_type(data_type: &DataType) -> Result<DataType, String> {
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
-        | DataType::FixedSizeList(item, _) => DataType::List(stored_field(item)?),
+        | DataType::FixedSizeList(item, _) => {
+            let item = stored_type(item.data_type())?;
+            DataType::List(Arc::new(Field::new(LIST_ITEM, item, true)))
+        }
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(stored_field).collect::<Result<Vec<_>, _>>()?.into())
         }
-        DataType::Map(entries, sorted) => DataType::Map(stored_map(entries)?, *sorted),
+        DataType::Map(entries, _) => DataType::Map(stored_map(entries)?, false),
         DataType::Null => return refused("cast it to a type"),
         _ => return refused("cast it to a number or to text"),
     })
@@ -80,9 +87,12 @@ fn stored_map(entries: &FieldRef) -> Result<FieldRef, String> {
     let inner: Result<Vec<Field>, String> = fields
         .iter()
         .enumerate()
-        .map(|(at, field)| Ok(Field::new(field.name(), stored_type(field.data_type())?, at != 0)))
+        .map(|(at, field)| {
+            let name = if at == 0 { "key" } else { "value" };
+            Ok(Field::new(name, stored_type(field.data_type())?, at != 0))
+        })
         .collect();
-    Ok(Arc::new(Field::new(entries.name(), DataType::Struct(inner?.into()), false)))
+    Ok(Arc::new(Field::new(MAP_ENTRIES, DataType::Struct(inner?.into()), false)))
 }
 
 /// A type as SQL people write it.

@@ -18,6 +18,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`names`] | what a table may be called, and which name a typo meant |
+//! | [`paths`] | absolute paths without dots |
 //! | [`diagnostics`] | mistakes of users, where they are, and how they are shown |
 //! | [`catalog`] | schemas of sources, and the types that Delta can store |
 //! | [`session`] | the configuration of DataFusion, and the one planner of SQL |
@@ -38,6 +39,8 @@
 // -- words that every stage speaks --
 
 pub mod names;
+
+pub mod paths;
 
 pub mod diagnostics;
 

@@ -17,7 +17,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::planner::SqlToRel;
 use sqlparser::dialect::GenericDialect;
@@ -107,6 +107,19 @@ pub fn parse(sql: &str) -> Result<Statement> {
         (None, _) => plan_err!("there is no SQL statement"),
         (Some(_), Some(second)) => plan_err!("expected one SQL statement, found a second one: {second}"),
     }
+}
+
+/// The session for one query: `now()` is the moment at which it starts.
+pub fn for_query(session: &SessionState) -> SessionState {
+    let mut state = session.clone();
+    let config = Arc::clone(state.config_options());
+    state.execution_props_mut().mark_start_execution(config);
+    state
+}
+
+/// A plan as a query that can be run.
+pub fn query(session: &SessionState, plan: LogicalPlan) -> DataFrame {
+    DataFrame::new(for_query(session), plan)
 }
 
 /// A statement, planned.

@@ -10,6 +10,7 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::{BronzeError, shown};
+use crate::paths;
 use crate::project::Source;
 
 /// A file as it was seen.
@@ -108,7 +109,7 @@ fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
         return Err(bad("is not on this machine: only folders and files can be sources"));
     }
     let Some(wildcard) = path.find(['*', '?', '[', '{']) else {
-        let base = std::path::absolute(folder.join(path)).map_err(|error| bad(&error.to_string()))?;
+        let base = paths::absolute(folder, path).map_err(|error| bad(&error.to_string()))?;
         let extensions = source.format.extensions();
         let by_extension = move |path: &str| {
             let extension = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -117,7 +118,7 @@ fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
         return Ok(Place { base, matches: Box::new(by_extension) });
     };
     let split = path[..wildcard].rfind('/').map_or(0, |at| at + 1);
-    let base = std::path::absolute(folder.join(&path[..split])).map_err(|error| bad(&error.to_string()))?;
+    let base = paths::absolute(folder, &path[..split]).map_err(|error| bad(&error.to_string()))?;
     let glob = GlobBuilder::new(&path[split..])
         .literal_separator(true)
         .build()

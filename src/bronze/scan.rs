@@ -17,7 +17,6 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
-use datafusion::prelude::DataFrame;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -260,7 +259,7 @@ pub async fn find_culprit(
 
 async fn drain(table: Arc<dyn TableProvider>, session: &SessionState) -> Result<(), DataFusionError> {
     let plan = LogicalPlanBuilder::scan("file", provider_as_source(table), None)?.build()?;
-    let mut rows = DataFrame::new(session.clone(), plan).execute_stream().await?;
+    let mut rows = session::query(session, plan).execute_stream().await?;
     while let Some(batch) = rows.next().await {
         batch?;
     }

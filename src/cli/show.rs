@@ -5,7 +5,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
-use datafusion::prelude::DataFrame;
 
 use super::args::{Global, ShowArgs};
 use super::printer::Printer;
@@ -14,6 +13,7 @@ use crate::graph::SelectError;
 use crate::names::nearest;
 use crate::project::Project;
 use crate::run::Inputs;
+use crate::session;
 
 pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
     let inputs = Inputs::new(Arc::clone(&runtime));
     let rows: anyhow::Result<(Vec<RecordBatch>, usize)> = async_runtime.block_on(async {
         let plan = inputs.plan_query(&sql).await?;
-        let frame = DataFrame::new(runtime.session.clone(), plan);
+        let frame = session::query(&runtime.session, plan);
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let limit = (args.limit > 0).then_some(args.limit);
         let mut batches = frame.limit(0, limit)?.collect().await?;

@@ -157,7 +157,11 @@ impl Evaluator<'_> {
         let named =
             |name: &TableName| pattern.matches(&full) || pattern.matches(&name.table) || pattern.matches(&name.schema);
         match term.method {
-            None => model.is_some() && (named(name) || model.is_some_and(|m| pattern.matches_path(&m.path))),
+            None => {
+                model.is_some()
+                    && (named(name)
+                        || (term.value.contains('/') && model.is_some_and(|m| pattern.matches_path(&m.path))))
+            }
             Some(("fqn", _)) => {
                 model.is_some() && (named(name) || pattern.matches(&format!("{}.{full}", self.project.name)))
             }

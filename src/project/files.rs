@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostics::SourceFile;
+use crate::paths;
 
 /// A project folder that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +49,8 @@ pub struct ProjectFiles {
 /// # Errors
 /// When there is no `project.yml`, or a file cannot be read as UTF-8 text.
 pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
-    let folder =
-        std::path::absolute(folder).map_err(|source| ReadError::Unreadable { path: folder.to_owned(), source })?;
+    let folder = paths::absolute(Path::new(""), folder)
+        .map_err(|source| ReadError::Unreadable { path: folder.to_owned(), source })?;
     let project = ["project.yml", "project.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file());
     let Some(project) = project else {
         return Err(ReadError::NoProject { path: folder.join("project.yml") });

@@ -10,7 +10,6 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
-use datafusion::prelude::DataFrame;
 
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -118,7 +117,7 @@ async fn count(
     }
     let session = &inputs.runtime().session;
     let plan = session::plan(session, session::parse(sql)?, &tables)?;
-    let batches = DataFrame::new(session.clone(), plan).collect().await?;
+    let batches = session::query(session, plan).collect().await?;
     let batch = batches.iter().find(|batch| batch.num_rows() > 0);
     let batch = batch.ok_or_else(|| Failure::text("the test returned no count".to_owned()))?;
     let counts = batch.columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0));

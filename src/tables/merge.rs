@@ -16,11 +16,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::prelude::DataFrame;
 
 use super::read::{FILE_COLUMN, Files, conform, exact, named, scan};
 use super::stage::{Staged, stage};
 use super::{Lake, Published, TableError};
+use crate::session;
 
 /// How many keys a message names.
 const EXAMPLES: usize = 5;
@@ -125,5 +125,5 @@ fn join(old: LogicalPlan, staged: &Staged, key: &[String], how: JoinType) -> Res
 }
 
 async fn collect(plan: LogicalPlan, session: &SessionState) -> Result<Vec<RecordBatch>, TableError> {
-    Ok(DataFrame::new(session.clone(), plan).collect().await?)
+    Ok(session::query(session, plan).collect().await?)
 }

@@ -21,6 +21,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::names::TableName;
+use crate::paths;
 
 pub use merge::merge;
 pub use publish::{Commit, publish};
@@ -65,7 +66,7 @@ pub enum TableError {
     #[error("{0}")]
     Rows(String),
     /// A file beside the table failed.
-    #[error("table `{table}`: cannot use `{path}`: {source}")]
+    #[error("table `{table}`: cannot write `{path}`: {source}")]
     File {
         /// The table.
         table: TableName,
@@ -148,8 +149,8 @@ impl Lake {
         let mut url = if root.contains("://") {
             Url::parse(root).map_err(|error| bad(&error.to_string()))?
         } else {
-            let path = std::path::absolute(folder.join(root)).map_err(|error| bad(&error.to_string()))?;
-            Url::from_directory_path(clean(&path)).map_err(|()| bad("it is not a path"))?
+            let path = paths::absolute(folder, root).map_err(|error| bad(&error.to_string()))?;
+            Url::from_directory_path(path).map_err(|()| bad("it is not a path"))?
         };
         if url.scheme() != "file" {
             return Err(bad("only folders of this machine can be lake roots"));
@@ -209,21 +210,6 @@ async fn last_state(table: &DeltaTable) -> Result<Option<TableState>, DeltaTable
     let last = table.history(Some(1)).try_next().await?;
     let state = last.and_then(|info| info.info.get(STATE_KEY).cloned());
     Ok(state.and_then(|json| serde_json::from_value(json).ok()))
-}
-
-/// `a/./b/../c` -> `a/c`, without asking the file system.
-fn clean(path: &Path) -> std::path::PathBuf {
-    let mut clean = std::path::PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                clean.pop();
-            }
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 /// Delta's error without the names of Rust's types around the storage's own words.

@@ -39,7 +39,13 @@ pub async fn publish(
         .with_application_transactions(transactions)
         .with_max_retries(0);
     match published {
-        None => create(lake, staged, properties).await.map_err(fail)?,
+        None => {
+            if let Err(error) = create(lake, staged, properties).await {
+                // Delta says in words only that another writer has made the table meanwhile.
+                let exists = lake.inspect(&staged.name).await?.is_some();
+                return Err(if exists { TableError::Conflict { table: staged.name.clone() } } else { fail(error) });
+            }
+        }
         Some(published) => {
             let actions = actions(published, staged).map_err(fail)?;
             let snapshot = published.table.snapshot().map_err(fail)?;

@@ -19,13 +19,14 @@ use deltalake::logstore::LogStoreRef;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStoreExt, PutPayload};
 use object_store::path::Path;
 use tokio::task::JoinSet;
 use url::Url;
 
 use super::{Lake, TableError, read};
 use crate::names::TableName;
+use crate::session;
 
 /// Rows to a file; more than that starts another.
 const TARGET_FILE_BYTES: u64 = 128 * 1024 * 1024;
@@ -99,6 +100,8 @@ pub async fn stage(
     session: &SessionState,
 ) -> Result<Staged, TableError> {
     let log_store = lake.log_store(name)?;
+    probe(&log_store, name).await?;
+    let session = &session::for_query(session);
     let plan = session.optimize(&read::conform(plan, schema)?)?;
     let physical = session.create_physical_plan(&plan).await?;
     let config = WriterConfig::new(
@@ -128,6 +131,16 @@ fn properties() -> WriterProperties {
         .set_compression(Compression::ZSTD(level))
         .set_created_by(format!("lake {}", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+/// Whether files can be written beside the table. Asked before, because the writer of deltalake 1.1 panics when
+/// its first upload is refused.
+async fn probe(log_store: &LogStoreRef, name: &TableName) -> Result<(), TableError> {
+    let path = Path::from_iter(["_lake", &format!("write-probe-{}", uuid::Uuid::new_v4())]);
+    let fail = |source| TableError::File { table: name.clone(), path: "_lake".to_owned(), source };
+    let store = log_store.object_store(None);
+    store.put(&path, PutPayload::from_static(b"lake")).await.map_err(fail)?;
+    store.delete(&path).await.map_err(fail)
 }
 
 /// One task for each partition; the first error ends them all.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules in the order data flows.
 const FLOW: &[&str] = &[
     "names",
+    "paths",
     "diagnostics",
     "catalog",
     "session",
