@@ -167,6 +167,11 @@ impl Manifest {
         Self { head: self.head, files: BTreeMap::new(), batches_since_base: BASE_EVERY }
     }
 
+    /// Whether any batch was ever published.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// How many files are taken in.
     pub fn len(&self) -> usize {
         self.files.len()

@@ -35,6 +35,8 @@ pub(super) struct Facts<'a> {
     pub(super) pending: &'a BTreeMap<String, usize>,
     /// Nothing that the model reads exists yet: empty folders, unbuilt tables.
     pub(super) nothing_to_read: bool,
+    /// A manifest of the table has a head.
+    pub(super) has_manifest: bool,
 }
 
 pub(super) fn decide(facts: &Facts<'_>) -> Action {
@@ -70,6 +72,14 @@ fn table(facts: &Facts<'_>) -> Action {
 }
 
 fn incremental(facts: &Facts<'_>) -> Action {
+    let was_incremental = match facts.state {
+        Some(state) => state.materialized == Materialization::Incremental.name(),
+        None => facts.has_manifest || facts.pending.is_empty(),
+    };
+    if !was_incremental {
+        // Which files its rows came from is not known: to add some might double them.
+        return Action::Full("it was not incremental before".to_owned());
+    }
     let new: usize = facts.pending.values().sum();
     if new > 0 {
         let sources: Vec<String> = facts
@@ -150,7 +160,9 @@ mod tests {
 
     fn action(change: impl FnOnce(&mut Facts<'_>)) -> Action {
         let inputs = BTreeMap::from([("silver.views".to_owned(), "version 3".to_owned())]);
-        let state = TableState { definition: "d".into(), inputs: inputs.clone(), ..TableState::default() };
+        let materialized = "incremental".to_owned();
+        let state =
+            TableState { definition: "d".into(), materialized, inputs: inputs.clone(), ..TableState::default() };
         let pending = BTreeMap::new();
         let mut facts = Facts {
             materialized: Materialization::Table,
@@ -162,6 +174,7 @@ mod tests {
             inputs: &inputs,
             pending: &pending,
             nothing_to_read: false,
+            has_manifest: true,
         };
         change(&mut facts);
         decide(&facts)

@@ -236,6 +236,7 @@ impl Node<'_> {
             inputs: &world.versions,
             pending: &pending,
             nothing_to_read: world.nothing_to_read,
+            has_manifest: world.taken.values().any(|taken| taken.manifest.has_head()),
         })
     }
 
@@ -423,6 +424,7 @@ impl Node<'_> {
         Ok(Commit {
             state: TableState {
                 definition: self.compiled.definition.clone(),
+                materialized: self.model.config.materialized.name().to_owned(),
                 inputs: world.versions.clone(),
                 tests: passed,
                 volatile: self.compiled.volatile.is_some(),

@@ -82,6 +82,9 @@ pub enum TableError {
 pub struct TableState {
     /// Hash of the model's definition.
     pub definition: String,
+    /// How the model was materialised.
+    #[serde(default)]
+    pub materialized: String,
     /// What was read: the version of each table, the hash of each source's file list, by name.
     pub inputs: BTreeMap<String, String>,
     /// Hashes of the tests that this version passed, by name.

@@ -19,8 +19,8 @@ use deltalake::logstore::LogStoreRef;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
-use object_store::{ObjectStoreExt, PutPayload};
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use url::Url;
 

@@ -1,4 +1,4 @@
-//! Builds that are killed, stopped, or overtaken by new files: nothing is lost, and nothing stands twice.
+//! Builds that are killed, stopped, or overtaken by files or other builds: nothing is lost, and nothing stands twice.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::materialize::{items, rows};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Run, Sandbox};
 
 const MODELS: [&str; 5] = ["courses", "views", "course_progress", "most_viewed_courses", "users_platforms"];
 
@@ -174,6 +174,23 @@ fn files_that_arrive_while_builds_run_are_taken_in_once() {
     let ids = sandbox.query("select count(*) as n, count(distinct id) as d, max(id) as top from {{ ref('items') }}");
     let all = 2 + FILES * 5;
     assert_eq!(ids, [json!({"n": all, "d": all, "top": 99 + FILES * 5})]);
+}
+
+#[test]
+fn builds_at_the_same_time_take_each_file_exactly_once() {
+    let sandbox = items(&[("models/silver/items.sql", APPENDED)]);
+    for round in 1..=3 {
+        for file in 0..5 {
+            sandbox.write(&format!("in/items/r{round}_{file}.csv"), format!("id,value\n{round}0{file},x\n"));
+        }
+        let runs: Vec<Run> = std::thread::scope(|scope| {
+            let builds: Vec<_> = (0..3).map(|_| scope.spawn(|| sandbox.lake(&["build"]))).collect();
+            builds.into_iter().map(|build| build.join().unwrap()).collect()
+        });
+        assert!(runs.iter().all(|run| run.code == 0), "round {round}: {runs:#?}");
+    }
+    let ids = sandbox.query("select count(*) as n, count(distinct id) as d from {{ ref('items') }}");
+    assert_eq!(ids, [json!({"n": 17, "d": 17})]);
 }
 
 #[test]

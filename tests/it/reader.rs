@@ -13,7 +13,7 @@ const PACKAGES: [&str; 2] = ["deltalake==1.6.6", "pyarrow"];
 
 /// Prints a JSON object a row; NULLs are left out, as `lake show` does.
 const SCRIPT: &str = r#"
-import datetime, decimal, json, sys
+import datetime, decimal, json, os, sys
 from deltalake import DeltaTable
 
 def plain(value):
@@ -31,6 +31,9 @@ table = DeltaTable(sys.argv[1])
 for batch in table.to_pyarrow_table().to_batches():
     for row in batch.to_pylist():
         print(json.dumps(plain(row)))
+# Arrow's threads may abort an interpreter that ends in the usual way.
+sys.stdout.flush()
+os._exit(0)
 "#;
 
 /// A Python that has `deltalake`: the given one, or a virtual environment that the first test makes.
