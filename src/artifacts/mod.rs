@@ -220,12 +220,7 @@ pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
 }
 
 fn column_json(runtime: &Runtime, table: &TableName, name: &str, data_type: &str, description: Option<&str>) -> Value {
-    let tests: Vec<&str> = runtime
-        .compiled
-        .tests
-        .iter()
-        .filter(|test| test.table.as_ref() == Some(table) && test.column.as_deref() == Some(name))
-        .map(|test| test.kind)
-        .collect();
+    let on_column = runtime.compiled.tests_on(table).filter(|test| test.column.as_deref() == Some(name));
+    let tests: Vec<&str> = on_column.map(|test| test.kind).collect();
     json!({"name": name, "data_type": data_type, "description": description.unwrap_or_default(), "tests": tests})
 }

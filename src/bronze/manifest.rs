@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::{BronzeError, BronzeFile, Listing};
@@ -143,23 +143,27 @@ impl Manifest {
         taken: &[BronzeFile],
         now: chrono::DateTime<chrono::Utc>,
     ) -> Result<i64, BronzeError> {
-        let id = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
         let new =
             taken.iter().map(|file| (file.path.clone(), Stamp { size: file.meta.size, modified: file.modified() }));
         let base = self.head.is_none() || self.batches_since_base + 1 >= BASE_EVERY;
-        let files: BTreeMap<String, Stamp> = if base {
+        let files = if base {
             self.files.iter().map(|(path, stamp)| (path.clone(), *stamp)).chain(new).collect()
         } else {
             new.collect()
         };
-        let path = batch_path(source, id);
-        let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-        let previous = self.head.filter(|_| !base);
-        let batch = Batch { id, previous, base, files };
-        let bytes = serde_json::to_vec(&batch).map_err(|error| bad(error.to_string()))?;
-        let options = object_store::PutMode::Create.into();
-        store.put_opts(&path, PutPayload::from(bytes), options).await.map_err(|error| bad(error.to_string()))?;
-        Ok(id)
+        let first = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
+        let mut batch = Batch { id: first, previous: self.head.filter(|_| !base), base, files };
+        loop {
+            let path = batch_path(source, batch.id);
+            let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
+            let bytes = serde_json::to_vec(&batch).map_err(|error| bad(error.to_string()))?;
+            match store.put_opts(&path, PutPayload::from(bytes), PutMode::Create.into()).await {
+                Ok(_) => return Ok(batch.id),
+                // A crashed run's, or that of a run at the same moment: it is not ours to overwrite.
+                Err(object_store::Error::AlreadyExists { .. }) => batch.id += 1,
+                Err(error) => return Err(bad(error.to_string())),
+            }
+        }
     }
 
     /// The manifest of a full refresh: nothing is taken in, and the next batch still gets a greater id.
@@ -214,6 +218,19 @@ mod tests {
             assert!(Some(id) > head);
             head = Some(id);
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_nobody_published_is_not_overwritten() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let (table, source) = (TableName::new("silver", "views"), TableName::new("bronze", "views"));
+        let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let manifest = Manifest::default();
+        let lost = manifest.write(&store, &table, &source, &[file("a.csv", 1)], now).await.unwrap();
+        let id = manifest.write(&store, &table, &source, &[file("b.csv", 1)], now).await.unwrap();
+        assert!(id > lost);
+        let read = Manifest::read(&store, &table, &source, Some(id)).await.unwrap();
+        assert_eq!(read.files.keys().collect::<Vec<_>>(), ["b.csv"]);
     }
 
     #[test]

@@ -59,12 +59,12 @@ impl Pipeline {
             invocation_id: uuid::Uuid::now_v7().to_string(),
         };
         let mut diagnostics = Diagnostics::new();
-        let files = project::read(&global.project_dir)?;
-        let Some(project) = project::load(&files, &options, &mut diagnostics) else {
+        let files = timed("read", || project::read(&global.project_dir))?;
+        let Some(project) = timed("load", || project::load(&files, &options, &mut diagnostics)) else {
             report(&diagnostics, printer);
             return Ok(Err(Reported));
         };
-        let graph = graph::resolve(&project, &mut diagnostics);
+        let graph = timed("resolve", || graph::resolve(&project, &mut diagnostics));
         let threads = global.threads.map(usize::from);
         let deny_warnings = global.deny.is_some();
         Ok(Ok(Self { project, graph, files, options, diagnostics, threads, deny_warnings }))
@@ -91,8 +91,12 @@ impl Pipeline {
             .worker_threads(threads.max(2))
             .build()
             .context("cannot start the async runtime")?;
-        let catalog = async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics));
-        let compiled = compile::compile(&self.project, &self.graph, &catalog, &session, &mut self.diagnostics);
+        let catalog = timed("inspect", || {
+            async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics))
+        });
+        let compiled = timed("compile", || {
+            compile::compile(&self.project, &self.graph, &catalog, &session, &mut self.diagnostics)
+        });
         report(&self.diagnostics, printer);
         let warnings = self.diagnostics.count(Severity::Warning);
         if self.diagnostics.has_errors() || self.deny_warnings && warnings > 0 {
@@ -160,6 +164,14 @@ fn report(diagnostics: &Diagnostics, printer: &Printer) {
     } else if !printer.is_json() {
         printer.diagnostics(diagnostics);
     }
+}
+
+/// Runs a stage and logs how long it took: shown with `-v`.
+fn timed<T>(stage: &str, run: impl FnOnce() -> T) -> T {
+    let start = std::time::Instant::now();
+    let product = run();
+    tracing::info!("{stage}: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+    product
 }
 
 /// `--vars '{min_views: 3}'`.

@@ -1,9 +1,12 @@
 //! Warnings: SQL that is valid, and that somebody will regret.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::sql::parser::Statement;
@@ -115,18 +118,17 @@ fn nullable_column(query: &Query) -> Option<String> {
 pub(super) fn of_plan(plan: &LogicalPlan, rendered: &Rendered) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let walked = plan.apply_with_subqueries(|node| {
-        let schemas: Vec<_> = node.inputs().iter().map(|input| input.schema().as_ref().clone()).collect();
-        let schema = schemas.into_iter().reduce(|left, right| left.join(&right).unwrap_or(left));
-        let Some(schema) = schema else { return Ok(TreeNodeRecursion::Continue) };
+        let schema = OnceCell::new();
         node.apply_expressions(|expression| {
             expression.apply(|inner| {
                 if let Expr::BinaryExpr(BinaryExpr { left, op, right }) = inner
                     && is_comparison(*op)
-                    && let (Ok(a), Ok(b)) = (left.get_type(&schema), right.get_type(&schema))
-                    && mixes_text(&a, &b)
-                    && let Some(span) = span_of(left).or_else(|| span_of(right))
                     && !matches!(left.as_ref(), Expr::Literal(..))
                     && !matches!(right.as_ref(), Expr::Literal(..))
+                    && let Some(schema) = schema.get_or_init(|| input_schema(node))
+                    && let (Ok(a), Ok(b)) = (left.get_type(schema.as_ref()), right.get_type(schema.as_ref()))
+                    && mixes_text(&a, &b)
+                    && let Some(span) = span_of(left).or_else(|| span_of(right))
                 {
                     let message = format!("`{}` is compared with `{}`", sql_type(&a), sql_type(&b));
                     let warning = Diagnostic::warning(Id::ComparedTypes, message).at(place_of(rendered, span));
@@ -138,6 +140,12 @@ pub(super) fn of_plan(plan: &LogicalPlan, rendered: &Rendered) -> Vec<Diagnostic
     });
     walked.expect("the walk itself cannot fail");
     found
+}
+
+/// The columns that the expressions of a node see.
+fn input_schema(node: &LogicalPlan) -> Option<DFSchemaRef> {
+    let join = |left: DFSchemaRef, right: DFSchemaRef| left.join(&right).map_or(left, Arc::new);
+    node.inputs().iter().map(|input| Arc::clone(input.schema())).reduce(join)
 }
 
 fn is_comparison(op: Operator) -> bool {

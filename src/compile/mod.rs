@@ -37,10 +37,19 @@ pub struct CompiledProject {
     pub models: BTreeMap<TableName, CompiledModel>,
     /// Data tests that compiled.
     pub tests: Vec<CompiledTest>,
+    /// The tests that are declared on each table, as indices.
+    tests_on: BTreeMap<TableName, Vec<usize>>,
     /// Schemas of the sources.
     pub sources: BTreeMap<TableName, SchemaRef>,
     /// Models that were not checked, because something they read is broken.
     pub unchecked: Vec<TableName>,
+}
+
+impl CompiledProject {
+    /// The tests that are declared on a table.
+    pub fn tests_on(&self, table: &TableName) -> impl Iterator<Item = &CompiledTest> {
+        self.tests_on.get(table).into_iter().flatten().map(|index| &self.tests[*index])
+    }
 }
 
 /// A model that compiled.
@@ -109,7 +118,13 @@ pub fn compile(
         }
     }
     let tests = tests::compile(project, session, &compiler.tables, diagnostics);
-    CompiledProject { models: compiler.done, tests, sources: catalog.sources.clone(), unchecked }
+    let mut tests_on: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
+    for (index, test) in tests.iter().enumerate() {
+        if let Some(table) = &test.table {
+            tests_on.entry(table.clone()).or_default().push(index);
+        }
+    }
+    CompiledProject { models: compiler.done, tests, tests_on, sources: catalog.sources.clone(), unchecked }
 }
 
 /// Models by the length of the longest path from a root: those of one level do not read one another.
