@@ -2,6 +2,7 @@
 //! distinct, joins, aggregates, and writes Parquet. No types checked before, no manifest, no tests, no Delta log.
 //! `bench/sample.py` runs it beside `lake build`: what `lake` takes more is what its guarantees cost.
 
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
 
@@ -22,7 +23,11 @@ async fn main() -> datafusion::error::Result<()> {
         return Ok(());
     }
     let context = SessionContext::new();
-    context.register_csv("bronze_views", &format!("{bronze}/views/"), CsvReadOptions::new()).await?;
+    let text = |name: &&str| Field::new(*name, DataType::Utf8, true);
+    let names = ["timestamp", "user_id", "platform", "course_id", "chapter_id"];
+    let schema = Schema::new(names.iter().map(text).collect::<Vec<_>>());
+    let options = CsvReadOptions::new().schema(&schema);
+    context.register_csv("bronze_views", &format!("{bronze}/views/"), options).await?;
     context.register_csv("courses", &format!("{bronze}/courses/"), CsvReadOptions::new()).await?;
     write(&context, VIEWS, out, "views").await?;
     context.register_parquet("views", format!("{out}/views"), ParquetReadOptions::default()).await?;

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::catalog::sql_type;
@@ -61,14 +62,25 @@ pub fn read_run_results(folder: &Path) -> Option<Value> {
 /// When the folder cannot be written to.
 pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<PathBuf, ArtifactError> {
     let folder = Path::new(ARTIFACTS_FOLDER).join("compiled");
-    for model in runtime.project.models.values().filter(|model| selection.contains(&model.name)) {
+    let selected: Vec<&Model> =
+        runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();
+    selected.par_iter().try_for_each(|model| {
         let path = folder.join(&model.path);
-        write(&runtime.folder, &path, model.full.sql.as_bytes())?;
-        if let Some(incremental) = &model.incremental {
-            write(&runtime.folder, &path.with_extension("incremental.sql"), incremental.sql.as_bytes())?;
+        write_if_new(&runtime.folder, &path, model.full.sql.as_bytes())?;
+        match &model.incremental {
+            Some(sql) => write_if_new(&runtime.folder, &path.with_extension("incremental.sql"), sql.sql.as_bytes()),
+            None => Ok(()),
         }
-    }
+    })?;
     Ok(folder)
+}
+
+/// Most files are as they were: a read is cheaper than a write.
+fn write_if_new(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    if std::fs::read(folder.join(path)).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    write(folder, path, bytes)
 }
 
 /// Writes a page, by default to `docs/index.html`, and returns where.
@@ -82,7 +94,7 @@ pub fn write_page(folder: &Path, path: Option<&Path>, html: &str) -> Result<Path
 }
 
 fn write_json(folder: &Path, name: &str, value: &Value) -> Result<(), ArtifactError> {
-    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let text = serde_json::to_vec(value).unwrap_or_default();
     write(folder, &Path::new(ARTIFACTS_FOLDER).join(name), &text)
 }
 
@@ -101,8 +113,9 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> 
 /// The compiled project for other programs.
 fn manifest(runtime: &Runtime) -> Value {
     let project = &runtime.project;
+    let models: Vec<&Model> = project.models.values().collect();
     let nodes: BTreeMap<String, Value> =
-        project.models.values().map(|model| (model.name.to_string(), model_json(runtime, model))).collect();
+        models.par_iter().map(|model| (model.name.to_string(), model_json(runtime, model))).collect();
     let sources: BTreeMap<String, Value> =
         project.sources.values().map(|source| (source.name.to_string(), source_json(runtime, source))).collect();
     let tests: BTreeMap<&str, Value> = runtime

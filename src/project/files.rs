@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::diagnostics::SourceFile;
 use crate::paths;
 
@@ -76,8 +78,8 @@ fn read_file(folder: &Path, path: &Path) -> Result<Arc<SourceFile>, ReadError> {
     Ok(Arc::new(SourceFile { path: parts.join("/"), text }))
 }
 
-/// All files below `folder/top` with one of the extensions. Hidden folders and folders that are projects of
-/// their own are left out.
+/// All files below `folder/top` with one of the extensions, read in parallel. Hidden folders and folders that are
+/// projects of their own are left out.
 fn read_tree(folder: &Path, top: &str, extensions: &[&str]) -> Result<Vec<Arc<SourceFile>>, ReadError> {
     let mut found = Vec::new();
     let mut pending = vec![folder.join(top)];
@@ -87,18 +89,22 @@ fn read_tree(folder: &Path, top: &str, extensions: &[&str]) -> Result<Vec<Arc<So
         }
         let unreadable = |source| ReadError::Unreadable { path: dir.clone(), source };
         for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let entry = entry.map_err(unreadable)?;
+            let kind = entry.file_type().map_err(unreadable)?;
+            let path = entry.path();
+            let is_folder = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
             let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-            if hidden {
+            if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
-            } else if path.is_dir() {
+            } else if is_folder {
                 pending.push(path);
             } else if extensions.contains(&extension) {
-                found.push(read_file(folder, &path)?);
+                found.push(path);
             }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    let mut files: Vec<Arc<SourceFile>> =
+        found.par_iter().map(|path| read_file(folder, path)).collect::<Result<_, _>>()?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
 }

@@ -32,7 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
-    ("rayon::", &["project", "compile"]),
+    ("rayon::", &["project", "compile", "artifacts"]),
     ("std::env::", &["cli"]),
     ("std::fs::", &["project", "artifacts", "bronze", "cli"]),
 ];
