@@ -34,6 +34,8 @@ impl BronzeFile {
 pub struct Listing {
     /// The files.
     pub files: Vec<BronzeFile>,
+    /// The folder that was listed: relative to the project where it is inside, so that a project can be moved.
+    pub base: String,
 }
 
 impl Listing {
@@ -82,7 +84,11 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     if metadata.is_file() {
         let meta = object_store::ObjectStoreExt::head(store.as_ref(), &root).await.map_err(storage)?;
         let path = root.filename().unwrap_or_default().to_owned();
-        return Ok(Listing { files: vec![BronzeFile { path, meta }] });
+        let folder_of = place.base.parent().unwrap_or(&place.base);
+        return Ok(Listing {
+            files: vec![BronzeFile { path, meta }],
+            base: shown(&folder_of.to_string_lossy(), folder),
+        });
     }
     let found: Vec<ObjectMeta> = store.list(Some(&root)).try_collect().await.map_err(storage)?;
     let mut files: Vec<BronzeFile> = found
@@ -95,7 +101,7 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Listing { files })
+    Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder) })
 }
 
 fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {

@@ -36,6 +36,7 @@ pub struct Stamp {
 pub struct Manifest {
     head: Option<i64>,
     files: BTreeMap<String, Stamp>,
+    folder: Option<String>,
     batches_since_base: usize,
 }
 
@@ -46,6 +47,8 @@ struct Batch {
     previous: Option<i64>,
     /// The batch holds the whole chain: what is before it need not be read.
     base: bool,
+    /// The folder that the paths are relative to.
+    folder: String,
     files: BTreeMap<String, Stamp>,
 }
 
@@ -86,6 +89,7 @@ impl Manifest {
             let found = files.get(&path).await.map_err(|error| bad(error.to_string()))?;
             let bytes = found.bytes().await.map_err(|error| bad(error.to_string()))?;
             let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+            manifest.folder.get_or_insert(batch.folder);
             for (path, stamp) in batch.files {
                 // Newer batches come first and win.
                 manifest.files.entry(path).or_insert(stamp);
@@ -141,6 +145,7 @@ impl Manifest {
         table: &TableName,
         source: &TableName,
         taken: &[BronzeFile],
+        folder: &str,
         now: chrono::DateTime<chrono::Utc>,
     ) -> Result<i64, BronzeError> {
         let new =
@@ -152,7 +157,8 @@ impl Manifest {
             new.collect()
         };
         let first = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
-        let mut batch = Batch { id: first, previous: self.head.filter(|_| !base), base, files };
+        let mut batch =
+            Batch { id: first, previous: self.head.filter(|_| !base), base, folder: folder.to_owned(), files };
         loop {
             let path = batch_path(source, batch.id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
@@ -168,7 +174,12 @@ impl Manifest {
 
     /// The manifest of a full refresh: nothing is taken in, and the next batch still gets a greater id.
     pub fn restarted(&self) -> Self {
-        Self { head: self.head, files: BTreeMap::new(), batches_since_base: BASE_EVERY }
+        Self { head: self.head, batches_since_base: BASE_EVERY, ..Self::default() }
+    }
+
+    /// The folder that files were taken in from, as [`Listing::base`] has it.
+    pub fn base(&self) -> Option<&str> {
+        self.folder.as_deref()
     }
 
     /// Whether any batch was ever published.
@@ -214,7 +225,8 @@ mod tests {
             assert_eq!(manifest.len(), day);
             assert!(manifest.batches_since_base <= BASE_EVERY);
             // The clock stands still: ids still increase.
-            let id = manifest.write(&store, &table, &source, &[file(&format!("{day}.csv"), 1)], now).await.unwrap();
+            let id =
+                manifest.write(&store, &table, &source, &[file(&format!("{day}.csv"), 1)], "in", now).await.unwrap();
             assert!(Some(id) > head);
             head = Some(id);
         }
@@ -226,8 +238,8 @@ mod tests {
         let (table, source) = (TableName::new("silver", "views"), TableName::new("bronze", "views"));
         let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let manifest = Manifest::default();
-        let lost = manifest.write(&store, &table, &source, &[file("a.csv", 1)], now).await.unwrap();
-        let id = manifest.write(&store, &table, &source, &[file("b.csv", 1)], now).await.unwrap();
+        let lost = manifest.write(&store, &table, &source, &[file("a.csv", 1)], "in", now).await.unwrap();
+        let id = manifest.write(&store, &table, &source, &[file("b.csv", 1)], "in", now).await.unwrap();
         assert!(id > lost);
         let read = Manifest::read(&store, &table, &source, Some(id)).await.unwrap();
         assert_eq!(read.files.keys().collect::<Vec<_>>(), ["b.csv"]);
@@ -239,11 +251,11 @@ mod tests {
         let known = file("a.csv", 1);
         let stamp = Stamp { size: 1, modified: known.modified() };
         let manifest = Manifest { files: BTreeMap::from([("a.csv".to_owned(), stamp)]), ..Manifest::default() };
-        let listing = Listing { files: vec![known, file("b.csv", 2)] };
+        let listing = Listing { files: vec![known, file("b.csv", 2)], base: "in".into() };
         let pending = manifest.pending(&listing, &source, OnChangedFile::Fail).unwrap();
         assert_eq!((pending.files.len(), pending.known), (1, 1));
 
-        let changed = Listing { files: vec![file("a.csv", 7)] };
+        let changed = Listing { files: vec![file("a.csv", 7)], base: "in".into() };
         let error = manifest.pending(&changed, &source, OnChangedFile::Fail).unwrap_err();
         assert!(error.to_string().contains("1 file was taken in before and changed since: a.csv"), "{error}");
         assert_eq!(manifest.pending(&changed, &source, OnChangedFile::Append).unwrap().files.len(), 1);

@@ -184,6 +184,7 @@ async fn groups(
         if header.is_empty() {
             continue;
         }
+        let header: Vec<String> = header.iter().map(|name| declared_name(name, &header, schema)).collect();
         if !header.iter().any(|name| schema.field_with_name(name).is_ok()) {
             let declared: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             return Err(BronzeError::File {
@@ -199,6 +200,16 @@ async fn groups(
         groups.entry(header).or_default().push(file);
     }
     Ok(groups.into_iter().map(|(header, files)| (text_columns(header), files)).collect())
+}
+
+/// The declared column that a header means: by its exact name, else by its letters in any case.
+fn declared_name(name: &str, header: &[String], schema: &Schema) -> String {
+    let same = |field: &&Arc<Field>| field.name().to_lowercase() == name.to_lowercase();
+    let mut near = schema.fields().iter().filter(same);
+    match (near.next(), near.next()) {
+        (Some(only), None) if !header.contains(only.name()) => only.name().clone(),
+        _ => name.to_owned(),
+    }
 }
 
 fn text_columns(names: impl IntoIterator<Item = String>) -> SchemaRef {

@@ -34,12 +34,8 @@ pub(super) fn run(global: &Global, args: &LsArgs, printer: &Printer) -> anyhow::
             printer.result(&format!("source:{name}"));
         }
     }
-    let tests: Vec<_> = pipeline
-        .project
-        .data_tests
-        .iter()
-        .filter(|test| selection.tests.contains(&test.name) || test.reads.iter().any(|name| selection.contains(name)))
-        .collect();
+    let tests: Vec<_> =
+        pipeline.project.data_tests.iter().filter(|test| selection.contains_test(&test.name, &test.reads)).collect();
     if printer.is_json() {
         nodes.extend(tests.iter().map(|test| {
             serde_json::json!({

@@ -49,8 +49,24 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
+/// Stack of every thread: SQL made by loops nests deeply, and so do the planners that walk it. Only what is used is
+/// backed by memory.
+const STACK: usize = 256 << 20;
+
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
+    // Only fails if a pool exists already, and none does.
+    let _ = rayon::ThreadPoolBuilder::new().stack_size(STACK).build_global();
+    let program = std::thread::Builder::new().name("lake".to_owned()).stack_size(STACK).spawn(start);
+    match program.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // The panic has been printed.
+        Ok(Err(_)) => ExitCode::from(101),
+        Err(_) => start(),
+    }
+}
+
+fn start() -> ExitCode {
     let cli = Cli::parse();
     let printer = Printer::new(cli.global.output, cli.global.quiet);
     log_to_stderr(cli.global.verbose);

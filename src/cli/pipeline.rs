@@ -89,6 +89,7 @@ impl Pipeline {
         let async_runtime = runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(threads.max(2))
+            .thread_stack_size(super::STACK)
             .build()
             .context("cannot start the async runtime")?;
         let catalog = timed("inspect", || {

@@ -85,7 +85,11 @@ impl Printer {
         if self.is_json() {
             self.json(&serde_json::json!({"error": format!("{error:#}")}));
         }
-        let mut lines = format!("{error:#}");
+        // A failure of a node tells its cause in its own words.
+        let mut lines = match error.downcast_ref::<crate::run::Failure>() {
+            Some(failure) => failure.to_string(),
+            None => format!("{error:#}"),
+        };
         if let Some(found) = error.downcast_ref::<crate::graph::SelectError>()
             && let Some(help) = &found.help
         {

@@ -8,8 +8,8 @@
 //! | format, options and columns of its sources | they decide how bytes become values |
 //! | the version of `lake` | another engine may compute otherwise |
 //!
-//! A template that shows the clock has another text in every run; its hash is of the template instead, and
-//! the model counts as volatile.
+//! A template that shows the clock or the id of the run has another text in every run; its hash is of the text as it
+//! would be in 1970, and the model counts as volatile.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -56,11 +56,7 @@ pub(super) fn definition(
         hasher.update(part.as_bytes());
     };
     add(env!("CARGO_PKG_VERSION"));
-    if model.uses_clock {
-        add(&model.full.file.text);
-    } else {
-        statements.iter().for_each(|statement| add(statement));
-    }
+    model.timeless.as_deref().unwrap_or(statements).iter().for_each(|statement| add(statement));
     let config = &model.config;
     add(config.materialized.name());
     add(&format!(

@@ -180,7 +180,7 @@ impl Compiler<'_> {
         let mut warnings = self.check_columns(model, &schema)?;
         warnings.extend(full.warnings);
         let mut volatile = fingerprint::volatile_function(&full.plan);
-        if model.uses_clock {
+        if model.timeless.is_some() {
             volatile = Some("run_started_at".to_owned());
         }
         let mut lineage = lineage::of_plan(&full.plan);
@@ -196,6 +196,8 @@ impl Compiler<'_> {
             statements.push(incremental.text);
         }
         let (inputs, parents) = self.inputs(model);
+        volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
+        refuse_doubling(model, &parents).map_err(|d| vec![d])?;
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
         let reads = model.refs.iter().chain(model.sources.iter().map(|(name, _)| name)).cloned().collect();
         let compiled = CompiledModel { name: model.name.clone(), schema, inputs, reads, definition, volatile, lineage };
@@ -329,6 +331,29 @@ struct Planned {
 fn first_duplicate(schema: &Schema) -> Option<String> {
     let mut seen = BTreeSet::new();
     schema.fields().iter().map(|f| f.name()).find(|name| !seen.insert(name.to_lowercase())).cloned()
+}
+
+/// An append that reads a source through a view would add all of its rows in every run: only sources that the model
+/// reads itself are taken in.
+fn refuse_doubling(model: &Model, views: &[&CompiledModel]) -> Result<(), Diagnostic> {
+    if !model.appends() || model.incremental.is_some() {
+        return Ok(());
+    }
+    for view in views {
+        if let Some(Input::Source(source, _)) = view.inputs.iter().find(|input| matches!(input, Input::Source(..))) {
+            let message =
+                format!("`{}` appends, and reads all of `{source}` through the view `{}`", model.name, view.name);
+            return Err(Diagnostic::error(Id::InvalidSql, message)
+                .at(crate::project::ref_span(&model.span, &view.name))
+                .label("every run would add all of its rows again")
+                .help(format!(
+                    "read source('{}', '{}') in this model, or make `{}` a stored model",
+                    source.schema, source.table, view.name
+                ))
+                .help("or set a `unique_key`, or filter inside {% if is_incremental() %}"));
+        }
+    }
+    Ok(())
 }
 
 /// Columns that a contract does not allow or misses. Declared types are checked for every model.

@@ -122,8 +122,12 @@ fn compile_one(
         TestKind::Singular { rendered } => Place::Template(rendered),
         _ => Place::Declaration(&test.span),
     };
-    let statement =
-        session::parse(&compiled.failures_sql()).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
+    let sql = match &test.kind {
+        // As the author wrote it, so that places are true.
+        TestKind::Singular { rendered } => rendered.sql.clone(),
+        _ => compiled.failures_sql(),
+    };
+    let statement = session::parse(&sql).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
     session::plan(session, statement, &visible).map_err(|error| {
         let around = errors::Surroundings { visible: &visible, project, own: &own };
         Box::new(errors::plan(&error, &place, &around))
@@ -185,7 +189,10 @@ fn check(test: &DataTest) -> Check {
                  where parent.value is null"
             ))
         }
-        TestKind::Singular { rendered } => query(rendered.sql.trim().trim_end_matches(';').to_owned()),
+        // Printed from its syntax tree: a comment at its end would swallow what is put around it.
+        TestKind::Singular { rendered } => {
+            query(session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string()))
+        }
     }
 }
 
@@ -195,7 +202,8 @@ fn query(sql: String) -> Check {
 
 /// A column as YAML names it: letters keep their case.
 fn quoted(column: &str) -> String {
-    format!("\"{}\"", column.trim_matches('"').replace('"', "\"\""))
+    let plain = column.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(column);
+    format!("\"{}\"", plain.replace('"', "\"\""))
 }
 
 fn literal(value: &serde_json::Value, quote: bool) -> String {

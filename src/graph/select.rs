@@ -19,12 +19,20 @@ pub struct Selection {
     pub nodes: BTreeSet<TableName>,
     /// Tests named directly; tests of selected models are selected too.
     pub tests: BTreeSet<String>,
+    /// Tests that `--exclude` names.
+    pub excluded_tests: BTreeSet<String>,
 }
 
 impl Selection {
     /// Whether a node is selected.
     pub fn contains(&self, name: &TableName) -> bool {
         self.nodes.contains(name)
+    }
+
+    /// Whether a test of this name, which reads these tables, is selected.
+    pub fn contains_test(&self, name: &str, reads: &[TableName]) -> bool {
+        !self.excluded_tests.contains(name)
+            && (self.tests.contains(name) || reads.iter().any(|read| self.contains(read)))
     }
 }
 
@@ -61,7 +69,7 @@ pub fn select(
     let mut selection = if selects.is_empty() {
         Selection {
             nodes: project.sources.keys().chain(project.models.keys()).cloned().collect(),
-            tests: BTreeSet::new(),
+            ..Selection::default()
         }
     } else {
         evaluator.union(selects)?
@@ -69,7 +77,7 @@ pub fn select(
     if !excludes.is_empty() {
         let excluded = evaluator.union(excludes)?;
         selection.nodes.retain(|name| !excluded.nodes.contains(name));
-        selection.tests.retain(|name| !excluded.tests.contains(name));
+        selection.excluded_tests = excluded.tests;
     }
     Ok(selection)
 }
@@ -82,6 +90,9 @@ struct Evaluator<'a> {
 impl Evaluator<'_> {
     fn union(&self, texts: &[String]) -> Result<Selection, SelectError> {
         let mut all = Selection::default();
+        if texts.iter().all(|text| text.trim().is_empty()) {
+            return Err(SelectError::new("the selector is empty".to_owned(), None));
+        }
         for text in texts.iter().flat_map(|text| text.split_whitespace()) {
             let found = self.intersection(text)?;
             all.nodes.extend(found.nodes);
@@ -98,6 +109,7 @@ impl Evaluator<'_> {
             Ok(Selection {
                 nodes: left.nodes.intersection(&right.nodes).cloned().collect(),
                 tests: left.tests.intersection(&right.tests).cloned().collect(),
+                ..Selection::default()
             })
         })
     }
@@ -120,7 +132,7 @@ impl Evaluator<'_> {
             }
         }
         nodes.extend(matched.nodes);
-        Ok(Selection { nodes, tests: matched.tests })
+        Ok(Selection { nodes, tests: matched.tests, ..Selection::default() })
     }
 
     fn matching(&self, term: &Term<'_>) -> Result<Selection, SelectError> {

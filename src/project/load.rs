@@ -1,6 +1,6 @@
 //! [`load`]: from the text of all files to a [`Project`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -197,7 +197,7 @@ fn check_config_folders(
     let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema.as_str()).collect();
     for folder in settings.models.folder_names().filter(|folder| !layers.contains(folder)) {
         let start = file.text.find(&format!("{folder}:")).unwrap_or_default();
-        let known: std::collections::BTreeSet<&str> = layers.iter().copied().collect();
+        let known: BTreeSet<&str> = layers.iter().copied().collect();
         let mut diagnostic = Diagnostic::warning(Id::Orphan, format!("there is no folder `models/{folder}`"))
             .at(Span::new(file, start, start + folder.len()))
             .label("these settings reach no model");
@@ -272,7 +272,7 @@ fn finish_tests(
     reader: &mut Reader<'_>,
 ) -> Vec<DataTest> {
     let mut finished: Vec<DataTest> = Vec::new();
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     for mut test in tests {
         if let TestKind::Relationships { to, .. } = &mut test.kind {
             let unresolved = to.clone();
@@ -297,10 +297,12 @@ fn finish_tests(
         if test.reads.iter().any(|name| !models.contains_key(name) && !known.sources.contains(name)) {
             continue;
         }
-        let count = names.entry(test.name.clone()).or_default();
-        *count += 1;
-        if *count > 1 {
-            test.name = format!("{}_{count}", test.name);
+        let base = test.name.clone();
+        for number in 2.. {
+            if names.insert(test.name.clone()) {
+                break;
+            }
+            test.name = format!("{base}_{number}");
         }
         finished.push(test);
     }

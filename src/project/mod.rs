@@ -79,8 +79,8 @@ pub struct Model {
     pub refs: Vec<TableName>,
     /// Sources that any variant reads.
     pub sources: Vec<(TableName, SourceRead)>,
-    /// The SQL depends on the clock.
-    pub uses_clock: bool,
+    /// The SQL depends on the clock or the id of the run: its variants as they would be in a run that started in 1970.
+    pub timeless: Option<Vec<String>>,
 }
 
 impl Model {
@@ -97,6 +97,13 @@ impl Model {
         matches!(self.config.materialized, Materialization::Table | Materialization::Incremental)
     }
 
+    /// Whether an incremental run adds its rows beside all others.
+    pub fn appends(&self) -> bool {
+        let config = &self.config;
+        config.materialized == Materialization::Incremental
+            && (config.incremental_strategy == Strategy::Append || config.unique_key.is_empty())
+    }
+
     fn absorb(&mut self, recording: Recording) {
         for name in recording.refs {
             if !self.refs.contains(&name) {
@@ -108,6 +115,5 @@ impl Model {
                 self.sources.push(read);
             }
         }
-        self.uses_clock |= recording.asked_clock;
     }
 }

@@ -141,20 +141,26 @@ pub(super) fn load(
         incremental: None,
         refs: Vec::new(),
         sources: Vec::new(),
-        uses_clock: false,
+        timeless: None,
     };
-    let asked_incremental = recording.asked_incremental;
+    let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);
     model.absorb(recording);
     if asked_incremental && model.config.materialized == super::Materialization::Incremental {
-        let scope = Scope { incremental: true, ..scope };
+        let scope = Scope { incremental: true, ..scope.clone() };
         let Some((rendered, recording)) = render_all_mistakes(templates, file, scope, &mut problems) else {
             return (None, problems);
         };
+        asked_clock |= recording.asked_clock;
         model.absorb(recording);
         model.incremental = Some(rendered);
     }
     if !problems.is_empty() {
         return (None, problems);
+    }
+    if asked_clock {
+        let variants = [false, true].map(|incremental| Scope { incremental, ..scope.clone() });
+        let timeless = variants.into_iter().filter_map(|scope| templates.render_timeless(file, scope).ok());
+        model.timeless = Some(timeless.collect());
     }
     (Some(model), problems)
 }

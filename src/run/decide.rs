@@ -35,6 +35,8 @@ pub(super) struct Facts<'a> {
     pub(super) pending: &'a BTreeMap<String, usize>,
     /// Nothing that the model reads exists yet: empty folders, unbuilt tables.
     pub(super) nothing_to_read: bool,
+    /// Rows are added and never replaced: to add the same ones again would double them.
+    pub(super) appends: bool,
     /// A manifest of the table has a head.
     pub(super) has_manifest: bool,
 }
@@ -94,6 +96,10 @@ fn incremental(facts: &Facts<'_>) -> Action {
         if facts.inputs.is_empty() {
             return Action::Skip(format!("no new files in {}", names(facts.pending)));
         }
+        if facts.appends {
+            let hint = "to add rows again might double them, and --full-refresh rebuilds it";
+            return Action::Skip(format!("its last version was not written by lake; {hint}"));
+        }
         return Action::Incremental("its last version was not written by lake".to_owned());
     };
     if let Some(change) = changed_input(state, facts.inputs) {
@@ -108,6 +114,9 @@ fn incremental(facts: &Facts<'_>) -> Action {
         return Action::Skip(format!("no new files in {}{hint}", names(facts.pending)));
     }
     if state.definition != facts.definition {
+        if facts.appends {
+            return Action::Skip(format!("{}{hint}", same_inputs(facts.inputs)));
+        }
         return Action::Incremental("its definition changed".to_owned());
     }
     if let Some(function) = facts.volatile {
@@ -175,6 +184,7 @@ mod tests {
             pending: &pending,
             nothing_to_read: false,
             has_manifest: true,
+            appends: false,
         };
         change(&mut facts);
         decide(&facts)

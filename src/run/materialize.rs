@@ -14,7 +14,7 @@ use super::decide::{Action, Facts, decide};
 use super::inputs::{Chosen, Inputs};
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
-use crate::bronze::{self, BronzeError, BronzeFile, Manifest, manifest};
+use crate::bronze::{self, BronzeError, BronzeFile, Listing, Manifest, manifest};
 use crate::catalog::sql_type;
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::names::TableName;
@@ -166,6 +166,7 @@ struct TakenIn {
     manifest: Manifest,
     pending: Vec<BronzeFile>,
     all: Vec<BronzeFile>,
+    base: String,
 }
 
 impl Node<'_> {
@@ -211,12 +212,43 @@ impl Node<'_> {
         let store = runtime.lake.files_of(&self.model.name)?;
         let known = Manifest::read(&store, &self.model.name, source, head).await?;
         let listing = self.inputs.listing(source).await?;
+        self.same_source(source, &known, &listing, published)?;
         let pending = if self.full_refresh() {
             Vec::new()
         } else {
             known.pending(&listing, source, runtime.project.sources[source].on_changed_file)?.files
         };
-        Ok(TakenIn { manifest: known, pending, all: listing.files })
+        Ok(TakenIn { manifest: known, pending, all: listing.files, base: listing.base })
+    }
+
+    /// Refuses a source that was moved or renamed: its files would all look new, and their rows would double.
+    fn same_source(
+        &self,
+        source: &TableName,
+        known: &Manifest,
+        listing: &Listing,
+        published: Option<&Published>,
+    ) -> Result<(), Failure> {
+        if self.full_refresh() {
+            return Ok(());
+        }
+        if let Some(base) = known.base().filter(|base| *base != listing.base) {
+            return Err(Failure::text(format!(
+                "files of `{source}` were taken in from `{base}` and are now looked for in `{}`; rebuild `{}` with \
+                 --full-refresh",
+                listing.base, self.model.name
+            )));
+        }
+        let before = published.and_then(|published| published.state.as_ref()).map(|state| state.sources.as_slice());
+        let gone =
+            before.into_iter().flatten().find(|name| !self.model.sources.iter().any(|(s, _)| s.to_string() == **name));
+        match gone {
+            Some(gone) if !known.has_head() => Err(Failure::text(format!(
+                "`{source}` takes the place of `{gone}`, whose files `{}` has taken in; rebuild it with --full-refresh",
+                self.model.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn full_refresh(&self) -> bool {
@@ -236,6 +268,7 @@ impl Node<'_> {
             inputs: &world.versions,
             pending: &pending,
             nothing_to_read: world.nothing_to_read,
+            appends: self.model.appends(),
             has_manifest: world.taken.values().any(|taken| taken.manifest.has_head()),
         })
     }
@@ -264,11 +297,26 @@ impl Node<'_> {
 
     /// What a test's pass is worth: it holds for this test, and for the other tables that it reads as they were.
     async fn stamp(&self, test: &CompiledTest) -> Result<String, Failure> {
+        let runtime = self.inputs.runtime();
         let mut stamp = test.fingerprint();
         for name in test.reads.iter().filter(|name| **name != self.model.name) {
-            if self.inputs.runtime().project.models.get(name).is_some_and(Model::is_stored) {
-                let version = self.inputs.published(name).await?.map(|published| published.version());
-                stamp.push_str(&format!(" {name}@{}", version.map_or_else(|| "-".to_owned(), |v| v.to_string())));
+            let view = runtime.compiled.models.get(name).filter(|_| !runtime.project.models[name].is_stored());
+            let below = match view {
+                Some(view) => {
+                    stamp.push_str(&format!(" {name}={}", view.definition));
+                    view.inputs.clone()
+                }
+                None if runtime.project.models.contains_key(name) => [Input::Table(name.clone())].into(),
+                None => [Input::Source(name.clone(), SourceRead::All)].into(),
+            };
+            for input in below {
+                stamp.push_str(&match input {
+                    Input::Table(name) => {
+                        let version = self.inputs.published(&name).await?.map(|published| published.version());
+                        format!(" {name}@{version:?}")
+                    }
+                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.listing(&name).await?.fingerprint()),
+                });
             }
         }
         Ok(stamp)
@@ -308,14 +356,7 @@ impl Node<'_> {
         }
         let commit = self.commit(world, mode, &chosen, &outcome.tests).await?;
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
-        let result = tables::publish(&runtime.lake, published, &staged, &commit).await;
-        let fresh = match result {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                staged.discard(&runtime.lake).await;
-                return Err(error.into());
-            }
-        };
+        let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
         outcome.version = Some(fresh.version());
         self.inputs.set_published(fresh);
         Ok(outcome)
@@ -336,6 +377,16 @@ impl Node<'_> {
         let published = world.published.as_ref();
         let config = &self.model.config;
         let kept = published.filter(|_| mode == Mode::Incremental);
+        if let Some(published) = kept
+            && published.partition_columns() != config.partition_by
+        {
+            let was = published.partition_columns().join(", ");
+            return Err(Failure::text(format!(
+                "the table is partitioned by ({was}) and the model by ({}); rebuild `{}` with --full-refresh",
+                config.partition_by.join(", "),
+                self.model.name
+            )));
+        }
         let schema = match kept {
             Some(published) => evolved(self.model, &published.schema, &self.compiled.schema)?,
             None => Arc::clone(&self.compiled.schema),
@@ -364,7 +415,9 @@ impl Node<'_> {
         }
         let sql = match &self.model.config.sequence_by {
             Some(column) if !self.model.config.unique_key.is_empty() => {
-                latest_only(&rendered.sql, &self.model.config.unique_key, column, &self.compiled.schema)
+                // Printed from its syntax tree: a comment at its end would swallow what is put around it.
+                let sql = session::parse(&rendered.sql)?.to_string();
+                latest_only(&sql, &self.model.config.unique_key, column, &self.compiled.schema)
             }
             _ => rendered.sql.clone(),
         };
@@ -413,7 +466,7 @@ impl Node<'_> {
                 continue;
             }
             let now = chrono::Utc::now();
-            let id = manifest.write(&store, &self.model.name, source, files, now).await?;
+            let id = manifest.write(&store, &self.model.name, source, files, &taken.base, now).await?;
             transactions.push((manifest::app_id(&self.model.name, source), id));
         }
         let ran: BTreeMap<&str, bool> = tests.iter().map(|t| (t.name.as_str(), !t.blocks())).collect();
@@ -428,9 +481,11 @@ impl Node<'_> {
                 inputs: world.versions.clone(),
                 tests: passed,
                 volatile: self.compiled.volatile.is_some(),
+                sources: world.taken.keys().map(ToString::to_string).collect(),
                 invocation_id: runtime.options.invocation_id.clone(),
             },
             transactions,
+            id: uuid::Uuid::new_v4().to_string(),
         })
     }
 }

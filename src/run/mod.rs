@@ -24,6 +24,7 @@ use crate::tables::Lake;
 pub use audit::run_tests;
 pub use execute::{Event, execute};
 pub use inputs::Inputs;
+pub use materialize::Failure;
 pub use report::{NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
 

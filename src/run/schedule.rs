@@ -53,9 +53,14 @@ pub fn schedule(
     let mut loose_tests = Vec::new();
     if mode == TestMode::Gate {
         for (index, test) in compiled.tests.iter().enumerate() {
-            match waits.bind(test) {
+            if !selection.contains_test(&test.name, &test.reads) {
+                continue;
+            }
+            // A test of a model that does not run cannot gate another model: it reports.
+            let elsewhere = test.table.as_ref().is_some_and(|table| !selection.contains(table));
+            match waits.bind(test).filter(|_| !elsewhere) {
                 Some(owner) => tests.entry(owner).or_default().push(index),
-                None if selection.tests.contains(&test.name) => loose_tests.push(index),
+                None if elsewhere || selection.tests.contains(&test.name) => loose_tests.push(index),
                 None => {}
             }
         }
@@ -177,12 +182,5 @@ fn selected_parents<'a>(
 
 /// The tests that `lake test` runs: those named, and those that read a selected table.
 pub(super) fn selected_tests<'a>(compiled: &'a CompiledProject, selection: &Selection) -> Vec<&'a CompiledTest> {
-    compiled
-        .tests
-        .iter()
-        .filter(|test| {
-            let tagged = selection.tests.contains(&test.name);
-            tagged || test.reads.iter().any(|name| selection.contains(name))
-        })
-        .collect()
+    compiled.tests.iter().filter(|test| selection.contains_test(&test.name, &test.reads)).collect()
 }

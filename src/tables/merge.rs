@@ -17,6 +17,8 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 
+use percent_encoding::percent_decode_str;
+
 use super::read::{FILE_COLUMN, Files, conform, exact, named, scan};
 use super::stage::{Staged, stage};
 use super::{Lake, Published, TableError};
@@ -102,14 +104,16 @@ async fn touched_files(
     let matched = join(plan.build()?, staged, key, JoinType::LeftSemi)?;
     let files = LogicalPlanBuilder::from(matched).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
     let mut touched = BTreeSet::new();
+    let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
     let paths = super::publish::file_paths(published)?;
     for batch in collect(files, session).await? {
         let names = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
         for name in names.as_string::<i32>().iter().flatten() {
-            // The column holds absolute URLs; the log holds paths relative to the table.
-            let path = paths.iter().find(|path| name.ends_with(path.as_str()));
-            let path = path.ok_or_else(|| TableError::Rows(format!("file `{name}` is not in the log")))?;
-            touched.insert(path.clone());
+            // The column holds absolute addresses; the log holds paths relative to the table.
+            let path = percent_decode_str(name.strip_prefix(&root).unwrap_or(name)).decode_utf8_lossy();
+            let known = paths.get(path.as_ref());
+            let known = known.ok_or_else(|| TableError::Rows(format!("file `{name}` is not in the log")))?;
+            touched.insert(known.clone());
         }
     }
     Ok(touched)

@@ -16,8 +16,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use deltalake::logstore::LogStoreRef;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
-use futures::TryStreamExt;
 use object_store::ObjectStore;
+use serde_json::Value;
 use url::Url;
 
 use crate::names::TableName;
@@ -91,6 +91,9 @@ pub struct TableState {
     pub tests: BTreeMap<String, String>,
     /// Equal inputs may give other rows.
     pub volatile: bool,
+    /// Sources whose files it takes in.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// The run that published.
     pub invocation_id: String,
 }
@@ -112,6 +115,11 @@ impl Published {
     /// The Delta version.
     pub fn version(&self) -> u64 {
         self.table.version().unwrap_or_default()
+    }
+
+    /// The columns that it is partitioned by.
+    pub fn partition_columns(&self) -> &[String] {
+        self.table.snapshot().map_or(&[], |snapshot| snapshot.metadata().partition_columns())
     }
 
     /// Rows, by the statistics of the files; `None` if a file has none.
@@ -153,6 +161,9 @@ impl Lake {
             Url::parse(root).map_err(|error| bad(&error.to_string()))?
         } else {
             let path = paths::absolute(folder, root).map_err(|error| bad(&error.to_string()))?;
+            if path.to_string_lossy().contains(['%', '#', '?']) {
+                return Err(bad("Delta's addresses cannot carry `%`, `#` or `?`: choose another folder"));
+            }
             Url::from_directory_path(path).map_err(|()| bad("it is not a path"))?
         };
         if url.scheme() != "file" {
@@ -209,9 +220,12 @@ impl Lake {
 /// The key of [`TableState`] in a commit's `commitInfo`.
 pub(crate) const STATE_KEY: &str = "lake";
 
+/// What the commit of the loaded version says; `None` if `lake` did not write it.
 async fn last_state(table: &DeltaTable) -> Result<Option<TableState>, DeltaTableError> {
-    let last = table.history(Some(1)).try_next().await?;
-    let state = last.and_then(|info| info.info.get(STATE_KEY).cloned());
+    let Some(version) = table.version() else { return Ok(None) };
+    let Some(entry) = table.log_store().read_commit_entry(version).await? else { return Ok(None) };
+    let actions = entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let state = actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next();
     Ok(state.and_then(|json| serde_json::from_value(json).ok()))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
@@ -18,48 +18,82 @@ pub struct Commit {
     pub state: TableState,
     /// Heads of manifests: application id and version.
     pub transactions: Vec<(String, i64)>,
+    /// Found nowhere else: tells this commit in the log.
+    pub id: String,
 }
 
+/// Versions between two checkpoints of the log.
+const CHECKPOINT_EVERY: u64 = 100;
+
 /// Publishes staged files as one commit on top of `published`. If anybody else has committed since, nothing
-/// happens: what was staged was made from an older version.
+/// happens: what was staged was made from an older version. Files that will never be published are taken away; where
+/// it is not known whether the commit took place they stay.
 ///
 /// # Errors
 /// [`TableError::Conflict`] when another writer was faster; otherwise the storage's error.
 pub async fn publish(
     lake: &Lake,
     published: Option<&Published>,
-    staged: &Staged,
+    staged: Staged,
     commit: &Commit,
 ) -> Result<Published, TableError> {
-    let fail = |source| translate(&staged.name, source);
-    let state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
+    let version = published.map_or(0, |published| published.version() + 1);
+    if let Err(error) = commit_once(lake, published, &staged, commit).await {
+        // An error after the commit took place is not a failure of the commit: the log knows.
+        match lake.log_store(&staged.name)?.read_commit_entry(version).await {
+            Ok(Some(entry)) if contains(&entry, &commit.id) => {}
+            Ok(Some(_)) => {
+                let table = staged.name.clone();
+                staged.discard(lake).await;
+                return Err(TableError::Conflict { table });
+            }
+            Ok(None) => {
+                staged.discard(lake).await;
+                return Err(error);
+            }
+            Err(_) => return Err(error),
+        }
+    }
+    let fresh = lake.inspect(&staged.name).await?;
+    let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))?;
+    if fresh.version() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
+        // A checkpoint only makes reading faster: the version stands without it.
+        let _ = deltalake::checkpoints::create_checkpoint(&fresh.table, None).await;
+    }
+    Ok(fresh)
+}
+
+fn contains(entry: &[u8], id: &str) -> bool {
+    String::from_utf8_lossy(entry).contains(id)
+}
+
+async fn commit_once(
+    lake: &Lake,
+    published: Option<&Published>,
+    staged: &Staged,
+    commit: &Commit,
+) -> Result<(), TableError> {
+    let fail = |source| TableError::Delta { table: staged.name.clone(), source };
+    let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
+    state["commit_id"] = commit.id.clone().into();
     let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
     let properties = CommitProperties::default()
         .with_metadata([(STATE_KEY.to_owned(), state)])
         .with_application_transactions(transactions)
+        .with_create_checkpoint(false)
+        .with_cleanup_expired_logs(Some(false))
         .with_max_retries(0);
-    match published {
-        None => {
-            if let Err(error) = create(lake, staged, properties).await {
-                // Delta says in words only that another writer has made the table meanwhile.
-                let exists = lake.inspect(&staged.name).await?.is_some();
-                return Err(if exists { TableError::Conflict { table: staged.name.clone() } } else { fail(error) });
-            }
-        }
-        Some(published) => {
-            let actions = actions(published, staged).map_err(fail)?;
-            let snapshot = published.table.snapshot().map_err(fail)?;
-            let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
-            let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
-            CommitBuilder::from(properties)
-                .with_actions(actions)
-                .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
-                .await
-                .map_err(fail)?;
-        }
-    }
-    let fresh = lake.inspect(&staged.name).await?;
-    fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))
+    let Some(published) = published else { return create(lake, staged, properties).await.map_err(fail) };
+    let actions = actions(published, staged).map_err(fail)?;
+    let snapshot = published.table.snapshot().map_err(fail)?;
+    let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
+    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+    CommitBuilder::from(properties)
+        .with_actions(actions)
+        .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
+        .await
+        .map_err(fail)?;
+    Ok(())
 }
 
 /// Version 0: protocol, schema and rows in one commit.
@@ -103,20 +137,4 @@ pub(super) fn file_paths(published: &Published) -> Result<BTreeSet<String>, Tabl
     let fail = |source| TableError::Delta { table: published.name.clone(), source };
     let snapshot = published.table.snapshot().map_err(fail)?;
     Ok(snapshot.log_data().iter().map(|file| file.path().into_owned()).collect())
-}
-
-fn translate(table: &crate::names::TableName, source: DeltaTableError) -> TableError {
-    let conflict = matches!(
-        &source,
-        DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction {
-                source: TransactionError::MaxCommitAttempts(_)
-                    | TransactionError::CommitConflict(_)
-                    | TransactionError::VersionAlreadyExists(_)
-            }
-    );
-    if conflict {
-        return TableError::Conflict { table: table.clone() };
-    }
-    TableError::Delta { table: table.clone(), source }
 }

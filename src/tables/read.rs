@@ -46,12 +46,22 @@ pub(super) async fn scan(
 ) -> Result<Arc<dyn TableProvider>, TableError> {
     let mut builder = published.table.table_provider();
     if let Files::Only(paths) = files {
-        builder = builder.with_file_paths(paths.iter().cloned());
+        let root = published.table.log_store().root_url().clone();
+        builder = builder.with_file_paths(paths.iter().map(|path| file_url(&root, path)));
     }
     if file_column {
         builder = builder.with_file_column(FILE_COLUMN);
     }
     Ok(builder.await?)
+}
+
+/// The address of a data file: its path may hold `%`, which an address must not carry as it is.
+fn file_url(root: &Url, path: &str) -> String {
+    let mut url = root.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/'));
+    }
+    url.into()
 }
 
 /// The table as it will be: files of the published version that stay, and staged files. This is what tests see.
@@ -86,7 +96,7 @@ pub(super) fn staged_table(
     let files: Result<Vec<PartitionedFile>, DataFusionError> = adds
         .iter()
         .map(|add| {
-            let relative = Path::from_url_path(&add.path).map_err(|error| DataFusionError::External(error.into()))?;
+            let relative = Path::parse(&add.path).map_err(|error| DataFusionError::External(error.into()))?;
             let location = relative.parts().fold(root.clone(), |path, part| path.join(part));
             let meta = ObjectMeta {
                 location,

@@ -208,7 +208,7 @@ async fn write_partition(
 async fn remove_files(log_store: &LogStoreRef, adds: &[Add]) {
     let store = log_store.object_store(None);
     for add in adds {
-        if let Ok(path) = Path::from_url_path(&add.path) {
+        if let Ok(path) = Path::parse(&add.path) {
             // Best effort, as above.
             let _ = store.delete(&path).await;
         }

@@ -19,7 +19,6 @@ pub(super) fn register(environment: &mut Environment<'static>, settings: Setting
     environment.add_function("log", log);
     environment.add_function("return", |value: Value| value);
     environment.add_global("target", Value::from(minijinja::value::Serde(&settings.target)));
-    environment.add_global("invocation_id", settings.invocation_id.clone());
     let run_started_at = RunStartedAt { at: settings.run_started_at, scope: None };
     environment.add_global("run_started_at", Value::from_object(run_started_at));
     environment.add_global("execute", true);

@@ -37,13 +37,23 @@ impl MacroLibrary {
             text.push_str(&file.text);
             text.push('\n');
         }
-        environment.add_template_owned(LIBRARY, text).expect("files that parse alone parse when joined");
+        if let Err(error) = environment.add_template_owned(LIBRARY, text) {
+            // Files that parse alone do not when they define one block twice.
+            let span = error.range().and_then(|range| library.locate(range));
+            let span = span.or_else(|| library.files.first().map(|(_, file)| Span::file_start(file)));
+            let diagnostic = Diagnostic::error(Id::Template, super::phrase(&error));
+            problems.push(match span {
+                Some(span) => diagnostic.at(span),
+                None => diagnostic,
+            });
+            library.names.clear();
+        }
         library
     }
 
     /// The statement that makes the macros which `template` mentions callable in it; empty if it mentions none.
     pub(super) fn import_statement(&self, template: &str) -> String {
-        let used: Vec<&str> = self.names().filter(|name| template.contains(*name)).collect();
+        let used: Vec<&str> = self.names().filter(|name| mentions(template, name)).collect();
         if used.is_empty() {
             return String::new();
         }
@@ -59,6 +69,13 @@ impl MacroLibrary {
         let (start, file) = self.files.iter().rev().find(|(start, _)| *start <= range.start)?;
         Some(Span::new(file, range.start - start, range.end - start))
     }
+}
+
+/// Whether a text has a name as a whole word.
+fn mentions(text: &str, name: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(in_word) && !text[at + name.len()..].starts_with(in_word))
 }
 
 /// Names after `{% macro`, with any whitespace control.

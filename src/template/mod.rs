@@ -23,7 +23,7 @@ use macros::MacroLibrary;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
 pub use source_map::Rendered;
-use values::RunStartedAt;
+use values::{InvocationId, RunStartedAt};
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
 #[derive(Debug, Clone)]
@@ -57,6 +57,7 @@ pub struct Templates {
     environment: Environment<'static>,
     library: MacroLibrary,
     run_started_at: chrono::DateTime<chrono::Utc>,
+    invocation_id: String,
 }
 
 /// A template that failed to render.
@@ -79,11 +80,13 @@ impl Templates {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_recursion_limit(120);
         minijinja_contrib::add_to_environment(&mut environment);
+        // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
+        environment.remove_global("now");
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        let run_started_at = settings.run_started_at;
+        let (run_started_at, invocation_id) = (settings.run_started_at, settings.invocation_id.clone());
         functions::register(&mut environment, settings);
         let library = MacroLibrary::load(&mut environment, macro_files, problems);
-        Self { environment, library, run_started_at }
+        Self { environment, library, run_started_at, invocation_id }
     }
 
     /// Renders one file.
@@ -91,6 +94,25 @@ impl Templates {
     /// # Errors
     /// The first mistake in the template, at its place in the user's file.
     pub fn render(&self, file: &Arc<SourceFile>, scope: Scope) -> Result<(Rendered, Recording), Box<Failure>> {
+        self.render_at(file, scope, self.run_started_at, &self.invocation_id)
+    }
+
+    /// Renders one file as if the run had started in 1970: what differs between two runs is not in it.
+    ///
+    /// # Errors
+    /// As [`Templates::render`].
+    pub fn render_timeless(&self, file: &Arc<SourceFile>, scope: Scope) -> Result<String, Box<Failure>> {
+        let (rendered, _) = self.render_at(file, scope, chrono::DateTime::UNIX_EPOCH, "")?;
+        Ok(rendered.sql)
+    }
+
+    fn render_at(
+        &self,
+        file: &Arc<SourceFile>,
+        scope: Scope,
+        run_started_at: chrono::DateTime<chrono::Utc>,
+        invocation_id: &str,
+    ) -> Result<(Rendered, Recording), Box<Failure>> {
         let prefix = self.library.import_statement(&file.text);
         let source = format!("{prefix}{}", file.text);
         let this = functions::relation(&scope.this);
@@ -98,7 +120,8 @@ impl Templates {
         let scope = Arc::new(ScopeObject::new(scope));
         let context = context! {
             __lake => Value::from_dyn_object(Arc::clone(&scope)),
-            run_started_at => Value::from_object(RunStartedAt { at: self.run_started_at, scope: Some(Arc::clone(&scope)) }),
+            run_started_at => Value::from_object(RunStartedAt { at: run_started_at, scope: Some(Arc::clone(&scope)) }),
+            invocation_id => Value::from_object(InvocationId { id: invocation_id.to_owned(), scope: Arc::clone(&scope) }),
             this => this, model => model, config => Value::from_dyn_object(Arc::clone(&scope)),
         };
         let map = self

@@ -73,6 +73,20 @@ impl Object for RunStartedAt {
     }
 }
 
+/// The id of the run: another one in every run, which its scope notes as it notes the clock.
+#[derive(Debug)]
+pub(super) struct InvocationId {
+    pub(super) id: String,
+    pub(super) scope: Arc<ScopeObject>,
+}
+
+impl Object for InvocationId {
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scope.record(|recording| recording.asked_clock = true);
+        f.write_str(&self.id)
+    }
+}
+
 /// `exceptions.raise_compiler_error(message)` and `exceptions.warn(message)`.
 #[derive(Debug)]
 pub(super) struct Exceptions;

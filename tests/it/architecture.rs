@@ -32,7 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
-    ("rayon::", &["project", "compile", "artifacts"]),
+    ("rayon::", &["project", "compile", "artifacts", "cli"]),
     ("std::env::", &["cli"]),
     ("std::fs::", &["project", "artifacts", "bronze", "cli"]),
 ];
