@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::audit::audit;
 use super::decide::{Action, Facts, decide};
+use super::evolve::{evolved, latest_only};
 use super::inputs::{Chosen, Inputs};
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
 use crate::bronze::{self, BronzeError, BronzeFile, Listing, Manifest, manifest};
-use crate::catalog::sql_type;
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::names::TableName;
-use crate::project::{Materialization, Model, OnSchemaChange, Strategy};
+use crate::project::{Materialization, Model, Strategy};
 use crate::session;
 use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
 use crate::template::SourceRead;
@@ -487,56 +486,6 @@ impl Node<'_> {
             transactions,
             id: uuid::Uuid::new_v4().to_string(),
         })
-    }
-}
-
-/// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
-fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: &SchemaRef) -> String {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let columns: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
-    let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
-    format!(
-        "select {columns} from (select {columns}, rank() over (partition by {key} order by {sequence} desc nulls last) \
-         as __lake_rank from ({sql}\n) as new_rows) as ranked where __lake_rank = 1",
-        columns = columns.join(", "),
-        key = key.join(", "),
-        sequence = quoted(sequence_by),
-        sql = sql.trim().trim_end_matches(';'),
-    )
-}
-
-/// The columns of an incremental model's table after this run.
-fn evolved(model: &Model, old: &SchemaRef, new: &SchemaRef) -> Result<SchemaRef, Failure> {
-    let fail = |what: String| Failure::text(format!("{what}; rebuild `{}` with --full-refresh", model.name));
-    for field in new.fields() {
-        if let Ok(known) = old.field_with_name(field.name())
-            && known.data_type() != field.data_type()
-        {
-            let (is, was) = (sql_type(field.data_type()), sql_type(known.data_type()));
-            return Err(fail(format!("column `{}` is now `{is}` and was `{was}`", field.name())));
-        }
-    }
-    let added: Vec<Field> = new
-        .fields()
-        .iter()
-        .filter(|field| old.field_with_name(field.name()).is_err())
-        .map(|field| field.as_ref().clone())
-        .collect();
-    let missing = old.fields().iter().find(|field| new.field_with_name(field.name()).is_err());
-    match model.config.on_schema_change {
-        OnSchemaChange::Fail => match (added.first(), missing) {
-            (Some(field), _) => Err(fail(format!(
-                "column `{}` is new; set on_schema_change to `append_new_columns` or `ignore`, or",
-                field.name()
-            ))),
-            (None, Some(field)) => Err(fail(format!("column `{}` is gone", field.name()))),
-            (None, None) => Ok(Arc::clone(old)),
-        },
-        OnSchemaChange::Ignore => Ok(Arc::clone(old)),
-        OnSchemaChange::AppendNewColumns => {
-            let fields: Vec<Field> = old.fields().iter().map(|f| f.as_ref().clone()).chain(added).collect();
-            Ok(Arc::new(Schema::new(fields)))
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod decide;
+mod evolve;
 mod execute;
 mod inputs;
 mod materialize;

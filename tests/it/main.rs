@@ -8,6 +8,7 @@ mod architecture;
 mod crash;
 mod diagnostics;
 mod formats;
+mod guarantees;
 mod materialize;
 mod reader;
 mod sample;
