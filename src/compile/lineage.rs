@@ -145,7 +145,7 @@ impl Walker {
         if let (None, Some(known)) = (schema, self.recursive.get(name)) {
             return known.clone();
         }
-        let table = TableName::new(schema.unwrap_or_default(), plain_table(name));
+        let table = TableName::new(plain_schema(schema.unwrap_or_default()), name);
         let source = |field: &str| ColumnName { table: table.clone(), column: field.to_owned() };
         let fields = scan.projected_schema.fields();
         fields.iter().map(|field| Sources::from([(source(field.name()), Use::Copied)])).collect()
@@ -259,7 +259,7 @@ fn sources_of(column: &Column, schema: &DFSchema, input: &[Sources]) -> Sources 
     schema.maybe_index_of_column(column).and_then(|at| input.get(at)).cloned().unwrap_or_default()
 }
 
-/// `courses@all` is `courses`, read whole.
-fn plain_table(name: &str) -> &str {
+/// `bronze@all.courses` is `bronze.courses`, read whole.
+fn plain_schema(name: &str) -> &str {
     name.strip_suffix("@all").unwrap_or(name)
 }

@@ -277,6 +277,11 @@ impl Compiler<'_> {
                 Ok(field) => problems.extend(self.check_type(column, field.data_type())),
             }
         }
+        if config.sequence_by.is_some() && !model.merges() {
+            let message =
+                "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
+            problems.push(Diagnostic::error(Id::InvalidValue, message).at(model.span.clone()));
+        }
         if config.contract {
             problems.extend(broken_contract(model, schema));
         }

@@ -10,6 +10,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::names::TableName;
 use crate::project::{DataTest, Project, TestKind, TestSeverity};
 use crate::session::{self, Tables};
+use crate::template::{SourceRead, source_relation};
 
 /// A test that compiled.
 #[derive(Debug, Clone)]
@@ -98,8 +99,10 @@ fn compile_one(
 ) -> Result<CompiledTest, Box<Diagnostic>> {
     let mut visible = Tables::new();
     for name in &test.reads {
-        if let Some(source) = tables.get(name) {
-            visible.insert(name.clone(), Arc::clone(source));
+        for relation in [name.clone(), source_relation(name, SourceRead::All)] {
+            if let Some(source) = tables.get(&relation) {
+                visible.insert(relation, Arc::clone(source));
+            }
         }
     }
     let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));

@@ -232,7 +232,11 @@ fn read_kind(
         "accepted_values" => {
             let quote = arguments.take("quote").and_then(|node| reader.boolean(node)).unwrap_or(true);
             let list = arguments.require("values", reader)?;
-            let values = reader.list(list).iter().map(Node::to_json).collect();
+            let values: Vec<_> = reader.list(list).iter().map(Node::to_json).filter(|value| !value.is_null()).collect();
+            if values.is_empty() {
+                reader.invalid(&list.span, "expected at least one value");
+                return None;
+            }
             Some(TestKind::AcceptedValues { column, values, quote })
         }
         "relationships" => {

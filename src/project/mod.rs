@@ -97,6 +97,11 @@ impl Model {
         matches!(self.config.materialized, Materialization::Table | Materialization::Incremental)
     }
 
+    /// Whether an incremental run replaces rows by key.
+    pub fn merges(&self) -> bool {
+        self.config.materialized == Materialization::Incremental && !self.appends()
+    }
+
     /// Whether an incremental run adds its rows beside all others.
     pub fn appends(&self) -> bool {
         let config = &self.config;

@@ -42,7 +42,9 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
             let span = error.location().map_or_else(|| Span::file_start(file), |at| span_of(file, at));
             let message = error.to_string();
             let message = message.lines().next().unwrap_or("YAML does not parse").trim_start_matches("error: ");
-            let message = message.split(" at line ").next().unwrap_or(message).to_owned();
+            // What follows is advice to programmers of the YAML library.
+            let cut = [" at line ", ", set DuplicateKeyPolicy", "; use from_", " by the configured policy"];
+            let message = cut.iter().fold(message, |text, end| text.split(end).next().unwrap_or(text)).to_owned();
             diagnostics.push(Diagnostic::error(Id::YamlSyntax, message).at(span));
             None
         }

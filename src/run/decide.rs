@@ -130,6 +130,7 @@ fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<S
     for (name, version) in now {
         match state.inputs.get(name) {
             Some(old) if old == version => {}
+            Some(_) if version == "absent" => return Some(format!("{name} is gone")),
             Some(old) if version.starts_with("version") => {
                 return Some(format!("{name} changed: {old} -> {}", version.trim_start_matches("version ")));
             }

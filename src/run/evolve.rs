@@ -27,6 +27,12 @@ pub(super) fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: 
 pub(super) fn evolved(model: &Model, old: &SchemaRef, new: &SchemaRef) -> Result<SchemaRef, Failure> {
     let fail = |what: String| Failure::text(format!("{what}; rebuild `{}` with --full-refresh", model.name));
     for field in new.fields() {
+        let same_letters = |known: &&Arc<Field>| known.name().to_lowercase() == field.name().to_lowercase();
+        if let Some(known) = old.fields().iter().find(same_letters)
+            && known.name() != field.name()
+        {
+            return Err(fail(format!("column `{}` is now spelled `{}`", known.name(), field.name())));
+        }
         if let Ok(known) = old.field_with_name(field.name())
             && known.data_type() != field.data_type()
         {
@@ -41,19 +47,23 @@ pub(super) fn evolved(model: &Model, old: &SchemaRef, new: &SchemaRef) -> Result
         .map(|field| field.as_ref().clone())
         .collect();
     let missing = old.fields().iter().find(|field| new.field_with_name(field.name()).is_err());
-    match model.config.on_schema_change {
-        OnSchemaChange::Fail => match (added.first(), missing) {
-            (Some(field), _) => Err(fail(format!(
+    let schema = match (model.config.on_schema_change, added.first(), missing) {
+        (OnSchemaChange::Fail, Some(field), _) => {
+            return Err(fail(format!(
                 "column `{}` is new; set on_schema_change to `append_new_columns` or `ignore`, or",
                 field.name()
-            ))),
-            (None, Some(field)) => Err(fail(format!("column `{}` is gone", field.name()))),
-            (None, None) => Ok(Arc::clone(old)),
-        },
-        OnSchemaChange::Ignore => Ok(Arc::clone(old)),
-        OnSchemaChange::AppendNewColumns => {
-            let fields: Vec<Field> = old.fields().iter().map(|f| f.as_ref().clone()).chain(added).collect();
-            Ok(Arc::new(Schema::new(fields)))
+            )));
         }
+        (OnSchemaChange::Fail, None, Some(field)) => return Err(fail(format!("column `{}` is gone", field.name()))),
+        (OnSchemaChange::Fail, None, None) | (OnSchemaChange::Ignore, ..) => Arc::clone(old),
+        (OnSchemaChange::AppendNewColumns, ..) => {
+            Arc::new(Schema::new(old.fields().iter().map(|f| f.as_ref().clone()).chain(added).collect::<Vec<_>>()))
+        }
+    };
+    let config = &model.config;
+    let used = config.unique_key.iter().chain(&config.sequence_by).chain(&config.partition_by);
+    match used.into_iter().find(|name| schema.field_with_name(name).is_err()) {
+        Some(name) => Err(fail(format!("the model's settings use column `{name}`, which the table does not have"))),
+        None => Ok(schema),
     }
 }

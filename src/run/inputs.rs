@@ -126,7 +126,8 @@ impl Inputs {
     pub(super) async fn tables_named(&self, names: &[TableName]) -> Result<Tables, Failure> {
         let (refs, sources): (Vec<TableName>, Vec<TableName>) =
             names.iter().cloned().partition(|name| self.runtime.project.models.contains_key(name));
-        let sources: Vec<_> = sources.into_iter().map(|name| (name, SourceRead::Changes)).collect();
+        let both = |name: TableName| [(name.clone(), SourceRead::Changes), (name, SourceRead::All)];
+        let sources: Vec<_> = sources.into_iter().flat_map(both).collect();
         self.tables(&refs, &sources, &Chosen::new()).await
     }
 
@@ -154,6 +155,6 @@ fn named_tables(
     let (tables, _) = datafusion::sql::resolve::resolve_table_references(statement, true)?;
     Ok(tables
         .into_iter()
-        .filter_map(|reference| Some(TableName::new(reference.schema()?, reference.table())))
+        .filter_map(|reference| Some(TableName::new(reference.schema()?.trim_end_matches("@all"), reference.table())))
         .collect())
 }

@@ -393,10 +393,7 @@ impl Node<'_> {
         let staged =
             tables::stage(&runtime.lake, &self.model.name, plan, &schema, &config.partition_by, &runtime.session)
                 .await?;
-        let merges = config.materialized == Materialization::Incremental
-            && config.incremental_strategy == Strategy::Merge
-            && !config.unique_key.is_empty();
-        let staged = if merges {
+        let staged = if self.model.merges() {
             tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
         } else {
             staged
@@ -413,7 +410,7 @@ impl Node<'_> {
             tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));
         }
         let sql = match &self.model.config.sequence_by {
-            Some(column) if !self.model.config.unique_key.is_empty() => {
+            Some(column) if self.model.merges() => {
                 // Printed from its syntax tree: a comment at its end would swallow what is put around it.
                 let sql = session::parse(&rendered.sql)?.to_string();
                 latest_only(&sql, &self.model.config.unique_key, column, &self.compiled.schema)

@@ -113,7 +113,7 @@ fn source(state: &State, name: String, table: String, kwargs: Kwargs) -> Result<
 pub fn source_relation(name: &TableName, read: SourceRead) -> TableName {
     match read {
         SourceRead::Changes => name.clone(),
-        SourceRead::All => TableName::new(name.schema.clone(), format!("{}@all", name.table)),
+        SourceRead::All => TableName::new(format!("{}@all", name.schema), name.table.clone()),
     }
 }
 
