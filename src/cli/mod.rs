@@ -1,6 +1,6 @@
 //! The command line: read, load, resolve, inspect, compile, schedule, execute, report.
 //!
-//! Every command is the beginning of that line, stopped at its own point: [`Pipeline`] has one method for each
+//! Every command is the beginning of that line, stopped at its own point: `Pipeline` has one method for each
 //! stage, and a command calls as many as it needs.
 
 mod args;

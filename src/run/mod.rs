@@ -1,7 +1,7 @@
 //! [`CompiledProject`] -> [`RunReport`]: what to do, in which order, and doing it.
 //!
 //! [`schedule`] is pure: order and tests. [`execute`] runs nodes as their parents finish; each node is
-//! decided ([`decide`]), executed, staged, audited and published in [`materialize`].
+//! decided (`decide`), executed, staged, audited and published in `materialize`.
 
 mod audit;
 mod decide;
