@@ -8,7 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{Field, SchemaRef};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ use crate::catalog::sql_type;
 use crate::compile::Lineage;
 use crate::graph::Selection;
 use crate::names::TableName;
-use crate::project::{Model, Source};
+use crate::project::{Column, Model, Source};
 use crate::run::{RunReport, Runtime};
 
 /// The folder of local artifacts, below the project folder.
@@ -158,21 +160,7 @@ fn neighbours<'a>(
 /// A model for other programs.
 pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
     let compiled = runtime.compiled.models.get(&model.name);
-    let columns: Vec<Value> = compiled
-        .map(|compiled| compiled.schema.fields().iter())
-        .into_iter()
-        .flatten()
-        .map(|field| {
-            let described = model.columns.iter().find(|column| column.name == *field.name());
-            column_json(
-                runtime,
-                &model.name,
-                field.name(),
-                &sql_type(field.data_type()),
-                described.map(|c| &*c.description),
-            )
-        })
-        .collect();
+    let schema = compiled.map(|compiled| &compiled.schema);
     json!({
         "name": model.name,
         "resource_type": "model",
@@ -180,7 +168,7 @@ pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
         "description": model.description,
         "config": model.config,
         "depends_on": runtime.graph.parents(&model.name),
-        "columns": columns,
+        "columns": columns_json(runtime, &model.name, schema, &model.columns),
         "raw_code": model.full.file.text,
         "compiled_code": model.full.sql,
         "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
@@ -206,21 +194,6 @@ fn lineage_json(lineage: &Lineage) -> Value {
 /// A source for other programs.
 pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
     let schema = runtime.compiled.sources.get(&source.name);
-    let columns: Vec<Value> = schema
-        .map(|schema| schema.fields().iter())
-        .into_iter()
-        .flatten()
-        .map(|field| {
-            let described = source.columns.iter().find(|column| column.name == *field.name());
-            column_json(
-                runtime,
-                &source.name,
-                field.name(),
-                &sql_type(field.data_type()),
-                described.map(|c| &*c.description),
-            )
-        })
-        .collect();
     json!({
         "name": source.name,
         "resource_type": "source",
@@ -228,12 +201,19 @@ pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
         "format": source.format,
         "description": source.description,
         "tags": source.tags,
-        "columns": columns,
+        "columns": columns_json(runtime, &source.name, schema, &source.columns),
     })
 }
 
-fn column_json(runtime: &Runtime, table: &TableName, name: &str, data_type: &str, description: Option<&str>) -> Value {
-    let on_column = runtime.compiled.tests_on(table).filter(|test| test.column.as_deref() == Some(name));
-    let tests: Vec<&str> = on_column.map(|test| test.kind).collect();
-    json!({"name": name, "data_type": data_type, "description": description.unwrap_or_default(), "tests": tests})
+/// The columns of a table: their types from the compiler, their descriptions from YAML.
+fn columns_json(runtime: &Runtime, table: &TableName, schema: Option<&SchemaRef>, described: &[Column]) -> Value {
+    let fields = schema.into_iter().flat_map(|schema| schema.fields());
+    let column = |field: &Arc<Field>| {
+        let name = field.name();
+        let description = described.iter().find(|column| column.name == *name).map_or("", |column| &column.description);
+        let tests = runtime.compiled.tests_on(table).filter(|test| test.column.as_deref() == Some(name));
+        let tests: Vec<&str> = tests.map(|test| test.kind).collect();
+        json!({"name": name, "data_type": sql_type(field.data_type()), "description": description, "tests": tests})
+    };
+    fields.map(column).collect()
 }

@@ -50,11 +50,6 @@ impl Listing {
         }
         format!("{} files {}", self.files.len(), &hasher.finalize().to_hex()[..32])
     }
-
-    /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.meta.size).sum()
-    }
 }
 
 /// Where to look, and what to take.

@@ -5,8 +5,6 @@ use std::fmt;
 /// What kind of mistake a diagnostic reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Id {
-    /// A file that cannot be read, or is missing.
-    MissingFile,
     /// YAML that does not parse.
     YamlSyntax,
     /// A key that means nothing where it stands.
@@ -41,8 +39,6 @@ pub enum Id {
     InvalidSql,
     /// A data test that cannot run as declared.
     InvalidTest,
-    /// A selector that names nothing or does not parse.
-    UnknownSelector,
     /// A source whose files cannot be found or understood.
     SourceFiles,
     /// YAML that describes something that does not exist.
@@ -61,7 +57,6 @@ pub enum Id {
 
 /// Every kind with its name and its code, in the order of the codes.
 const ALL: &[(Id, &str, &str)] = &[
-    (Id::MissingFile, "missing-file", "L0001"),
     (Id::YamlSyntax, "yaml-syntax", "L0002"),
     (Id::UnknownKey, "unknown-key", "L0003"),
     (Id::MissingKey, "missing-key", "L0004"),
@@ -73,7 +68,6 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::UnknownRef, "unknown-ref", "L0102"),
     (Id::UnknownSource, "unknown-source", "L0103"),
     (Id::Cycle, "dependency-cycle", "L0104"),
-    (Id::UnknownSelector, "unknown-selector", "L0105"),
     (Id::SqlSyntax, "sql-syntax", "L0201"),
     (Id::UnknownTable, "unknown-table", "L0202"),
     (Id::UnknownColumn, "unknown-column", "L0203"),

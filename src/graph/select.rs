@@ -251,22 +251,14 @@ impl<'a> Term<'a> {
         if let Some((depth, after)) = rest.split_once('+')
             && depth.chars().all(|c| c.is_ascii_digit())
         {
-            upstream = Some(if depth.is_empty() {
-                None
-            } else {
-                Some(depth.parse().map_err(|_| bad("has too large a number"))?)
-            });
+            upstream = Some(steps(depth).ok_or_else(|| bad("has too large a number"))?);
             rest = after;
         }
         let mut downstream = None;
         if let Some((before, depth)) = rest.rsplit_once('+')
             && depth.chars().all(|c| c.is_ascii_digit())
         {
-            downstream = Some(if depth.is_empty() {
-                None
-            } else {
-                Some(depth.parse().map_err(|_| bad("has too large a number"))?)
-            });
+            downstream = Some(steps(depth).ok_or_else(|| bad("has too large a number"))?);
             rest = before;
         }
         if childrens_parents && (upstream.is_some() || downstream.is_some()) {
@@ -301,6 +293,11 @@ impl<'a> Term<'a> {
         };
         Ok(Self { text, method, value, upstream, downstream, childrens_parents })
     }
+}
+
+/// The digits beside a `+`: none is without end.
+fn steps(digits: &str) -> Option<Option<usize>> {
+    if digits.is_empty() { Some(None) } else { digits.parse().ok().map(Some) }
 }
 
 /// A name, or a glob with `*`, `?` and `[...]`.

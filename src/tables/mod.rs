@@ -134,11 +134,6 @@ impl Published {
         snapshot.log_data().iter().map(|file| u64::try_from(file.size()).unwrap_or_default()).sum()
     }
 
-    /// Number of data files.
-    pub fn files(&self) -> usize {
-        self.table.snapshot().map_or(0, |snapshot| snapshot.log_data().num_files())
-    }
-
     /// The version of the `txn` action of an application: the head of a manifest.
     ///
     /// # Errors
