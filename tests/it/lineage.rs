@@ -1,0 +1,152 @@
+//! Column lineage, read off the typed plans.
+
+use std::collections::BTreeSet;
+
+use crate::sandbox::Sandbox;
+
+const SOURCES: &str = "\
+sources:
+  - name: raw
+    tables:
+      - name: orders
+        path: in/orders/
+        format: csv
+        columns:
+          - { name: id, data_type: bigint }
+          - { name: customer, data_type: varchar }
+          - { name: amount, data_type: double }
+          - { name: state, data_type: varchar }
+      - name: people
+        path: in/people/
+        format: csv
+        columns:
+          - { name: name, data_type: varchar }
+          - { name: country, data_type: varchar }
+";
+
+/// The lineage of a model over `raw.orders` and `raw.people`: `column <- table.column (use)`, and what filters.
+fn lineage(sql: &str) -> BTreeSet<String> {
+    let sandbox = Sandbox::new(&[("sources.yml", SOURCES), ("models/gold/g.sql", sql)]);
+    let nodes = sandbox.json(&["compile", "--select", "g"]);
+    let lineage = &nodes["nodes"][0]["lineage"];
+    let mut found = BTreeSet::new();
+    for (column, sources) in lineage["columns"].as_object().unwrap_or_else(|| panic!("{nodes}")) {
+        for source in sources.as_array().unwrap() {
+            let part = |key: &str| source[key].as_str().unwrap().to_owned();
+            found.insert(format!("{column} <- {}.{} ({})", part("table"), part("column"), part("use")));
+        }
+    }
+    for filter in lineage["filters"].as_array().unwrap() {
+        found.insert(format!("where {}.{}", filter["table"].as_str().unwrap(), filter["column"].as_str().unwrap()));
+    }
+    found
+}
+
+#[track_caller]
+fn assert_lineage(sql: &str, expected: &[&str]) {
+    assert_eq!(lineage(sql), expected.iter().map(ToString::to_string).collect(), "{sql}");
+}
+
+const ORDERS: &str = "{{ source('raw', 'orders') }}";
+
+#[test]
+fn columns_are_copied_derived_or_used_to_filter() {
+    assert_lineage(
+        &format!(
+            "select id, amount * 2 as twice, customer || state as both, 1 as one from {ORDERS} where state = 'paid'"
+        ),
+        &[
+            "id <- raw.orders.id (copied)",
+            "twice <- raw.orders.amount (derived)",
+            "both <- raw.orders.customer (derived)",
+            "both <- raw.orders.state (derived)",
+            "where raw.orders.state",
+        ],
+    );
+}
+
+#[test]
+fn lineage_goes_through_ctes_joins_and_aggregates() {
+    assert_lineage(
+        &format!(
+            "with paid as (select customer, amount as value from {ORDERS}), \
+             sums as (select customer as who, sum(value) as total from paid group by customer) \
+             select people.country, sums.total from sums join {{{{ source('raw', 'people') }}}} as people on people.name = sums.who"
+        ),
+        &[
+            "country <- raw.people.country (copied)",
+            "total <- raw.orders.amount (derived)",
+            "where raw.orders.customer",
+            "where raw.people.name",
+        ],
+    );
+}
+
+#[test]
+fn lineage_goes_through_windows_unions_and_subqueries() {
+    assert_lineage(
+        &format!("select id, row_number() over (partition by customer order by amount) as n from {ORDERS}"),
+        &["id <- raw.orders.id (copied)", "n <- raw.orders.customer (derived)", "n <- raw.orders.amount (derived)"],
+    );
+    assert_lineage(
+        &format!(
+            "select customer as name from {ORDERS} union all select upper(name) from {{{{ source('raw', 'people') }}}}"
+        ),
+        &["name <- raw.orders.customer (copied)", "name <- raw.people.name (derived)"],
+    );
+    assert_lineage(
+        &format!(
+            "select id from {ORDERS} where customer in (select name from {{{{ source('raw', 'people') }}}} where country = 'x')"
+        ),
+        &[
+            "id <- raw.orders.id (copied)",
+            "where raw.orders.customer",
+            "where raw.people.country",
+            "where raw.people.name",
+        ],
+    );
+}
+
+#[test]
+fn lineage_goes_through_structs_lists_and_recursion() {
+    assert_lineage(
+        &format!("select s['a'] as a from (select named_struct('a', id, 'b', state) as s from {ORDERS})"),
+        &["a <- raw.orders.id (derived)", "a <- raw.orders.state (derived)"],
+    );
+    assert_lineage(
+        &format!("select id, unnest(string_to_array(customer, ' ')) as word from {ORDERS}"),
+        &["id <- raw.orders.id (copied)", "word <- raw.orders.customer (derived)"],
+    );
+    assert_lineage(
+        &format!(
+            "with recursive steps as (select id, 1 as n from {ORDERS} union all select id, n + 1 from steps where n < 3) \
+             select id, n from steps"
+        ),
+        &["id <- raw.orders.id (copied)"],
+    );
+}
+
+#[test]
+fn a_column_is_followed_up_and_down_across_models() {
+    let sandbox = Sandbox::new(&[
+        ("sources.yml", SOURCES),
+        ("models/silver/orders.sql", "select id, amount, state from {{ source('raw', 'orders') }}"),
+        ("models/gold/sums.sql", "select state, sum(amount) as total from {{ ref('orders') }} group by state"),
+        ("models/gold/top.sql", "select state from {{ ref('sums') }} where total > 10"),
+    ]);
+    let tree = sandbox.ok(&["docs", "--column", "silver.orders.amount"]);
+    let expected = "\
+silver.orders.amount
+comes from
+└─ raw.orders.amount  (copied)
+reaches
+└─ gold.sums.total  (derived)
+   └─ gold.top.*  (filter)
+";
+    assert_eq!(tree, expected);
+    let edges = sandbox.json(&["docs", "--column", "raw.orders.amount"]);
+    assert_eq!(edges["downstream"].as_array().unwrap().len(), 3, "{edges}");
+    sandbox.lake(&["docs", "--column", "gold.sums.totl"]).assert_failed(2, "did you mean `gold.sums.total`?");
+    let columns = sandbox.ok(&["ls", "--columns", "--select", "gold"]);
+    assert_eq!(columns, "gold.sums.state  varchar\ngold.sums.total  double\ngold.top.state   varchar\n");
+}
