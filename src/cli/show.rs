@@ -12,7 +12,7 @@ use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
 use crate::names::nearest;
 use crate::project::Project;
-use crate::run::Inputs;
+use crate::run::{Failure, Inputs};
 use crate::session;
 
 pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -33,7 +33,7 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let (runtime, async_runtime) = compiled.into_runtime(false)?;
     let inputs = Inputs::new(Arc::clone(&runtime));
-    let rows: anyhow::Result<(Vec<RecordBatch>, usize)> = async_runtime.block_on(async {
+    let rows: Result<(Vec<RecordBatch>, usize), Failure> = async_runtime.block_on(async {
         let plan = inputs.plan_query(&sql).await?;
         let frame = session::query(&runtime.session, plan);
         let schema = Arc::new(frame.schema().as_arrow().clone());

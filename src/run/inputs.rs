@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{Runtime, SharedRuntime};
 use crate::bronze::{self, BronzeFile, Listing};
 use crate::exact_files::empty;
-use crate::names::TableName;
+use crate::names::{TableName, nearest};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, source_relation};
@@ -144,7 +144,27 @@ impl Inputs {
             })
             .collect();
         let tables = self.tables_named(&names).await?;
-        Ok(session::plan(&self.runtime.session, statement, &tables)?)
+        session::plan(&self.runtime.session, statement, &tables).map_err(|error| self.unknown_table(error))
+    }
+
+    /// Says how to name a table that a query of the command line got wrong.
+    fn unknown_table(&self, error: datafusion::error::DataFusionError) -> Failure {
+        let text = error.find_root().strip_backtrace();
+        let missing = text.split_once("table '").and_then(|(_, rest)| rest.split_once("' not found"));
+        let Some((name, _)) = missing else { return error.into() };
+        let known: Vec<String> = self
+            .runtime
+            .project
+            .models
+            .keys()
+            .chain(self.runtime.compiled.sources.keys())
+            .map(ToString::to_string)
+            .collect();
+        let same = known.iter().find(|full| full.rsplit('.').next() == Some(name)).map(String::as_str);
+        match same.or_else(|| nearest(name, known.iter().map(String::as_str))) {
+            Some(near) => Failure::text(format!("there is no table `{name}`; did you mean `{near}`?")),
+            None => Failure::text(format!("there is no table `{name}`; `lake ls` lists all")),
+        }
     }
 }
 

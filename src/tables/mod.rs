@@ -236,7 +236,39 @@ fn delta_message(error: &DeltaTableError) -> String {
 
 /// A failed query, in words of SQL.
 fn query_message(error: &DataFusionError) -> String {
+    const NOISE: &[&str] = &[
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Parquet error: ",
+        "External error: ",
+        "External: ",
+        "Compute error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Error evaluating filter predicate: ",
+    ];
     let text = error.find_root().strip_backtrace();
-    let text = text.trim_start_matches("Execution error: ").trim_start_matches("Arrow error: ");
-    text.lines().next().unwrap_or("the query failed").to_owned()
+    let mut text = text.lines().next().unwrap_or("the query failed");
+    while let Some(rest) = NOISE.iter().find_map(|noise| text.strip_prefix(noise)) {
+        text = rest;
+    }
+    // `ArrowError(CastError("Cannot cast ..."), ...)`: an error inside an error, printed as Rust sees it.
+    let inner = text.split_once("Error(\"").and_then(|(_, rest)| rest.split("\")").next());
+    inner.unwrap_or(text).trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_query_tells_its_cause_in_words() {
+        let nested = "Compute error: Error evaluating filter predicate: \
+                      ArrowError(CastError(\"Cannot cast string 'u' to value of Int64 type\"), Some(\"\"))";
+        let error = DataFusionError::External(nested.into());
+        assert_eq!(query_message(&error), "Cannot cast string 'u' to value of Int64 type");
+        let plain = DataFusionError::Execution("division by zero.".to_owned());
+        assert_eq!(query_message(&plain), "division by zero");
+    }
 }
