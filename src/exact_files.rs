@@ -6,14 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
-use datafusion::datasource::TableType;
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
@@ -91,4 +91,28 @@ pub fn split_partitions(schema: &Schema, partitions: &[String]) -> (SchemaRef, V
     let columns: Vec<_> = schema.fields().iter().filter(|f| !is_partition(f)).cloned().collect();
     let partitions = partitions.iter().filter_map(|name| schema.field_with_name(name).ok().cloned()).collect();
     (Arc::new(Schema::new(columns)), partitions)
+}
+
+/// The rows of a table with the columns of `schema`, found by name, in its order and types; a column that the table
+/// lacks is NULL.
+///
+/// # Errors
+/// When a value of the table can never have the type that `schema` asks for.
+pub fn rows_of(table: Arc<dyn TableProvider>, schema: &Schema) -> Result<LogicalPlan> {
+    let scan = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?;
+    let input = Arc::clone(scan.schema());
+    let columns: Vec<Expr> = schema
+        .fields()
+        .iter()
+        .map(|field| match input.qualified_field_with_unqualified_name(field.name()) {
+            Ok((qualifier, found)) => {
+                let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+                let same = found.data_type() == field.data_type();
+                let value = if same { column } else { cast(column, field.data_type().clone()) };
+                value.alias(field.name())
+            }
+            Err(_) => cast(lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()),
+        })
+        .collect();
+    scan.project(columns)?.build()
 }

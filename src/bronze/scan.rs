@@ -10,19 +10,18 @@ use std::sync::Arc;
 use datafusion::arrow::csv::reader::Format as CsvHeader;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{BronzeError, BronzeFile, Listing, formats, shown};
-use crate::exact_files::{ExactFiles, empty};
+use crate::exact_files::{ExactFiles, empty, rows_of};
 use crate::project::Source;
 use crate::session;
 
@@ -129,30 +128,12 @@ pub async fn scan(
         let files = group.iter().map(|file| PartitionedFile::new_from_meta(file.meta.clone())).collect();
         let store = ObjectStoreUrl::local_filesystem();
         let table = Arc::new(ExactFiles::new(store, formats::reader(source), columns, Vec::new(), files));
-        let scan = LogicalPlanBuilder::scan("files", provider_as_source(table), None)?;
-        branches.push(typed(scan, schema)?);
+        branches.push(rows_of(table, schema)?);
     }
     let mut branches = branches.into_iter();
     let Some(first) = branches.next() else { return Ok(empty(Arc::clone(schema))) };
     let plan = branches.try_fold(first, |left, right| LogicalPlanBuilder::from(left).union(right)?.build())?;
     Ok(Arc::new(ViewTable::new(plan, None)))
-}
-
-/// Declared columns by name; a missing one is NULL.
-fn typed(scan: LogicalPlanBuilder, schema: &Schema) -> Result<LogicalPlan, DataFusionError> {
-    let found = Arc::clone(scan.schema());
-    let columns: Vec<Expr> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let column = match found.qualified_field_with_unqualified_name(field.name()) {
-                Ok((qualifier, _)) => Expr::Column(Column::new(qualifier.cloned(), field.name())),
-                Err(_) => lit(ScalarValue::Null),
-            };
-            cast(column, field.data_type().clone()).alias(field.name())
-        })
-        .collect();
-    scan.project(columns)?.build()
 }
 
 /// Files that can be read with one schema. Only delimited files have one each: their header's.

@@ -13,7 +13,7 @@ use crate::bronze;
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph, Selection};
-use crate::project::{self, LoadOptions, Project, ProjectFiles};
+use crate::project::{self, LoadOptions, Project};
 use crate::run::{RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
 use crate::tables::Lake;
@@ -22,8 +22,7 @@ use crate::tables::Lake;
 pub(crate) struct Pipeline {
     pub(super) project: Project,
     pub(super) graph: Graph,
-    pub(super) files: ProjectFiles,
-    pub(super) options: LoadOptions,
+    options: LoadOptions,
     diagnostics: Diagnostics,
     threads: Option<usize>,
     deny_warnings: bool,
@@ -35,7 +34,7 @@ pub(super) struct Compiled {
     pub(super) graph: Graph,
     pub(super) compiled: CompiledProject,
     pub(super) session: SessionState,
-    pub(super) options: LoadOptions,
+    options: LoadOptions,
     pub(super) async_runtime: runtime::Runtime,
     /// Warnings; they have been shown already, except to programs.
     pub(super) diagnostics: Diagnostics,
@@ -67,7 +66,7 @@ impl Pipeline {
         let graph = timed("resolve", || graph::resolve(&project, &mut diagnostics));
         let threads = global.threads.map(usize::from);
         let deny_warnings = global.deny.is_some();
-        Ok(Ok(Self { project, graph, files, options, diagnostics, threads, deny_warnings }))
+        Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings }))
     }
 
     /// Evaluates `--select` and `--exclude`.

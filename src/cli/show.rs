@@ -18,7 +18,7 @@ use crate::session;
 pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let sql = match (&args.inline, &args.model) {
-        (Some(sql), _) => match crate::project::render_inline(&pipeline.files, &pipeline.options, sql) {
+        (Some(sql), _) => match pipeline.project.render_inline(sql) {
             Ok(sql) => sql,
             Err(diagnostic) => {
                 let mut diagnostics = crate::diagnostics::Diagnostics::new();

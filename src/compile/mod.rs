@@ -61,8 +61,6 @@ pub struct CompiledModel {
     pub schema: SchemaRef,
     /// Tables and sources whose rows reach the model; views are looked through.
     pub inputs: BTreeSet<Input>,
-    /// Direct reads by name, as SQL names them.
-    pub reads: Vec<TableName>,
     /// Hash of everything that decides the rows apart from the inputs' rows.
     pub definition: String,
     /// Why equal inputs may give other rows: a function such as `now()`.
@@ -142,7 +140,7 @@ fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
 }
 
 /// The schema that compiling sees of a table.
-pub(crate) fn schema_source(schema: &SchemaRef) -> Arc<LogicalTableSource> {
+fn schema_source(schema: &SchemaRef) -> Arc<LogicalTableSource> {
     Arc::new(LogicalTableSource::new(Arc::clone(schema)))
 }
 
@@ -199,8 +197,7 @@ impl Compiler<'_> {
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
         refuse_doubling(model, &parents).map_err(|d| vec![d])?;
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
-        let reads = model.refs.iter().chain(model.sources.iter().map(|(name, _)| name)).cloned().collect();
-        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, reads, definition, volatile, lineage };
+        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, definition, volatile, lineage };
         Ok((compiled, warnings))
     }
 

@@ -63,7 +63,16 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
     load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
     let data_tests = finish_tests(data_tests, &known, &models, &mut reader);
-    Some(Project { name: settings.name, folder: files.folder.clone(), target, sources: declared, models, data_tests })
+    Some(Project {
+        name: settings.name,
+        folder: files.folder.clone(),
+        target,
+        sources: declared,
+        models,
+        data_tests,
+        templates,
+        known,
+    })
 }
 
 fn choose_target(
@@ -325,25 +334,4 @@ pub fn parse_vars(text: &str) -> Result<BTreeMap<String, serde_json::Value>, Str
         Some(serde_json::Value::Object(entries)) => Ok(entries.into_iter().collect()),
         Some(other) => Err(format!("found {other}")),
     }
-}
-
-/// Renders a query that is not in any file: `lake show --inline`.
-///
-/// # Errors
-/// The first mistake in it.
-pub fn render_inline(files: &ProjectFiles, options: &LoadOptions, sql: &str) -> Result<String, Box<Diagnostic>> {
-    let mut diagnostics = Diagnostics::new();
-    let wrong = || Box::new(Diagnostic::error(Id::Template, "the project does not load"));
-    let root = yaml::parse(&files.project, &mut diagnostics).ok_or_else(wrong)?;
-    let settings = settings::read(&root, &mut Reader { diagnostics: &mut diagnostics }).ok_or_else(wrong)?;
-    let target = choose_target(&settings, options, files, &mut diagnostics).ok_or_else(wrong)?;
-    let templates = Templates::new(template_settings(&settings, &target, options), &files.macros, &mut Vec::new());
-    let mut reader = Reader { diagnostics: &mut diagnostics };
-    let declared = load_sources(&documents(files, &mut reader), &templates, &mut Vec::new(), &mut reader);
-    let known = KnownNames {
-        models: name_models(files, &mut reader).into_iter().map(|(name, _)| (name.table.clone(), name)).collect(),
-        sources: declared.into_keys().collect(),
-    };
-    let file = Arc::new(SourceFile { path: "--inline".to_owned(), text: sql.to_owned() });
-    models::render_inline(&file, &templates, &Arc::new(known))
 }

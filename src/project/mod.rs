@@ -14,15 +14,16 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::diagnostics::Span;
+use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::names::TableName;
-use crate::template::{Recording, Rendered, SourceRead};
+use crate::template::{KnownNames, Recording, Rendered, SourceRead, Templates};
 
 pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use files::{ProjectFiles, ReadError, read};
-pub use load::{LoadOptions, load, parse_vars, ref_span, render_inline};
+pub use load::{LoadOptions, load, parse_vars, ref_span};
 pub use settings::Target;
 pub use sources::{Format, OnChangedFile, Source, SourceOptions};
 
@@ -41,6 +42,19 @@ pub struct Project {
     pub models: BTreeMap<TableName, Model>,
     /// Data tests of models and sources, and singular tests.
     pub data_tests: Vec<DataTest>,
+    templates: Templates,
+    known: Arc<KnownNames>,
+}
+
+impl Project {
+    /// Renders a query that is not in any file: `lake show --inline`.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn render_inline(&self, sql: &str) -> Result<String, Box<Diagnostic>> {
+        let file = Arc::new(SourceFile { path: "--inline".to_owned(), text: sql.to_owned() });
+        models::render_inline(&file, &self.templates, &self.known)
+    }
 }
 
 /// A column as YAML describes it.

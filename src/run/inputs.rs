@@ -116,9 +116,7 @@ impl Inputs {
     /// The query of a view, over what it reads.
     pub(super) async fn view_plan(&self, name: &TableName) -> Result<LogicalPlan, Failure> {
         let model = &self.runtime.project.models[name];
-        let whole: Vec<_> = model.sources.iter().map(|(name, read)| (name.clone(), *read)).collect();
-        let chosen = Chosen::new();
-        let tables = self.tables(&model.refs, &whole, &chosen).await?;
+        let tables = self.tables(&model.refs, &model.sources, &Chosen::new()).await?;
         Ok(session::plan(&self.runtime.session, session::parse(&model.full.sql)?, &tables)?)
     }
 
@@ -126,9 +124,15 @@ impl Inputs {
     pub(super) async fn tables_named(&self, names: &[TableName]) -> Result<Tables, Failure> {
         let (refs, sources): (Vec<TableName>, Vec<TableName>) =
             names.iter().cloned().partition(|name| self.runtime.project.models.contains_key(name));
-        let both = |name: TableName| [(name.clone(), SourceRead::Changes), (name, SourceRead::All)];
-        let sources: Vec<_> = sources.into_iter().flat_map(both).collect();
-        self.tables(&refs, &sources, &Chosen::new()).await
+        let sources: Vec<_> = sources.into_iter().map(|name| (name, SourceRead::Changes)).collect();
+        let mut tables = self.tables(&refs, &sources, &Chosen::new()).await?;
+        for (name, _) in sources {
+            // Outside of a model both ways to read a source are the same rows: one scan serves both names.
+            if let Some(scan) = tables.get(&name).cloned() {
+                tables.insert(source_relation(&name, SourceRead::All), scan);
+            }
+        }
+        Ok(tables)
     }
 
     /// Plans SQL over any tables of the project: `lake show`.

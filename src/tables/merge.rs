@@ -19,9 +19,10 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 
 use percent_encoding::percent_decode_str;
 
-use super::read::{FILE_COLUMN, Files, conform, exact, named, scan};
+use super::read::{FILE_COLUMN, Files, exact, named, scan};
 use super::stage::{Staged, stage};
 use super::{Lake, Published, TableError};
+use crate::exact_files::rows_of;
 use crate::session;
 
 /// How many keys a message names.
@@ -48,7 +49,7 @@ pub async fn merge(
         return Ok(staged);
     }
     let old = scan(published, Files::Only(&touched), false).await?;
-    let old = conform(LogicalPlanBuilder::scan("old", provider_as_source(old), None)?.build()?, &staged.schema)?;
+    let old = rows_of(old, &staged.schema)?;
     let kept = join(named(old, "old")?, &staged, key, JoinType::LeftAnti)?;
     let rewritten = stage(lake, &staged.name, kept, &staged.schema, &staged.partition_by, session).await?;
     staged.adds.extend(rewritten.adds);

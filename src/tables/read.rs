@@ -6,19 +6,19 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::datasource::ViewTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use deltalake::kernel::Add;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use url::Url;
 
 use super::{Published, Staged, TableError};
-use crate::exact_files::{ExactFiles, split_partitions};
+use crate::exact_files::{ExactFiles, rows_of, split_partitions};
 
 /// Delta's column of file names, where a scan asks for it.
 pub(super) const FILE_COLUMN: &str = "__lake_file";
@@ -34,8 +34,7 @@ pub(super) enum Files<'a> {
 /// # Errors
 /// When its log cannot be read.
 pub async fn table_provider(published: &Published) -> Result<Arc<dyn TableProvider>, TableError> {
-    let plan = LogicalPlanBuilder::scan("t", provider_as_source(scan(published, Files::All, false).await?), None)?;
-    Ok(view(conform(plan.build()?, &published.schema)?))
+    Ok(view(rows_of(scan(published, Files::All, false).await?, &published.schema)?))
 }
 
 /// The scan of a published table, perhaps of some files, perhaps with [`FILE_COLUMN`].
@@ -72,15 +71,13 @@ pub async fn future_table(
     published: Option<&Published>,
     staged: &Staged,
 ) -> Result<Arc<dyn TableProvider>, TableError> {
-    let new = staged_table(&staged.table_url, &staged.adds, &staged.schema, &staged.partition_by)?;
-    let new = conform(LogicalPlanBuilder::scan("staged", provider_as_source(new), None)?.build()?, &staged.schema)?;
+    let new = staged.rows_plan()?;
     let Some(published) = published.filter(|_| !staged.replaces_all) else { return Ok(view(new)) };
     let kept: BTreeSet<String> = super::publish::file_paths(published)?.difference(&staged.removed).cloned().collect();
     if kept.is_empty() {
         return Ok(view(new));
     }
-    let old = scan(published, Files::Only(&kept), false).await?;
-    let old = conform(LogicalPlanBuilder::scan("kept", provider_as_source(old), None)?.build()?, &staged.schema)?;
+    let old = rows_of(scan(published, Files::Only(&kept), false).await?, &staged.schema)?;
     Ok(view(LogicalPlanBuilder::from(old).union(new)?.build()?))
 }
 
@@ -117,25 +114,6 @@ pub(super) fn staged_table(
         .collect();
     let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
     Ok(Arc::new(ExactFiles::new(store, Arc::new(ParquetFormat::default()), columns, partitions, files?)))
-}
-
-/// The columns of `schema`, in its order and types; a column that `plan` lacks is NULL.
-pub(super) fn conform(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, DataFusionError> {
-    let input = Arc::clone(plan.schema());
-    let columns: Vec<Expr> = schema
-        .fields()
-        .iter()
-        .map(|field| match input.qualified_field_with_unqualified_name(field.name()) {
-            Ok((qualifier, found)) => {
-                let column = Expr::Column(datafusion::common::Column::new(qualifier.cloned(), field.name()));
-                let same = found.data_type() == field.data_type();
-                let value = if same { column } else { cast(column, field.data_type().clone()) };
-                value.alias(field.name())
-            }
-            Err(_) => cast(datafusion::prelude::lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()),
-        })
-        .collect();
-    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// A plan as a table.

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::{Lake, TableError, read};
+use crate::exact_files::rows_of;
 use crate::names::TableName;
 use crate::session;
 
@@ -74,9 +75,7 @@ impl Staged {
     /// When the files' addresses do not parse.
     pub(crate) fn rows_plan(&self) -> Result<LogicalPlan, TableError> {
         let table = read::staged_table(&self.table_url, &self.adds, &self.schema, &self.partition_by)?;
-        let source = datafusion::datasource::provider_as_source(table);
-        let plan = datafusion::logical_expr::LogicalPlanBuilder::scan("staged", source, None)?.build()?;
-        Ok(read::conform(plan, &self.schema)?)
+        Ok(rows_of(table, &self.schema)?)
     }
 
     /// Takes the files away again: they will not be published.
@@ -102,7 +101,7 @@ pub async fn stage(
     let log_store = lake.log_store(name)?;
     probe(&log_store, name).await?;
     let session = &session::for_query(session);
-    let plan = session.optimize(&read::conform(plan, schema)?)?;
+    let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
     let physical = session.create_physical_plan(&plan).await?;
     let config = WriterConfig::new(
         Arc::clone(schema),

@@ -11,6 +11,7 @@ use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 pub(super) const LIBRARY: &str = "macros";
 
 /// Which macros there are, and where in the joined text each file stands.
+#[derive(Debug)]
 pub(super) struct MacroLibrary {
     names: Vec<String>,
     files: Vec<(usize, Arc<SourceFile>)>,

@@ -53,6 +53,7 @@ pub struct KnownNames {
 pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 
 /// The project's Jinja: functions, settings and macros, ready to render any file.
+#[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
     library: MacroLibrary,
