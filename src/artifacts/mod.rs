@@ -169,7 +169,7 @@ pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
         "config": model.config,
         "depends_on": runtime.graph.parents(&model.name),
         "columns": columns_json(runtime, &model.name, schema, &model.columns),
-        "raw_code": model.full.file.text,
+        "raw_code": model.full.file.text(),
         "compiled_code": model.full.sql,
         "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
         "fingerprint": compiled.map(|compiled| &compiled.definition),

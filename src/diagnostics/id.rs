@@ -3,8 +3,10 @@
 use std::fmt;
 
 /// What kind of mistake a diagnostic reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Id {
+    /// A file that cannot be read.
+    UnreadableFile,
     /// YAML that does not parse.
     YamlSyntax,
     /// A key that means nothing where it stands.
@@ -57,6 +59,7 @@ pub enum Id {
 
 /// Every kind with its name and its code, in the order of the codes.
 const ALL: &[(Id, &str, &str)] = &[
+    (Id::UnreadableFile, "unreadable-file", "L0001"),
     (Id::YamlSyntax, "yaml-syntax", "L0002"),
     (Id::UnknownKey, "unknown-key", "L0003"),
     (Id::MissingKey, "missing-key", "L0004"),

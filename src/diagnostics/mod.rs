@@ -11,7 +11,7 @@ pub use id::Id;
 pub use source::{SourceFile, Span};
 
 /// How bad a diagnostic is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The project does not compile.
@@ -23,7 +23,7 @@ pub enum Severity {
 /// One mistake in a user's file.
 ///
 /// Messages are lowercase phrases without a full stop; names stand in backticks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Diagnostic {
     /// What kind of mistake it is.
     pub id: Id,

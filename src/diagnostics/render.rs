@@ -50,12 +50,12 @@ fn snippet<'a>(
         Some(label) => annotation.label(label),
         None => annotation,
     };
-    Snippet::source(&span.file.text).path(&span.file.path).fold(true).annotation(annotation)
+    Snippet::source(span.file.text()).path(&span.file.path).fold(true).annotation(annotation)
 }
 
 /// A caret needs a character to stand under, and a span of several lines is shown by its first.
 fn visible_end(span: &Span) -> usize {
-    let text = &span.file.text;
+    let text = span.file.text();
     let line_end = text[span.start..].find('\n').map_or(text.len(), |at| span.start + at);
     let end = span.end.min(line_end);
     if end > span.start {

@@ -1,11 +1,14 @@
-//! The project folder, read once.
+//! The project folder, looked through once.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
 use crate::diagnostics::SourceFile;
+use crate::memo::{Key, KeyMaker};
 use crate::paths;
 
 /// A project folder that cannot be read.
@@ -27,11 +30,11 @@ pub enum ReadError {
     },
 }
 
-/// The text of every file of a project, sorted by path.
+/// The files of a project, sorted by path; their texts are read when somebody needs them.
 #[derive(Debug)]
 pub struct ProjectFiles {
     /// The folder, absolute.
-    pub folder: PathBuf,
+    pub folder: Arc<Path>,
     /// `project.yml`.
     pub project: Arc<SourceFile>,
     /// `sources.yml`.
@@ -46,65 +49,126 @@ pub struct ProjectFiles {
     pub tests: Vec<Arc<SourceFile>>,
 }
 
-/// Reads a project folder.
+/// Looks through a project folder.
 ///
 /// # Errors
-/// When there is no `project.yml`, or a file cannot be read as UTF-8 text.
+/// When there is no `project.yml`, or a folder cannot be listed.
 pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
     let folder = paths::absolute(Path::new(""), folder)
         .map_err(|source| ReadError::Unreadable { path: folder.to_owned(), source })?;
-    let project = ["project.yml", "project.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file());
-    let Some(project) = project else {
+    let folder: Arc<Path> = Arc::from(folder);
+    let first_of = |names: [&'static str; 2]| names.into_iter().find(|name| folder.join(name).is_file());
+    let Some(project) = first_of(["project.yml", "project.yaml"]) else {
         return Err(ReadError::NoProject { path: folder.join("project.yml") });
     };
-    let sources = ["sources.yml", "sources.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let sources = first_of(["sources.yml", "sources.yaml"]);
+    let top = |name: &str| Arc::new(SourceFile::on_disk(&folder, name));
+    let (mut models, mut properties) = (Vec::new(), Vec::new());
+    for file in tree(&folder, "models")? {
+        match extension(&file.path) {
+            "sql" => models.push(file),
+            "yml" | "yaml" => properties.push(file),
+            _ => {}
+        }
+    }
+    let sql = |name: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
+        Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == "sql").collect())
+    };
     Ok(ProjectFiles {
-        project: read_file(&folder, &project)?,
-        sources: sources.map(|path| read_file(&folder, &path)).transpose()?,
-        models: read_tree(&folder, "models", &["sql"])?,
-        properties: read_tree(&folder, "models", &["yml", "yaml"])?,
-        macros: read_tree(&folder, "macros", &["sql"])?,
-        tests: read_tree(&folder, "tests", &["sql"])?,
+        project: top(project),
+        sources: sources.map(top),
+        models,
+        properties,
+        macros: sql("macros")?,
+        tests: sql("tests")?,
         folder,
     })
 }
 
-fn read_file(folder: &Path, path: &Path) -> Result<Arc<SourceFile>, ReadError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ReadError::Unreadable { path: path.to_owned(), source })?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let relative = path.strip_prefix(folder).unwrap_or(path);
-    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-    Ok(Arc::new(SourceFile { path: parts.join("/"), text }))
+fn extension(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
-/// All files below `folder/top` with one of the extensions, read in parallel. Hidden folders and folders that are
-/// projects of their own are left out.
-fn read_tree(folder: &Path, top: &str, extensions: &[&str]) -> Result<Vec<Arc<SourceFile>>, ReadError> {
-    let mut found = Vec::new();
-    let mut pending = vec![folder.join(top)];
-    while let Some(dir) = pending.pop() {
-        if !dir.is_dir() || dir.join("project.yml").is_file() {
+/// All files below `folder/top`, sorted by path, folders in parallel. Hidden entries and folders that are projects of
+/// their own are left out.
+fn tree(folder: &Arc<Path>, top: &str) -> Result<Vec<Arc<SourceFile>>, ReadError> {
+    let mut files = match folder.join(top).is_dir() {
+        true => subtree(folder, top.to_owned())?,
+        false => Vec::new(),
+    };
+    files.par_sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+fn subtree(folder: &Arc<Path>, path: String) -> Result<Vec<Arc<SourceFile>>, ReadError> {
+    let dir = folder.join(&path);
+    let unreadable = |source| ReadError::Unreadable { path: dir.clone(), source };
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') {
             continue;
         }
-        let unreadable = |source| ReadError::Unreadable { path: dir.clone(), source };
-        for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let kind = entry.file_type().map_err(unreadable)?;
-            let path = entry.path();
-            let is_folder = if kind.is_symlink() { path.is_dir() } else { kind.is_dir() };
-            let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            } else if is_folder {
-                pending.push(path);
-            } else if extensions.contains(&extension) {
-                found.push(path);
+        let inner = format!("{path}/{name}");
+        let metadata = match entry.file_type().map_err(unreadable)?.is_symlink() {
+            true => std::fs::metadata(entry.path()),
+            false => entry.metadata(),
+        };
+        // A link that leads nowhere is found out when its text is read.
+        match metadata {
+            Ok(metadata) if metadata.is_dir() => folders.push(inner),
+            metadata => {
+                let stamp = metadata.ok().and_then(|metadata| stamp(&inner, &metadata));
+                files.push(Arc::new(SourceFile::stamped(folder, inner, stamp)));
             }
         }
     }
-    let mut files: Vec<Arc<SourceFile>> =
-        found.par_iter().map(|path| read_file(folder, path)).collect::<Result<_, _>>()?;
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    // Below `models/` only: the project's own folder has a `project.yml`.
+    if files.iter().any(|file| file.path.strip_prefix(&path) == Some("/project.yml")) {
+        return Ok(Vec::new());
+    }
+    let inner: Vec<Vec<Arc<SourceFile>>> =
+        folders.into_par_iter().map(|inner| subtree(folder, inner)).collect::<Result<_, _>>()?;
+    files.extend(inner.into_iter().flatten());
     Ok(files)
+}
+
+/// What tells a file's content without reading it: path, size and times. `None` if it was written so short a time ago
+/// that it could be written again without a change of its times.
+fn stamp(path: &str, metadata: &Metadata) -> Option<Key> {
+    let changed = changed(metadata)?;
+    // File systems that count whole seconds, or two of them, show it by round numbers.
+    let grain = if changed.subsec_nanos() == 0 { 2000 } else { 20 };
+    let age = SystemTime::now().duration_since(UNIX_EPOCH + changed).ok()?;
+    if age < Duration::from_millis(grain) {
+        return None;
+    }
+    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let numbers = [u128::from(metadata.len()), changed.as_nanos(), modified.as_nanos(), inode(metadata)];
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    Some(KeyMaker::new("stamp").text(path).bytes(&bytes).finish())
+}
+
+/// When content or attributes changed last; a tool can set the modification time, but not this one.
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> Option<Duration> {
+    use std::os::unix::fs::MetadataExt;
+    Some(Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?))
+}
+
+#[cfg(not(unix))]
+fn changed(metadata: &Metadata) -> Option<Duration> {
+    metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u128 {
+    std::os::unix::fs::MetadataExt::ino(metadata).into()
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> u128 {
+    0
 }

@@ -65,7 +65,7 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     let data_tests = finish_tests(data_tests, &known, &models, &mut reader);
     Some(Project {
         name: settings.name,
-        folder: files.folder.clone(),
+        folder: files.folder.to_path_buf(),
         target,
         sources: declared,
         models,
@@ -205,7 +205,7 @@ fn check_config_folders(
 ) {
     let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema.as_str()).collect();
     for folder in settings.models.folder_names().filter(|folder| !layers.contains(folder)) {
-        let start = file.text.find(&format!("{folder}:")).unwrap_or_default();
+        let start = file.text().find(&format!("{folder}:")).unwrap_or_default();
         let known: BTreeSet<&str> = layers.iter().copied().collect();
         let mut diagnostic = Diagnostic::warning(Id::Orphan, format!("there is no folder `models/{folder}`"))
             .at(Span::new(file, start, start + folder.len()))
@@ -251,7 +251,7 @@ fn load_models(
 
 /// Where a file names a model in quotes, as `ref('x')` does.
 pub fn ref_span(file: &Span, name: &TableName) -> Span {
-    let text = &file.file.text;
+    let text = file.file.text();
     [format!("'{}'", name.table), format!("\"{}\"", name.table)]
         .iter()
         .find_map(|quoted| text.find(quoted.as_str()).map(|at| Span::new(&file.file, at, at + quoted.len())))
@@ -323,7 +323,7 @@ fn finish_tests(
 /// # Errors
 /// Why it is not one.
 pub fn parse_vars(text: &str) -> Result<BTreeMap<String, serde_json::Value>, String> {
-    let file = Arc::new(SourceFile { path: "--vars".to_owned(), text: text.to_owned() });
+    let file = Arc::new(SourceFile::new("--vars", text));
     let mut diagnostics = Diagnostics::new();
     let node = yaml::parse(&file, &mut diagnostics);
     if let Some(first) = diagnostics.sorted().first() {

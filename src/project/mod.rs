@@ -52,7 +52,7 @@ impl Project {
     /// # Errors
     /// The first mistake in it.
     pub fn render_inline(&self, sql: &str) -> Result<String, Box<Diagnostic>> {
-        let file = Arc::new(SourceFile { path: "--inline".to_owned(), text: sql.to_owned() });
+        let file = Arc::new(SourceFile::new("--inline", sql));
         models::render_inline(&file, &self.templates, &self.known)
     }
 }

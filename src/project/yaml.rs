@@ -27,7 +27,7 @@ pub(super) enum Raw {
 
 /// Parses a file; a file with nothing in it is `None`. Syntax errors go to the sink.
 pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Option<Node> {
-    let has_content = file.text.lines().any(|line| {
+    let has_content = file.text().lines().any(|line| {
         let line = line.trim();
         !line.is_empty() && !line.starts_with('#') && line != "---"
     });
@@ -36,7 +36,7 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
     }
     let budget = serde_yaml::budget! { max_nodes: 20_000_000, max_events: 60_000_000, max_total_scalar_bytes: 1 << 30 };
     let options = options! { with_snippet: false, strict_booleans: true, budget: budget };
-    match serde_yaml::from_str_with_options::<Spanned<Parsed>>(&file.text, options) {
+    match serde_yaml::from_str_with_options::<Spanned<Parsed>>(file.text(), options) {
         Ok(parsed) => Some(placed(parsed, file)),
         Err(error) => {
             let span = error.location().map_or_else(|| Span::file_start(file), |at| span_of(file, at));
@@ -126,7 +126,7 @@ fn span_of(file: &Arc<SourceFile>, at: serde_yaml::Location) -> Span {
     match (span.byte_offset(), span.byte_len()) {
         (Some(start), Some(len)) => {
             let (start, len) = (start as usize, len as usize);
-            let text = file.text.get(start..start + len).unwrap_or_default();
+            let text = file.text().get(start..start + len).unwrap_or_default();
             Span::new(file, start, start + text.trim_end().len().max(1))
         }
         _ => {

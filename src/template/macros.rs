@@ -27,15 +27,15 @@ impl MacroLibrary {
         let mut library = Self { names: Vec::new(), files: Vec::new() };
         let mut text = String::new();
         for file in files {
-            if let Err(error) = Environment::new().template_from_named_str(&file.path, &file.text) {
+            if let Err(error) = Environment::new().template_from_named_str(&file.path, file.text()) {
                 let range = error.range().unwrap_or(0..0);
                 let span = Span::new(file, range.start, range.end);
                 problems.push(Diagnostic::error(Id::Template, super::phrase(&error)).at(span));
                 continue;
             }
             library.files.push((text.len(), Arc::clone(file)));
-            library.names.extend(defined_names(&file.text));
-            text.push_str(&file.text);
+            library.names.extend(defined_names(file.text()));
+            text.push_str(file.text());
             text.push('\n');
         }
         if let Err(error) = environment.add_template_owned(LIBRARY, text) {

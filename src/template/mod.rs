@@ -114,8 +114,8 @@ impl Templates {
         run_started_at: chrono::DateTime<chrono::Utc>,
         invocation_id: &str,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
-        let prefix = self.library.import_statement(&file.text);
-        let source = format!("{prefix}{}", file.text);
+        let prefix = self.library.import_statement(file.text());
+        let source = format!("{prefix}{}", file.text());
         let this = functions::relation(&scope.this);
         let model = Value::from(minijinja::value::Serde(&scope.model));
         let scope = Arc::new(ScopeObject::new(scope));
@@ -187,7 +187,7 @@ impl Templates {
 
 fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {
     let start = file.offset(line, 1);
-    let end = file.text.get(start..)?.find('\n').map_or(file.text.len(), |at| start + at);
+    let end = file.text().get(start..)?.find('\n').map_or(file.text().len(), |at| start + at);
     Some((start, end))
 }
 

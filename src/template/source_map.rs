@@ -47,7 +47,7 @@ impl Rendered {
 
     /// The place in the template of a line and column (from 1, in characters) of the SQL.
     pub fn locate_position(&self, start: (usize, usize), end: (usize, usize)) -> Span {
-        let text = SourceFile { path: String::new(), text: self.sql.clone() };
+        let text = SourceFile::new("", self.sql.clone());
         let from = text.offset(start.0, start.1);
         self.locate(from, text.offset(end.0, end.1).max(from + 1))
     }
@@ -162,7 +162,7 @@ mod tests {
         environment.set_syntax(crate::template::syntax());
         let template = environment.template_from_named_str("m.sql", text).unwrap();
         let map = render(&template, minijinja::context! { a => "AAAA", n => 12 }, 0).unwrap();
-        map.into_rendered(Arc::new(SourceFile { path: "m.sql".into(), text: text.into() }))
+        map.into_rendered(Arc::new(SourceFile::new("m.sql", text)))
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOW: &[&str] = &[
     "names",
     "paths",
+    "memo",
     "diagnostics",
     "catalog",
     "session",
@@ -33,8 +34,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
+    ("rmp_serde::", &["memo"]),
     ("std::env::", &["cli"]),
-    ("std::fs::", &["project", "artifacts", "bronze", "cli"]),
+    ("std::fs::", &["memo", "diagnostics", "project", "artifacts", "bronze", "cli"]),
 ];
 
 #[test]
