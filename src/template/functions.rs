@@ -28,8 +28,8 @@ pub(super) fn register(environment: &mut Environment<'static>, settings: Setting
     environment.add_function("var", move |state: &State, name: String, default: Option<Value>| {
         variable(&vars, state, &name, default)
     });
-    environment.add_function("env_var", move |name: String, default: Option<Value>| {
-        environment_variable(&settings, &name, default)
+    environment.add_function("env_var", move |state: &State, name: String, default: Option<Value>| {
+        environment_variable(&settings, state, &name, default)
     });
 }
 
@@ -147,7 +147,17 @@ fn variable(settings: &Settings, state: &State, name: &str, default: Option<Valu
     })
 }
 
-fn environment_variable(settings: &Settings, name: &str, default: Option<Value>) -> Result<Value, Error> {
+fn environment_variable(
+    settings: &Settings,
+    state: &State,
+    name: &str,
+    default: Option<Value>,
+) -> Result<Value, Error> {
+    if let Ok(scope) = ScopeObject::of(state) {
+        scope.record(|recording| {
+            recording.env.insert(name.to_owned());
+        });
+    }
     match (settings.environment.get(name), default) {
         (Some(value), _) => Ok(Value::from(value.as_str())),
         (None, Some(default)) => Ok(default),

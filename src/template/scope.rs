@@ -58,6 +58,11 @@ pub struct Recording {
     pub asked_clock: bool,
     /// The variables that were read.
     pub vars: BTreeSet<String>,
+    /// The environment variables that were read.
+    pub env: BTreeSet<String>,
+    /// Everything else that the text depends on and that stands outside its own file, the macros and the settings:
+    /// `doc:name`, `columns:layer.model`.
+    pub observed: BTreeSet<String>,
 }
 
 /// A mistake found by one of the functions, told better than a template error could.
