@@ -36,6 +36,8 @@ pub struct ProjectFiles {
     pub project: Arc<SourceFile>,
     /// `sources.yml`.
     pub sources: Option<Arc<SourceFile>>,
+    /// `selectors.yml`.
+    pub selectors: Option<Arc<SourceFile>>,
     /// `models/**/*.sql`.
     pub models: Vec<Arc<SourceFile>>,
     /// `models/**/*.yml`.
@@ -57,10 +59,13 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
     let Some(project) = project else {
         return Err(ReadError::NoProject { path: folder.join("project.yml") });
     };
-    let sources = ["sources.yml", "sources.yaml"].iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let first_file = |names: [&str; 2]| names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let sources = first_file(["sources.yml", "sources.yaml"]);
+    let selectors = first_file(["selectors.yml", "selectors.yaml"]);
     Ok(ProjectFiles {
         project: read_file(&folder, &project)?,
         sources: sources.map(|path| read_file(&folder, &path)).transpose()?,
+        selectors: selectors.map(|path| read_file(&folder, &path)).transpose()?,
         models: read_tree(&folder, "models", &["sql"])?,
         properties: read_tree(&folder, "models", &["yml", "yaml"])?,
         macros: read_tree(&folder, "macros", &["sql"])?,
