@@ -6,6 +6,8 @@
 //! | `run_results.json` | the last run |
 //! | `compiled/` | the SQL of every model after Jinja |
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +17,16 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::catalog::sql_type;
-use crate::compile::Lineage;
+use crate::compile::{self, Lineage};
 use crate::graph::Selection;
 use crate::names::TableName;
-use crate::project::{Column, Model, Source};
+use crate::project::{Column, Exposure, Group, Model, Source};
 use crate::run::{RunReport, Runtime};
+
+pub use state::{StateError, read_picture, read_results};
+
+/// The version of the shape of `manifest.json`: readers of another one cannot use it.
+const MANIFEST_VERSION: u64 = 1;
 
 /// The folder of local artifacts, below the project folder.
 pub const ARTIFACTS_FOLDER: &str = ".lake";
@@ -129,6 +136,7 @@ fn manifest(runtime: &Runtime) -> Value {
                 "name": test.name, "test_type": test.kind, "table": test.table, "column": test.column,
                 "severity": test.severity, "depends_on": test.reads, "tags": test.tags,
                 "description": test.description, "failures_sql": test.failures_sql(),
+                "state": {"body": compile::state::of_test(test)},
             });
             (test.name.as_str(), value)
         })
@@ -136,6 +144,7 @@ fn manifest(runtime: &Runtime) -> Value {
     json!({
         "metadata": {
             "lake_version": env!("CARGO_PKG_VERSION"),
+            "manifest_version": MANIFEST_VERSION,
             "generated_at": runtime.options.started_at,
             "invocation_id": runtime.options.invocation_id,
             "project_name": project.name,
@@ -143,6 +152,8 @@ fn manifest(runtime: &Runtime) -> Value {
         },
         "nodes": nodes,
         "sources": sources,
+        "exposures": project.exposures.values().map(|e| (e.name.to_string(), exposure_json(e))).collect::<Value>(),
+        "groups": project.groups.values().map(|group| (group.name.clone(), group_json(group))).collect::<Value>(),
         "tests": tests,
         "parent_map": neighbours(runtime, |name| runtime.graph.parents(name)),
         "child_map": neighbours(runtime, |name| runtime.graph.children(name)),
@@ -174,6 +185,7 @@ pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
         "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
         "fingerprint": compiled.map(|compiled| &compiled.definition),
         "lineage": compiled.map(|compiled| lineage_json(&compiled.lineage)),
+        "state": compile::state::of_model(&runtime.project, &runtime.compiled, model),
     })
 }
 
@@ -202,7 +214,32 @@ pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
         "description": source.description,
         "tags": source.tags,
         "columns": columns_json(runtime, &source.name, schema, &source.columns),
+        "state": compile::state::of_source(source),
     })
+}
+
+/// An exposure for other programs.
+pub fn exposure_json(exposure: &Exposure) -> Value {
+    let depends_on: Vec<&TableName> = exposure.depends_on.iter().map(|(name, _)| name).collect();
+    json!({
+        "name": exposure.name,
+        "resource_type": "exposure",
+        "path": exposure.span.file.path,
+        "type": exposure.kind,
+        "label": exposure.label,
+        "owner": exposure.owner,
+        "url": exposure.url,
+        "maturity": exposure.maturity,
+        "description": exposure.description,
+        "tags": exposure.tags,
+        "meta": exposure.meta,
+        "depends_on": depends_on,
+        "state": compile::state::of_exposure(exposure),
+    })
+}
+
+fn group_json(group: &Group) -> Value {
+    json!({"name": group.name, "owner": group.owner, "description": group.description})
 }
 
 /// The columns of a table: their types from the compiler, their descriptions from YAML.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::graph::{Indirect, ResourceType};
+
 /// A compiler for lakehouse pipelines: SQL models in, tested Delta tables out.
 #[derive(Debug, Parser)]
 #[command(name = "lake", version, max_term_width = 110)]
@@ -34,7 +36,7 @@ pub(super) struct Global {
     /// Text for people or JSON for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
-    /// Fail on warnings too
+    /// Fail on warnings too, or on breaking changes in `lake diff`
     #[arg(long, global = true, value_enum, value_name = "WHAT")]
     pub(super) deny: Option<Deny>,
     /// Print results and errors only
@@ -50,6 +52,8 @@ pub(super) struct Global {
 pub(super) enum Deny {
     /// Warnings.
     Warnings,
+    /// Breaking changes: of `lake diff`.
+    Breaking,
 }
 
 /// How results are printed.
@@ -81,6 +85,8 @@ pub(super) enum Command {
     Show(ShowArgs),
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
+    /// What changed since another compile, and what it means for what reads it
+    Diff(DiffArgs),
     /// Explain a diagnostic: lake explain L0102
     Explain {
         /// Its code or name; all of them if none is given
@@ -93,12 +99,88 @@ pub(super) enum Command {
 /// Which nodes.
 #[derive(Debug, Args, Clone, Default)]
 pub(super) struct SelectArgs {
-    /// Nodes to include: names, globs, tag:, path:, source:, config.KEY:, with +, n+, @, and commas to intersect
+    /// Nodes to include: names, globs, methods such as tag:, path:, state:, column:, with +, n+, @, commas to intersect
     #[arg(long, short, num_args = 1.., value_name = "SELECTOR", allow_hyphen_values = false)]
     pub(super) select: Vec<String>,
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SELECTOR")]
     pub(super) exclude: Vec<String>,
+    /// A selection of selectors.yml, by its name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["select", "exclude"])]
+    pub(super) selector: Option<String>,
+    /// A folder with the manifest.json and run_results.json that state: and result: look at
+    #[arg(long, value_name = "DIR", env = "LAKE_STATE")]
+    pub(super) state: Option<PathBuf>,
+    /// Nodes of these types only
+    #[arg(long, num_args = 1.., value_enum, value_name = "TYPE")]
+    pub(super) resource_type: Vec<ResourceKind>,
+    /// No nodes of these types
+    #[arg(long, num_args = 1.., value_enum, value_name = "TYPE")]
+    pub(super) exclude_resource_type: Vec<ResourceKind>,
+    /// Which tests come with the selected nodes
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = IndirectMode::Eager)]
+    pub(super) indirect_selection: IndirectMode,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResourceKind {
+    /// Models.
+    Model,
+    /// Sources.
+    Source,
+    /// Exposures.
+    Exposure,
+    /// Tests.
+    Test,
+    /// All of them.
+    All,
+}
+
+impl ResourceKind {
+    /// As the selection knows them.
+    pub(super) fn types(self) -> Vec<ResourceType> {
+        match self {
+            Self::Model => vec![ResourceType::Model],
+            Self::Source => vec![ResourceType::Source],
+            Self::Exposure => vec![ResourceType::Exposure],
+            Self::Test => vec![ResourceType::Test],
+            Self::All => vec![ResourceType::Model, ResourceType::Source, ResourceType::Exposure, ResourceType::Test],
+        }
+    }
+}
+
+/// Which tests come with the selected nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum IndirectMode {
+    /// Those that read any of them
+    #[default]
+    Eager,
+    /// Those that read nothing else
+    Cautious,
+    /// Those that read nothing else but what is above them
+    Buildable,
+    /// None
+    Empty,
+}
+
+impl From<IndirectMode> for Indirect {
+    fn from(mode: IndirectMode) -> Self {
+        match mode {
+            IndirectMode::Eager => Self::Eager,
+            IndirectMode::Cautious => Self::Cautious,
+            IndirectMode::Buildable => Self::Buildable,
+            IndirectMode::Empty => Self::Empty,
+        }
+    }
+}
+
+/// What to compare with.
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// Which nodes; --state names what to compare with.
+    #[command(flatten)]
+    pub(super) selection: SelectArgs,
 }
 
 /// What to list.

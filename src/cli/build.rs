@@ -13,8 +13,9 @@ use crate::run::{self, Inputs, RunReport, Schedule, Status, TestMode, TestStatus
 
 pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = pipeline.select(&args.selection)?;
+    let choice = pipeline.choose(&args.selection)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime(args.full_refresh)?;
     artifacts::write_manifest(&runtime)?;

@@ -9,8 +9,9 @@ use crate::diagnostics::render;
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let start = std::time::Instant::now();
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = pipeline.select(args)?;
+    let choice = pipeline.choose(args)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
     let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
     let (runtime, _) = compiled.into_runtime(false)?;
     artifacts::write_manifest(&runtime)?;

@@ -21,17 +21,26 @@ pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow
     if let Some(name) = &args.column {
         return column(pipeline, name, printer);
     }
-    let selection = pipeline.select(&args.selection)?;
-    let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
-    let lineage = Lineage::new(&pipeline.project, &pipeline.graph, &selection);
+    let choice = pipeline.choose(&args.selection)?;
+    if let Some(selection) = choice.made() {
+        let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
+        show(&Lineage::new(&pipeline.project, &pipeline.graph, selection), args, printer);
+        return Ok(ExitStatus::Fine);
+    }
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
+    show(&Lineage::new(&compiled.project, &compiled.graph, &selection), args, printer);
+    Ok(ExitStatus::Fine)
+}
+
+fn show(lineage: &Lineage<'_>, args: &DocsArgs, printer: &Printer) {
     let format = if printer.is_json() { LineageFormat::Json } else { args.format };
     match format {
-        LineageFormat::Tree => printer.result(&docs::tree(&lineage)),
-        LineageFormat::Mermaid => printer.result(&docs::mermaid(&lineage)),
-        LineageFormat::Dot => printer.result(&docs::dot(&lineage)),
-        LineageFormat::Json => printer.json(&docs::json(&lineage)),
+        LineageFormat::Tree => printer.result(&docs::tree(lineage)),
+        LineageFormat::Mermaid => printer.result(&docs::mermaid(lineage)),
+        LineageFormat::Dot => printer.result(&docs::dot(lineage)),
+        LineageFormat::Json => printer.json(&docs::json(lineage)),
     }
-    Ok(ExitStatus::Fine)
 }
 
 fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {

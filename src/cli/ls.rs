@@ -1,41 +1,61 @@
 //! `lake ls`: the selected nodes.
 
+use std::collections::BTreeMap;
+
 use super::args::{Global, LsArgs};
-use super::printer::Printer;
+use super::pipeline::Compiled;
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
+use crate::artifacts;
 use crate::catalog::sql_type;
-use crate::graph::Selection;
+use crate::compile::{ColumnName, Lineage, Use};
+use crate::graph::{Graph, Selection};
+use crate::project::Project;
 
 pub(super) fn run(global: &Global, args: &LsArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = pipeline.select(&args.selection)?;
-    if args.columns {
-        return columns(pipeline, &selection, printer);
+    let choice = pipeline.choose(&args.selection)?;
+    if let (Some(selection), false) = (choice.made(), args.columns) {
+        let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
+        list(&pipeline.project, &pipeline.graph, selection, printer);
+        return Ok(ExitStatus::Fine);
     }
-    let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
+    if args.columns {
+        columns(&compiled, &selection, printer);
+    } else {
+        list(&compiled.project, &compiled.graph, &selection, printer);
+    }
+    Ok(ExitStatus::Fine)
+}
+
+fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Printer) {
     let mut nodes = Vec::new();
-    for name in pipeline.graph.order().iter().filter(|name| selection.contains(name)) {
-        let model = pipeline.project.models.get(name);
+    for name in graph.order().iter().filter(|name| selection.contains(name)) {
+        let (model, exposure) = (project.models.get(name), project.exposures.get(name));
         if printer.is_json() {
-            let parents: Vec<String> = pipeline.graph.parents(name).iter().map(ToString::to_string).collect();
-            nodes.push(match model {
-                Some(model) => serde_json::json!({
+            let parents: Vec<String> = graph.parents(name).iter().map(ToString::to_string).collect();
+            nodes.push(match (model, exposure) {
+                (Some(model), _) => serde_json::json!({
                     "name": name, "resource_type": "model", "path": model.path, "depends_on": parents,
                     "config": model.config, "description": model.description,
                 }),
-                None => serde_json::json!({
+                (None, Some(exposure)) => artifacts::exposure_json(exposure),
+                (None, None) => serde_json::json!({
                     "name": name, "resource_type": "source", "depends_on": parents,
-                    "path": pipeline.project.sources[name].path,
+                    "path": project.sources[name].path,
                 }),
             });
         } else if model.is_some() {
             printer.result(&name.to_string());
+        } else if exposure.is_some() {
+            printer.result(&format!("exposure:{}", name.table));
         } else {
             printer.result(&format!("source:{name}"));
         }
     }
-    let tests: Vec<_> =
-        pipeline.project.data_tests.iter().filter(|test| selection.contains_test(&test.name, &test.reads)).collect();
+    let tests: Vec<_> = project.data_tests.iter().filter(|test| selection.contains_test(&test.name)).collect();
     if printer.is_json() {
         nodes.extend(tests.iter().map(|test| {
             serde_json::json!({
@@ -47,30 +67,56 @@ pub(super) fn run(global: &Global, args: &LsArgs, printer: &Printer) -> anyhow::
     } else {
         tests.iter().for_each(|test| printer.result(&format!("test:{}", test.name)));
     }
-    Ok(ExitStatus::Fine)
 }
 
-/// `layer.model.column  type`, a line each.
-fn columns(pipeline: Pipeline, selection: &Selection, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let mut rows = Vec::new();
+/// `layer.model.column  type  where it comes from`, a line each; `layer.model.*` for what decides the rows.
+fn columns(compiled: &Compiled, selection: &Selection, printer: &Printer) {
+    let (mut rows, none) = (Vec::new(), Lineage::default());
     for name in compiled.graph.order().iter().filter(|name| selection.contains(name)) {
-        let model = compiled.compiled.models.get(name).map(|model| &model.schema);
-        let schema = model.or_else(|| compiled.compiled.sources.get(name));
+        let model = compiled.compiled.models.get(name);
+        let schema = model.map(|model| &model.schema).or_else(|| compiled.compiled.sources.get(name));
+        let lineage = model.map_or(&none, |model| &model.lineage);
         for field in schema.into_iter().flat_map(|schema| schema.fields()) {
-            rows.push((name, field.name(), sql_type(field.data_type())));
+            let made = lineage.columns.get(field.name()).cloned().unwrap_or_default();
+            rows.push((name, field.name().as_str(), sql_type(field.data_type()), made));
+        }
+        if !lineage.filters.is_empty() {
+            let filters = lineage.filters.iter().map(|column| (column.clone(), Use::Filter)).collect();
+            rows.push((name, "*", String::new(), filters));
         }
     }
     if printer.is_json() {
-        let list = rows.iter().map(
-            |(table, column, data_type)| serde_json::json!({"table": table, "column": column, "data_type": data_type}),
-        );
+        let list = rows.iter().map(|(table, column, data_type, made)| {
+            let from = made
+                .iter()
+                .map(|(from, how)| serde_json::json!({"table": from.table, "column": from.column, "use": how}));
+            let data_type = Some(data_type).filter(|text| !text.is_empty());
+            let from: Vec<_> = from.collect();
+            serde_json::json!({"table": table, "column": column, "data_type": data_type, "comes_from": from})
+        });
         printer.json(&list.collect());
-        return Ok(ExitStatus::Fine);
+        return;
     }
-    let full: Vec<(String, &String)> =
-        rows.iter().map(|(table, column, data_type)| (format!("{table}.{column}"), data_type)).collect();
-    let width = full.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    full.iter().for_each(|(name, data_type)| printer.result(&format!("{name:<width$}  {data_type}")));
-    Ok(ExitStatus::Fine)
+    let full: Vec<String> = rows.iter().map(|(table, column, ..)| format!("{table}.{column}")).collect();
+    let width = full.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let type_width = rows.iter().map(|(_, _, data_type, _)| data_type.chars().count()).max().unwrap_or_default();
+    for (name, (_, _, data_type, made)) in full.iter().zip(&rows) {
+        let from = printer.paint(Paint::Dim, &comes_from(made));
+        let line = format!("{name:<width$}  {data_type:<type_width$}  {from}");
+        printer.result(line.trim_end());
+    }
+}
+
+/// `copied from silver.orders.id`, `derived from ...`, `filtered by ...`.
+fn comes_from(made: &BTreeMap<ColumnName, Use>) -> String {
+    let uses = [(Use::Copied, "copied from"), (Use::Derived, "derived from"), (Use::Filter, "filtered by")];
+    let parts = uses.iter().filter_map(|(how, words)| {
+        let named: Vec<String> = made
+            .iter()
+            .filter(|(_, used)| *used == how)
+            .map(|(column, _)| format!("{}.{}", column.table, column.column))
+            .collect();
+        (!named.is_empty()).then(|| format!("{words} {}", named.join(", ")))
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }

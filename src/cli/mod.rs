@@ -5,8 +5,10 @@
 
 mod args;
 mod build;
+mod choice;
 mod clean;
 mod compile;
+mod diff;
 mod docs;
 mod explain;
 mod init;
@@ -89,6 +91,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
+        Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
         Command::Clean => clean::run(&cli.global, printer),
     }

@@ -7,12 +7,12 @@ use anyhow::Context;
 use datafusion::execution::session_state::SessionState;
 use tokio::runtime;
 
-use super::args::{Global, SelectArgs};
+use super::args::{Deny, Global};
 use super::printer::{Printer, plural};
 use crate::bronze;
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
-use crate::graph::{self, Graph, Selection};
+use crate::graph::{self, Graph};
 use crate::project::{self, LoadOptions, Project};
 use crate::run::{RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
@@ -65,13 +65,8 @@ impl Pipeline {
         };
         let graph = timed("resolve", || graph::resolve(&project, &mut diagnostics));
         let threads = global.threads.map(usize::from);
-        let deny_warnings = global.deny.is_some();
+        let deny_warnings = global.deny == Some(Deny::Warnings);
         Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings }))
-    }
-
-    /// Evaluates `--select` and `--exclude`.
-    pub(super) fn select(&self, args: &SelectArgs) -> anyhow::Result<Selection> {
-        Ok(graph::select(&self.project, &self.graph, &args.select, &args.exclude)?)
     }
 
     /// Stops here if anything is wrong so far.

@@ -95,6 +95,9 @@ impl Printer {
         {
             lines.push_str(&format!("\n  = help: {help}"));
         }
+        if let Some(found) = error.downcast_ref::<crate::artifacts::StateError>() {
+            lines.push_str(&format!("\n  = help: {}", found.help));
+        }
         if let Some(crate::project::ReadError::NoProject { .. }) = error.downcast_ref() {
             lines.push_str("\n  = help: go to the project's folder, give --project-dir, or start one with `lake init`");
         }

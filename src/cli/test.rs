@@ -11,8 +11,9 @@ use crate::run::{self, Inputs, RunReport, TestStatus};
 
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = pipeline.select(args)?;
+    let choice = pipeline.choose(args)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
     let (runtime, async_runtime) = compiled.into_runtime(false)?;
     artifacts::write_manifest(&runtime)?;
     let inputs = Inputs::new(Arc::clone(&runtime));

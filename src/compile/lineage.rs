@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, Logica
 use crate::names::TableName;
 
 /// How an input column reaches an output column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Use {
     /// Unchanged.
@@ -24,7 +24,7 @@ pub enum Use {
 }
 
 /// A column of a table or source.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ColumnName {
     /// The table.
     pub table: TableName,

@@ -8,6 +8,8 @@ mod errors;
 mod fingerprint;
 mod lineage;
 mod lints;
+mod shape;
+pub mod state;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,7 @@ use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead};
 
 pub use lineage::{ColumnName, Lineage, Use};
+pub use shape::{ColumnShape, Shape};
 pub use tests::{Check, CompiledTest};
 
 /// A project whose every model has a type.
@@ -67,6 +70,8 @@ pub struct CompiledModel {
     pub volatile: Option<String>,
     /// Where its columns come from.
     pub lineage: Lineage,
+    /// What it is made of, for comparison with another compile.
+    pub shape: Shape,
 }
 
 /// Where rows come from.
@@ -182,7 +187,7 @@ impl Compiler<'_> {
             volatile = Some("run_started_at".to_owned());
         }
         let mut lineage = lineage::of_plan(&full.plan);
-        let mut statements = vec![full.text];
+        let (mut shape, mut statements) = (full.shape, vec![full.text]);
         if let Some(rendered) = &model.incremental {
             let mut with_this = visible;
             with_this.insert(model.name.clone(), schema_source(&schema));
@@ -191,13 +196,15 @@ impl Compiler<'_> {
             same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
             lineage.merge(lineage::of_plan(&incremental.plan));
+            shape.merge(incremental.shape);
             statements.push(incremental.text);
         }
         let (inputs, parents) = self.inputs(model);
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
         refuse_doubling(model, &parents).map_err(|d| vec![d])?;
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
-        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, definition, volatile, lineage };
+        shape.body = state::body(model, &statements);
+        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, definition, volatile, lineage, shape };
         Ok((compiled, warnings))
     }
 
@@ -228,7 +235,8 @@ impl Compiler<'_> {
             errors::plan(&error, &place, &around)
         })?;
         warnings.extend(lints::of_plan(&plans.as_written, rendered));
-        Ok(Planned { plan: plans.analyzed, text, warnings })
+        let shape = shape::of_plan(&plans.as_written, &plans.analyzed);
+        Ok(Planned { plan: plans.analyzed, text, shape, warnings })
     }
 
     fn output_schema(&self, model: &Model, planned: &Planned) -> Result<SchemaRef, Diagnostic> {
@@ -327,6 +335,7 @@ impl Compiler<'_> {
 struct Planned {
     plan: LogicalPlan,
     text: String,
+    shape: Shape,
     warnings: Vec<Diagnostic>,
 }
 

@@ -27,6 +27,8 @@ pub enum Id {
     UnknownSource,
     /// Models that depend on one another.
     Cycle,
+    /// A private model that another group reads.
+    PrivateModel,
     /// SQL that does not parse.
     SqlSyntax,
     /// A table named in SQL without `ref` or `source`.
@@ -71,6 +73,7 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::UnknownRef, "unknown-ref", "L0102"),
     (Id::UnknownSource, "unknown-source", "L0103"),
     (Id::Cycle, "dependency-cycle", "L0104"),
+    (Id::PrivateModel, "private-model", "L0110"),
     (Id::SqlSyntax, "sql-syntax", "L0201"),
     (Id::UnknownTable, "unknown-table", "L0202"),
     (Id::UnknownColumn, "unknown-column", "L0203"),

@@ -35,9 +35,13 @@ impl<'a> Lineage<'a> {
         self.nodes.iter().flat_map(|from| self.children(from).into_iter().map(|to| (*from, to))).collect()
     }
 
-    /// `table`, `incremental`, ..., or `source`.
+    /// `table`, `incremental`, ..., `source`, or `exposure`.
     fn kind(&self, name: &TableName) -> &'static str {
-        self.project.models.get(name).map_or("source", |model| model.config.materialized.name())
+        match self.project.models.get(name) {
+            Some(model) => model.config.materialized.name(),
+            None if self.project.exposures.contains_key(name) => "exposure",
+            None => "source",
+        }
     }
 }
 
@@ -83,7 +87,11 @@ fn branches<'a>(
 pub fn mermaid(lineage: &Lineage<'_>) -> String {
     let mut text = String::from("flowchart LR\n");
     for name in &lineage.nodes {
-        let (open, close) = if lineage.kind(name) == "source" { ("[(", ")]") } else { ("[", "]") };
+        let (open, close) = match lineage.kind(name) {
+            "source" => ("[(", ")]"),
+            "exposure" => ("([", "])"),
+            _ => ("[", "]"),
+        };
         let _ = writeln!(text, "    {}{open}\"{name}\"{close}", id(name));
     }
     for (from, to) in lineage.edges() {
@@ -100,7 +108,11 @@ fn id(name: &TableName) -> String {
 pub fn dot(lineage: &Lineage<'_>) -> String {
     let mut text = String::from("digraph lake {\n    rankdir=LR;\n    node [shape=box];\n");
     for name in &lineage.nodes {
-        let shape = if lineage.kind(name) == "source" { " [shape=cylinder]" } else { "" };
+        let shape = match lineage.kind(name) {
+            "source" => " [shape=cylinder]",
+            "exposure" => " [shape=oval]",
+            _ => "",
+        };
         let _ = writeln!(text, "    \"{name}\"{shape};");
     }
     for (from, to) in lineage.edges() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::artifacts::{model_json, source_json};
+use crate::artifacts::{exposure_json, model_json, source_json};
 use crate::names::TableName;
 use crate::run::Runtime;
 use crate::tables::Published;
@@ -47,7 +47,15 @@ fn data(runtime: &Runtime, published: &BTreeMap<TableName, Published>, last_run:
         node["depends_on"] = json!([]);
         node
     });
-    let nodes: Vec<Value> = models.chain(sources).map(|node| shaped(runtime, node, last_run)).collect();
+    let exposures = runtime.project.exposures.values().map(|exposure| {
+        let mut node = exposure_json(exposure);
+        node["kind"] = json!("exposure");
+        node["owner"] = json!(exposure.owner.name.as_ref().or(exposure.owner.email.as_ref()));
+        node["columns"] = json!([]);
+        node
+    });
+    let nodes: Vec<Value> =
+        models.chain(sources).chain(exposures).map(|node| shaped(runtime, node, last_run)).collect();
     json!({
         "project": runtime.project.name,
         "target": runtime.project.target.name,

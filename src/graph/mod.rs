@@ -14,9 +14,12 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Id};
 use crate::names::TableName;
 use crate::project::{Model, Project};
 
-pub use select::{SelectError, Selection, select};
+pub use select::{
+    ColumnEdge, ColumnKey, Facts, Indirect, Needs, Request, ResourceType, SelectError, Selection, Standing, StateFacts,
+    Wanted,
+};
 
-/// Sources and models in the order data flows.
+/// Sources, models and exposures in the order data flows.
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<TableName, ()>,
@@ -28,13 +31,20 @@ pub struct Graph {
 pub fn resolve(project: &Project, diagnostics: &mut Diagnostics) -> Graph {
     let mut edges = DiGraph::new();
     let mut index = BTreeMap::new();
-    for name in project.sources.keys().chain(project.models.keys()) {
+    for name in project.sources.keys().chain(project.models.keys()).chain(project.exposures.keys()) {
         index.insert(name.clone(), edges.add_node(name.clone()));
     }
     for model in project.models.values() {
         for parent in parents_of(model) {
             if let Some(from) = index.get(parent) {
                 edges.update_edge(*from, index[&model.name], ());
+            }
+        }
+    }
+    for exposure in project.exposures.values() {
+        for (parent, _) in &exposure.depends_on {
+            if let Some(from) = index.get(parent) {
+                edges.update_edge(*from, index[&exposure.name], ());
             }
         }
     }
@@ -94,7 +104,7 @@ fn cycle_path<'a>(project: &'a Project, members: &BTreeSet<&'a TableName>) -> Ve
 }
 
 impl Graph {
-    /// Sources and models, parents first.
+    /// Sources, models and exposures, parents first.
     pub fn order(&self) -> &[TableName] {
         &self.order
     }
@@ -117,20 +127,22 @@ impl Graph {
         found
     }
 
-    /// Everything within `depth` steps up- or downstream, the start included.
-    pub(crate) fn reach(&self, start: &TableName, upstream: bool, depth: Option<usize>) -> BTreeSet<TableName> {
-        let mut found = BTreeSet::from([start.clone()]);
-        let mut frontier = vec![start.clone()];
+    /// Everything within `depth` steps up- or downstream of any of the nodes, themselves included.
+    pub(crate) fn reach(
+        &self,
+        starts: &BTreeSet<TableName>,
+        upstream: bool,
+        depth: Option<usize>,
+    ) -> BTreeSet<TableName> {
+        let direction = if upstream { Direction::Incoming } else { Direction::Outgoing };
+        let mut frontier: Vec<NodeIndex> = starts.iter().filter_map(|name| self.index.get(name).copied()).collect();
+        let mut found: BTreeSet<NodeIndex> = frontier.iter().copied().collect();
         let mut steps = 0;
         while !frontier.is_empty() && depth.is_none_or(|depth| steps < depth) {
-            let next: Vec<TableName> = frontier
-                .iter()
-                .flat_map(|name| if upstream { self.parents(name) } else { self.children(name) })
-                .cloned()
-                .collect();
-            frontier = next.into_iter().filter(|name| found.insert(name.clone())).collect();
+            let next = frontier.iter().flat_map(|node| self.edges.neighbors_directed(*node, direction));
+            frontier = next.filter(|node| found.insert(*node)).collect();
             steps += 1;
         }
-        found
+        found.into_iter().map(|node| self.edges[node].clone()).collect()
     }
 }

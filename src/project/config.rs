@@ -1,5 +1,6 @@
 //! The settings of a model, from `project.yml`, YAML properties and `config()`: the nearest wins.
 
+use super::groups::Access;
 use crate::names::nearest;
 use crate::template::Config;
 
@@ -78,6 +79,10 @@ pub struct ModelConfig {
     pub meta: serde_json::Value,
     /// `contract: { enforced: true }`: the columns are those that YAML declares, no more and no fewer.
     pub contract: bool,
+    /// `group`: the models that it belongs to.
+    pub group: Option<String>,
+    /// `access`: who may read it; `protected` unless set.
+    pub access: Access,
 }
 
 /// The keys of [`ModelConfig`].
@@ -94,6 +99,8 @@ pub const CONFIG_KEYS: &[&str] = &[
     "owner",
     "meta",
     "contract",
+    "group",
+    "access",
 ];
 
 const MATERIALIZATIONS: &[(&str, Materialization)] = &[
@@ -102,6 +109,8 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("ephemeral", Materialization::Ephemeral),
     ("incremental", Materialization::Incremental),
 ];
+const ACCESS: &[(&str, Access)] =
+    &[("private", Access::Private), ("protected", Access::Protected), ("public", Access::Public)];
 const STRATEGIES: &[(&str, Strategy)] = &[("append", Strategy::Append), ("merge", Strategy::Merge)];
 const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
@@ -124,6 +133,8 @@ impl Default for ModelConfig {
             owner: None,
             meta: serde_json::Value::Null,
             contract: false,
+            group: None,
+            access: Access::Protected,
         }
     }
 }
@@ -157,6 +168,8 @@ impl ModelConfig {
                     }
                 }
             }
+            "group" => self.group = Some(text(key, value)?),
+            "access" => self.access = word(key, value, ACCESS)?,
             "enabled" => self.enabled = boolean(key, value)?,
             "full_refresh" => self.full_refresh = Some(boolean(key, value)?),
             "meta" => self.meta = value.clone(),

@@ -263,7 +263,7 @@ fn read_kind(
 
 /// `ref('courses')` or `source('bronze', 'courses')` in YAML. The layer of a model is filled in by
 /// [`super::load`], which knows all names.
-fn referenced(node: &Node, reader: &mut Reader<'_>) -> Option<TableName> {
+pub(super) fn referenced(node: &Node, reader: &mut Reader<'_>) -> Option<TableName> {
     let text = reader.text(node)?;
     let inner = text.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
     let (function, rest) = inner.split_once('(').unwrap_or(("", ""));

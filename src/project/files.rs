@@ -39,6 +39,8 @@ pub struct ProjectFiles {
     pub project: Arc<SourceFile>,
     /// `sources.yml`.
     pub sources: Option<Arc<SourceFile>>,
+    /// `selectors.yml`.
+    pub selectors: Option<Arc<SourceFile>>,
     /// `models/**/*.sql`.
     pub models: Vec<Arc<SourceFile>>,
     /// `models/**/*.yml`.
@@ -77,6 +79,7 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
     Ok(ProjectFiles {
         project: top(project),
         sources: sources.map(top),
+        selectors: first_of(["selectors.yml", "selectors.yaml"]).map(top),
         models,
         properties,
         macros: sql("macros")?,

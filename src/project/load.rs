@@ -10,10 +10,10 @@ use super::files::ProjectFiles;
 use super::models::{self, Properties};
 use super::settings::Settings;
 use super::yaml::{self, Node, Reader};
-use super::{Model, Project, Source, Target, settings, sources};
+use super::{Model, Project, Source, Target, exposures, groups, selectors, settings, sources};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::{TableName, nearest};
-use crate::template::{self, KnownNames, Templates};
+use crate::template::{self, KnownNames, MacroTexts, Templates};
 
 /// What the command line says about loading.
 #[derive(Debug, Clone, Default)]
@@ -62,14 +62,27 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     check_config_folders(&settings, &named, &files.project, &mut reader);
     let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
     load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
+    let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
+    for document in &documents {
+        document.exposures.iter().for_each(|list| exposures::read(list, &mut exposures, &mut reader));
+        document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
+    }
+    exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
+    groups::check(&groups, &models, &exposures, &mut reader);
+    let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
     let data_tests = finish_tests(data_tests, &known, &models, &mut reader);
     Some(Project {
+        vars: base_settings(&settings, options).vars,
         name: settings.name,
         folder: files.folder.to_path_buf(),
         target,
         sources: declared,
         models,
         data_tests,
+        exposures,
+        groups,
+        selectors,
+        macros: MacroTexts::new(&files.macros),
         templates,
         known,
     })
@@ -137,6 +150,8 @@ fn template_settings(settings: &Settings, target: &Target, options: &LoadOptions
 struct Document {
     sources: Vec<Node>,
     models: Vec<Node>,
+    exposures: Vec<Node>,
+    groups: Vec<Node>,
 }
 
 fn documents(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<Document> {
@@ -149,8 +164,10 @@ fn document(file: &Arc<SourceFile>, reader: &mut Reader<'_>) -> Option<Document>
     mapping.take("version");
     let sources = mapping.take("sources").cloned().into_iter().collect();
     let models = mapping.take("models").cloned().into_iter().collect();
+    let exposures = mapping.take("exposures").cloned().into_iter().collect();
+    let groups = mapping.take("groups").cloned().into_iter().collect();
     mapping.finish(reader);
-    Some(Document { sources, models })
+    Some(Document { sources, models, exposures, groups })
 }
 
 fn load_sources(

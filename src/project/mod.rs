@@ -5,25 +5,31 @@
 
 mod config;
 mod data_tests;
+mod exposures;
 mod files;
+mod groups;
 mod load;
 mod models;
+mod selectors;
 mod settings;
 mod sources;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::names::TableName;
-use crate::template::{KnownNames, Recording, Rendered, SourceRead, Templates};
+use crate::template::{KnownNames, MacroTexts, Recording, Rendered, SourceRead, Templates};
 
 pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
+pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
+pub use groups::{Access, Group, Owner};
 pub use load::{LoadOptions, load, parse_vars, ref_span};
+pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
 pub use sources::{Format, OnChangedFile, Source, SourceOptions};
 
@@ -42,6 +48,16 @@ pub struct Project {
     pub models: BTreeMap<TableName, Model>,
     /// Data tests of models and sources, and singular tests.
     pub data_tests: Vec<DataTest>,
+    /// Declared exposures: `exposure.name`.
+    pub exposures: BTreeMap<TableName, Exposure>,
+    /// Declared groups.
+    pub groups: BTreeMap<String, Group>,
+    /// Selections that `selectors.yml` names.
+    pub selectors: BTreeMap<String, Selector>,
+    /// Variables with their values: those of `project.yml`, overridden by `--vars`.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// Which macros there are, and what they say.
+    pub macros: MacroTexts,
     templates: Templates,
     known: Arc<KnownNames>,
 }
@@ -93,6 +109,8 @@ pub struct Model {
     pub refs: Vec<TableName>,
     /// Sources that any variant reads.
     pub sources: Vec<(TableName, SourceRead)>,
+    /// Variables that any variant asked for.
+    pub vars: BTreeSet<String>,
     /// The SQL depends on the clock or the id of the run: its variants as they would be in a run that started in 1970.
     pub timeless: Option<Vec<String>>,
 }
@@ -124,6 +142,7 @@ impl Model {
     }
 
     fn absorb(&mut self, recording: Recording) {
+        self.vars.extend(recording.vars);
         for name in recording.refs {
             if !self.refs.contains(&name) {
                 self.refs.push(name);

@@ -20,6 +20,9 @@ pub(super) struct Properties {
     columns: Vec<Column>,
 }
 
+/// Settings that may stand beside a model's `config:` too.
+const TOP_LEVEL: &[&str] = &["tags", "owner", "meta", "group", "access"];
+
 /// Reads a `models:` list. Tests are bound to the models' full names.
 pub(super) fn read_properties(
     list: &Node,
@@ -36,11 +39,11 @@ pub(super) fn read_properties(
         let mut config = Config::new();
         for (key, value) in mapping.entries {
             let plain = key.plain_text();
-            if matches!(plain.as_str(), "tags" | "owner" | "meta") {
+            if TOP_LEVEL.contains(&plain.as_str()) {
                 settings::setting(key, &plain, value, &mut config, reader);
             }
         }
-        for key in ["tags", "owner", "meta"] {
+        for key in TOP_LEVEL {
             mapping.take(key);
         }
         if let Some(block) = mapping.take("config").and_then(|node| reader.mapping(node, "model config")) {
@@ -141,6 +144,7 @@ pub(super) fn load(
         incremental: None,
         refs: Vec::new(),
         sources: Vec::new(),
+        vars: BTreeSet::new(),
         timeless: None,
     };
     let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);

@@ -18,6 +18,8 @@ pub struct Source {
     pub description: String,
     /// Folder, file or glob; relative to the project folder unless absolute or a URL.
     pub path: String,
+    /// The path before Jinja: the same in every target.
+    pub declared_path: String,
     /// Where the path is declared.
     pub path_span: Span,
     /// How files are read.
@@ -108,7 +110,9 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
     for node in reader.list(list) {
         let Some(mut mapping) = reader.mapping(node, "source") else { continue };
         let name = mapping.require("name", reader).and_then(|node| reader.identifier(node));
-        let root = mapping.take("root").and_then(|node| rendered(node, templates, reader));
+        let root = mapping.take("root");
+        let root = root.and_then(|node| Some((rendered(node, templates, reader)?, node.plain_text())));
+        let root = root.as_ref().map(|(rendered, written)| (rendered.as_str(), written.as_str()));
         let tags = mapping.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
         mapping.take("description");
         let tables = mapping.require("tables", reader);
@@ -116,8 +120,7 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
         let (Some(schema), Some(tables)) = (name, tables) else { continue };
         for node in reader.list(tables) {
             if let Some(mut table) = reader.mapping(node, "source table")
-                && let Some(mut source) =
-                    read_table(&schema, root.as_deref(), &mut table, templates, &mut tests, reader)
+                && let Some(mut source) = read_table(&schema, root, &mut table, templates, &mut tests, reader)
             {
                 source.tags.extend(tags.iter().cloned());
                 table.finish(reader);
@@ -130,7 +133,7 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
 
 fn read_table(
     schema: &str,
-    root: Option<&str>,
+    root: Option<(&str, &str)>,
     table: &mut Mapping<'_>,
     templates: &Templates,
     tests: &mut Vec<DataTest>,
@@ -167,7 +170,8 @@ fn read_table(
     Some(Source {
         span: name_node.span.clone(),
         description,
-        path: join(root, &path),
+        path: join(root.map(|(rendered, _)| rendered), &path),
+        declared_path: join(root.map(|(_, written)| written), &reader.text(path_node).unwrap_or_default()),
         path_span: path_node.span.clone(),
         format,
         options,

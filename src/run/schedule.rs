@@ -53,7 +53,7 @@ pub fn schedule(
     let mut loose_tests = Vec::new();
     if mode == TestMode::Gate {
         for (index, test) in compiled.tests.iter().enumerate() {
-            if !selection.contains_test(&test.name, &test.reads) {
+            if !selection.contains_test(&test.name) {
                 continue;
             }
             // A test of a model that does not run cannot gate another model: it reports.
@@ -182,5 +182,5 @@ fn selected_parents<'a>(
 
 /// The tests that `lake test` runs: those named, and those that read a selected table.
 pub(super) fn selected_tests<'a>(compiled: &'a CompiledProject, selection: &Selection) -> Vec<&'a CompiledTest> {
-    compiled.tests.iter().filter(|test| selection.contains_test(&test.name, &test.reads)).collect()
+    compiled.tests.iter().filter(|test| selection.contains_test(&test.name)).collect()
 }

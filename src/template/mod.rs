@@ -6,6 +6,7 @@
 
 mod functions;
 mod macros;
+mod reach;
 mod scope;
 mod source_map;
 mod values;
@@ -20,6 +21,7 @@ use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
 pub use functions::source_relation;
 use macros::MacroLibrary;
+pub use reach::MacroTexts;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
 pub use source_map::Rendered;

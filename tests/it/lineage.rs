@@ -148,5 +148,15 @@ reaches
     assert_eq!(edges["downstream"].as_array().unwrap().len(), 3, "{edges}");
     sandbox.lake(&["docs", "--column", "gold.sums.totl"]).assert_failed(2, "did you mean `gold.sums.total`?");
     let columns = sandbox.ok(&["ls", "--columns", "--select", "gold"]);
-    assert_eq!(columns, "gold.sums.state  varchar\ngold.sums.total  double\ngold.top.state   varchar\n");
+    let expected = "\
+gold.sums.state  varchar  copied from silver.orders.state
+gold.sums.total  double   derived from silver.orders.amount
+gold.sums.*               filtered by silver.orders.state
+gold.top.state   varchar  copied from gold.sums.state
+gold.top.*                filtered by gold.sums.total
+";
+    assert_eq!(columns, expected);
+    let list = sandbox.json(&["ls", "--columns", "--select", "top"]);
+    let filter = serde_json::json!([{"table": "gold.sums", "column": "total", "use": "filter"}]);
+    assert_eq!((&list[1]["column"], &list[1]["comes_from"]), (&"*".into(), &filter));
 }
