@@ -16,15 +16,15 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span as SqlSpan;
 
+use super::errors::Written;
 use crate::catalog::sql_type;
-use crate::diagnostics::{Diagnostic, Id, Span};
-use crate::template::Rendered;
+use crate::diagnostics::{Diagnostic, Id, Location};
 
 /// Warnings that the text alone shows.
-pub(super) fn of_statement(statement: &Statement, rendered: &Rendered) -> Vec<Diagnostic> {
+pub(super) fn of_statement(statement: &Statement, written: &Written<'_>) -> Vec<Diagnostic> {
     let Statement::Statement(statement) = statement else { return Vec::new() };
     let statement: &SqlStatement = statement;
-    let mut looker = Looker { rendered, found: Vec::new(), ctes: Vec::new(), read: BTreeSet::new() };
+    let mut looker = Looker { written, found: Vec::new(), ctes: Vec::new(), read: BTreeSet::new() };
     let _ = statement.visit(&mut looker);
     for cte in std::mem::take(&mut looker.ctes) {
         if !looker.read.contains(&cte.value.to_lowercase()) {
@@ -36,7 +36,7 @@ pub(super) fn of_statement(statement: &Statement, rendered: &Rendered) -> Vec<Di
 }
 
 struct Looker<'a> {
-    rendered: &'a Rendered,
+    written: &'a Written<'a>,
     found: Vec<Diagnostic>,
     ctes: Vec<Ident>,
     /// Names of tables that are read, lower case.
@@ -45,7 +45,7 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     fn warn(&mut self, id: Id, message: String, span: SqlSpan, help: &str) {
-        self.found.push(Diagnostic::warning(id, message).at(place(self.rendered, span)).help(help));
+        self.found.push(Diagnostic::warning(id, message).at(place(self.written, span)).help(help));
     }
 
     fn cross_join(&mut self, select: &Select) {
@@ -115,7 +115,7 @@ fn nullable_column(query: &Query) -> Option<String> {
 }
 
 /// Warnings that need types: comparisons of text with something else. `plan` is as written, before casts are added.
-pub(super) fn of_plan(plan: &LogicalPlan, rendered: &Rendered) -> Vec<Diagnostic> {
+pub(super) fn of_plan(plan: &LogicalPlan, written: &Written<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let walked = plan.apply_with_subqueries(|node| {
         let schema = OnceCell::new();
@@ -131,7 +131,7 @@ pub(super) fn of_plan(plan: &LogicalPlan, rendered: &Rendered) -> Vec<Diagnostic
                     && let Some(span) = span_of(left).or_else(|| span_of(right))
                 {
                     let message = format!("`{}` is compared with `{}`", sql_type(&a), sql_type(&b));
-                    let warning = Diagnostic::warning(Id::ComparedTypes, message).at(place_of(rendered, span));
+                    let warning = Diagnostic::warning(Id::ComparedTypes, message).at(place_of(written, span));
                     found.push(warning.help("cast one side; `try_cast` gives NULL where a value does not fit"));
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -162,12 +162,12 @@ fn span_of(expression: &Expr) -> Option<datafusion::common::Span> {
     expression.spans().and_then(|spans| spans.first())
 }
 
-fn place(rendered: &Rendered, span: SqlSpan) -> Span {
+fn place(written: &Written<'_>, span: SqlSpan) -> Location {
     let (start, end) = (span.start, span.end);
-    rendered.locate_position((start.line as usize, start.column as usize), (end.line as usize, end.column as usize))
+    written.at((start.line as usize, start.column as usize), (end.line as usize, end.column as usize))
 }
 
-fn place_of(rendered: &Rendered, span: datafusion::common::Span) -> Span {
+fn place_of(written: &Written<'_>, span: datafusion::common::Span) -> Location {
     let (start, end) = (span.start, span.end);
-    rendered.locate_position((start.line as usize, start.column as usize), (end.line as usize, end.column as usize))
+    written.at((start.line as usize, start.column as usize), (end.line as usize, end.column as usize))
 }

@@ -178,7 +178,7 @@ impl Compiler<'_> {
     /// Types a model in all its variants.
     fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
         let visible = self.visible_tables(model);
-        let full = self.plan(model, &model.full, &visible).map_err(|d| vec![d])?;
+        let full = self.plan(model, &model.full, &visible)?;
         let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
         let mut warnings = self.check_columns(model, &schema)?;
         warnings.extend(full.warnings);
@@ -191,12 +191,13 @@ impl Compiler<'_> {
         if let Some(rendered) = &model.incremental {
             let mut with_this = visible;
             with_this.insert(model.name.clone(), schema_source(&schema));
-            let incremental = self.plan(model, rendered, &with_this).map_err(|d| vec![d])?;
+            let incremental = self.plan(model, rendered, &with_this)?;
             let own = self.output_schema(model, &incremental).map_err(|d| vec![d])?;
             same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
             lineage.merge(lineage::of_plan(&incremental.plan));
             shape.merge(incremental.shape);
+            warnings.extend(incremental.warnings);
             statements.push(incremental.text);
         }
         let (inputs, parents) = self.inputs(model);
@@ -225,16 +226,17 @@ impl Compiler<'_> {
         visible
     }
 
-    fn plan(&self, model: &Model, rendered: &Rendered, tables: &Tables) -> Result<Planned, Diagnostic> {
-        let place = errors::Place::Template(rendered);
-        let statement = session::parse(&rendered.sql).map_err(|error| errors::syntax(&error, &place))?;
+    fn plan(&self, model: &Model, rendered: &Rendered, tables: &Tables) -> Result<Planned, Vec<Diagnostic>> {
+        let written = errors::Written::new(rendered, || self.project.trace_model(model, rendered));
+        let place = errors::Place::Template(&written);
+        let statement = session::parse(&rendered.sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
         let text = fingerprint::canonical(&statement);
-        let mut warnings = lints::of_statement(&statement, rendered);
+        let mut warnings = lints::of_statement(&statement, &written);
         let plans = session::plan_in_steps(self.session, statement, tables).map_err(|error| {
             let around = errors::Surroundings { visible: tables, project: self.project, own: &model.name };
             errors::plan(&error, &place, &around)
         })?;
-        warnings.extend(lints::of_plan(&plans.as_written, rendered));
+        warnings.extend(lints::of_plan(&plans.as_written, &written));
         let shape = shape::of_plan(&plans.as_written, &plans.analyzed);
         Ok(Planned { plan: plans.analyzed, text, shape, warnings })
     }

@@ -119,7 +119,7 @@ pub fn of_model(project: &Project, compiled: &CompiledProject, model: &Model) ->
         columns.sort();
         digest(&columns.iter().map(String::as_str).collect::<Vec<_>>())
     });
-    let macros = project.macros.reached(&model.full.file.text);
+    let macros = project.macros.reached(model.full.file.text());
     let vars: Vec<_> = model.vars.iter().map(|name| (name, project.vars.get(name))).collect();
     NodeState {
         body: shape.body,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionState;
 use rayon::prelude::*;
 
-use super::errors::{self, Place};
+use super::errors::{self, Place, Written};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::names::TableName;
 use crate::project::{DataTest, Project, TestKind, TestSeverity};
@@ -85,7 +85,7 @@ pub(super) fn compile(
     for result in results {
         match result {
             Ok(test) => compiled.push(test),
-            Err(diagnostic) => diagnostics.push(*diagnostic),
+            Err(problems) => diagnostics.extend(problems),
         }
     }
     compiled
@@ -96,7 +96,7 @@ fn compile_one(
     project: &Project,
     session: &SessionState,
     tables: &Tables,
-) -> Result<CompiledTest, Box<Diagnostic>> {
+) -> Result<CompiledTest, Vec<Diagnostic>> {
     let mut visible = Tables::new();
     for name in &test.reads {
         for relation in [name.clone(), source_relation(name, SourceRead::All)] {
@@ -121,19 +121,20 @@ fn compile_one(
     if stands_by_itself(test, tables) {
         return Ok(compiled);
     }
-    let place = match &test.kind {
-        TestKind::Singular { rendered } => Place::Template(rendered),
-        _ => Place::Declaration(&test.span),
+    let written = match &test.kind {
+        TestKind::Singular { rendered } => Some(Written::new(rendered, || project.trace_test(rendered))),
+        _ => None,
     };
+    let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
     let sql = match &test.kind {
         // As the author wrote it, so that places are true.
         TestKind::Singular { rendered } => rendered.sql.clone(),
         _ => compiled.failures_sql(),
     };
-    let statement = session::parse(&sql).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
+    let statement = session::parse(&sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
     session::plan(session, statement, &visible).map_err(|error| {
         let around = errors::Surroundings { visible: &visible, project, own: &own };
-        Box::new(errors::plan(&error, &place, &around))
+        errors::plan(&error, &place, &around)
     })?;
     Ok(compiled)
 }

@@ -123,24 +123,20 @@ impl Span {
 }
 
 /// Serde for what many places share.
-pub mod shared {
+mod shared {
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// As the thing itself.
-    ///
-    /// # Errors
-    /// Those of the thing.
-    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
         value.as_ref().serialize(serializer)
     }
 
     /// A thing of its own.
-    ///
-    /// # Errors
-    /// Those of the thing.
-    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
         T::deserialize(deserializer).map(Arc::new)
     }
 }
@@ -155,6 +151,21 @@ impl Serialize for SourceFile {
 impl<'de> Deserialize<'de> for SourceFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::on_disk(&memo::folder(), String::deserialize(deserializer)?))
+    }
+}
+
+/// A place, and the macro calls that led to what is written there.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The place itself.
+    pub span: Span,
+    /// The calls with what to say about each, the innermost first.
+    pub expansions: Vec<(Span, String)>,
+}
+
+impl From<Span> for Location {
+    fn from(span: Span) -> Self {
+        Self { span, expansions: Vec::new() }
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::names::TableName;
-use crate::template::{KnownNames, MacroTexts, Recording, Rendered, SourceRead, Templates};
+use crate::template::{Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, Trace};
 
 pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
@@ -71,6 +71,19 @@ impl Project {
         let file = Arc::new(SourceFile::new("--inline", sql));
         models::render_inline(&file, &self.templates, &self.known)
     }
+
+    /// Finds out who wrote each byte of one variant of a model's SQL.
+    pub fn trace_model(&self, model: &Model, rendered: &Rendered) -> Trace {
+        let file = &model.span.file;
+        let scope = models::model_scope(&model.name, file, &model.description, &model.outer_config, &self.known);
+        let incremental = model.incremental.as_ref().is_some_and(|incremental| std::ptr::eq(incremental, rendered));
+        self.templates.trace(rendered, Scope { incremental, ..scope })
+    }
+
+    /// Finds out who wrote each byte of a singular test.
+    pub fn trace_test(&self, rendered: &Rendered) -> Trace {
+        self.templates.trace(rendered, models::singular_scope(&rendered.file, &self.known))
+    }
 }
 
 /// A column as YAML describes it.
@@ -97,6 +110,8 @@ pub struct Model {
     pub span: Span,
     /// Markdown.
     pub description: String,
+    /// The settings from outside its file, for another render of it.
+    pub(crate) outer_config: Arc<Config>,
     /// Columns that YAML describes.
     pub columns: Vec<Column>,
     /// The settings, nearest wins.

@@ -1,30 +1,34 @@
 //! Jinja: a model's template in, its SQL and everything it asked for out.
 //!
 //! [`Templates`] holds the project's macros and settings; [`Templates::render`] renders one file
-//! and records its `ref`s, `source`s and `config`. [`Rendered::locate`] leads from a place in the
-//! SQL back to the author's own line. minijinja is used only here.
+//! and records its `ref`s, `source`s and `config`. [`Templates::trace`] leads from a place in the
+//! SQL back to the author's own line, in a macro too. minijinja is used only here.
 
+mod expansion;
 mod functions;
 mod macros;
+mod marks;
 mod reach;
 mod scope;
 mod source_map;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, context};
 
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
+pub use expansion::Trace;
+use expansion::Twin;
 pub use functions::source_relation;
 use macros::MacroLibrary;
 pub use reach::MacroTexts;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
-pub use source_map::Rendered;
+use source_map::PointerMap;
 use values::{InvocationId, RunStartedAt};
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
@@ -54,13 +58,24 @@ pub struct KnownNames {
 /// Checks one key of `config()`; says in a phrase what is wrong with it.
 pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 
+/// The text that a template became.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The rendered text.
+    pub sql: String,
+    /// The template.
+    pub file: Arc<SourceFile>,
+}
+
 /// The project's Jinja: functions, settings and macros, ready to render any file.
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
     library: MacroLibrary,
-    run_started_at: chrono::DateTime<chrono::Utc>,
-    invocation_id: String,
+    settings: Settings,
+    macro_files: Vec<Arc<SourceFile>>,
+    /// Made when the first diagnostic needs the way back from SQL.
+    twin: OnceLock<Option<Box<Twin>>>,
 }
 
 /// A template that failed to render.
@@ -86,10 +101,9 @@ impl Templates {
         // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
         environment.remove_global("now");
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        let (run_started_at, invocation_id) = (settings.run_started_at, settings.invocation_id.clone());
-        functions::register(&mut environment, settings);
+        functions::register(&mut environment, settings.clone());
         let library = MacroLibrary::load(&mut environment, macro_files, problems);
-        Self { environment, library, run_started_at, invocation_id }
+        Self { environment, library, settings, macro_files: macro_files.to_vec(), twin: OnceLock::new() }
     }
 
     /// Renders one file.
@@ -97,7 +111,7 @@ impl Templates {
     /// # Errors
     /// The first mistake in the template, at its place in the user's file.
     pub fn render(&self, file: &Arc<SourceFile>, scope: Scope) -> Result<(Rendered, Recording), Box<Failure>> {
-        self.render_at(file, scope, self.run_started_at, &self.invocation_id)
+        self.render_at(file, scope, self.settings.run_started_at, &self.settings.invocation_id)
     }
 
     /// Renders one file as if the run had started in 1970: what differs between two runs is not in it.
@@ -116,25 +130,51 @@ impl Templates {
         run_started_at: chrono::DateTime<chrono::Utc>,
         invocation_id: &str,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
+        let scope = Arc::new(ScopeObject::new(scope));
+        let clock = (run_started_at, invocation_id);
+        let sql = self.with_template(file, &scope, clock, |template, context, _| template.render(context));
+        match sql {
+            Ok(sql) => Ok((Rendered { sql, file: Arc::clone(file) }, scope.recording())),
+            Err((error, prefix)) => Err(Box::new(self.failure(file, prefix, &error, &scope))),
+        }
+    }
+
+    /// Hands out a file as a template, everything that it may use, and how much stands in it before the file's own
+    /// text; an error comes with that length, too.
+    fn with_template<T>(
+        &self,
+        file: &Arc<SourceFile>,
+        scope: &Arc<ScopeObject>,
+        (run_started_at, invocation_id): (chrono::DateTime<chrono::Utc>, &str),
+        render: impl FnOnce(&Template<'_, '_>, Value, usize) -> Result<T, minijinja::Error>,
+    ) -> Result<T, (minijinja::Error, usize)> {
         let prefix = self.library.import_statement(file.text());
         let source = format!("{prefix}{}", file.text());
-        let this = functions::relation(&scope.this);
-        let model = Value::from(minijinja::value::Serde(&scope.model));
-        let scope = Arc::new(ScopeObject::new(scope));
+        let this = functions::relation(&scope.scope.this);
+        let model = Value::from(minijinja::value::Serde(&scope.scope.model));
         let context = context! {
-            __lake => Value::from_dyn_object(Arc::clone(&scope)),
-            run_started_at => Value::from_object(RunStartedAt { at: run_started_at, scope: Some(Arc::clone(&scope)) }),
-            invocation_id => Value::from_object(InvocationId { id: invocation_id.to_owned(), scope: Arc::clone(&scope) }),
-            this => this, model => model, config => Value::from_dyn_object(Arc::clone(&scope)),
+            __lake => Value::from_dyn_object(Arc::clone(scope)),
+            run_started_at => Value::from_object(RunStartedAt { at: run_started_at, scope: Some(Arc::clone(scope)) }),
+            invocation_id => Value::from_object(InvocationId { id: invocation_id.to_owned(), scope: Arc::clone(scope) }),
+            this => this, model => model, config => Value::from_dyn_object(Arc::clone(scope)),
         };
-        let map = self
-            .environment
+        self.environment
             .template_from_named_str(&file.path, &source)
-            .and_then(|template| source_map::render(&template, context, prefix.len()));
-        match map {
-            Ok(map) => Ok((map.into_rendered(Arc::clone(file)), scope.recording())),
-            Err(error) => Err(Box::new(self.failure(file, prefix.len(), &error, &scope))),
-        }
+            .and_then(|template| render(&template, context, prefix.len()))
+            .map_err(|error| (error, prefix.len()))
+    }
+
+    /// Where `file` wrote what: the last resort of [`Templates::trace`].
+    fn pointer_map(&self, file: &Arc<SourceFile>, scope: Scope) -> Option<PointerMap> {
+        let scope = Arc::new(ScopeObject::new(scope));
+        let clock = (self.settings.run_started_at, self.settings.invocation_id.as_str());
+        self.with_template(file, &scope, clock, source_map::render).ok()
+    }
+
+    /// The same templates with marks; a twin has none.
+    fn twin(&self) -> Option<&Twin> {
+        let twin = self.twin.get_or_init(|| Some(Box::new(Twin::new(self.settings.clone(), &self.macro_files))));
+        twin.as_deref()
     }
 
     /// Renders a short text such as a path in YAML: settings, but no `ref`, macros or config.
@@ -164,9 +204,14 @@ impl Templates {
             Some(problem) => (problem.id, problem.message.clone()),
             None => (Id::Template, phrase(error)),
         };
-        let mut diagnostic = Diagnostic::error(id, message).at(span.unwrap_or_else(|| Span::file_start(file)));
-        if in_macro {
-            diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
+        let span = span.map_or_else(|| Span::file_start(file), whole_name);
+        let mut diagnostic = Diagnostic::error(id, message).at(span);
+        let twin = if in_macro { self.twin() } else { None };
+        let calls = twin.map(|twin| twin.calls_to_failure(file, scope.scope.clone(), &diagnostic.message));
+        match calls {
+            Some(calls) if !calls.is_empty() => diagnostic.related.extend(calls),
+            _ if in_macro => diagnostic = diagnostic.note(format!("reached from `{}`", file.path)),
+            _ => {}
         }
         let mut missing = None;
         if let Some(problem) = problem {
@@ -185,6 +230,15 @@ impl Templates {
         let known = globals.into_iter().chain(self.library.names()).chain(["this", "model", "config"]);
         crate::names::nearest(name, known).filter(|n| *n != name).map(|n| format!("did you mean `{n}`?"))
     }
+}
+
+/// minijinja points at `.b` of `a.b`: people look for `a.b`.
+fn whole_name(mut span: Span) -> Span {
+    if span.text().starts_with(['.', '[']) {
+        let before = &span.file.text()[..span.start];
+        span.start = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '.').len();
+    }
+    span
 }
 
 fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {

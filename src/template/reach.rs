@@ -22,7 +22,7 @@ impl MacroTexts {
     pub fn new(files: &[Arc<SourceFile>]) -> Self {
         let mut macros = BTreeMap::new();
         for file in files {
-            for (name, text) in definitions(&file.text) {
+            for (name, text) in definitions(file.text()) {
                 let text = plain(text);
                 let digest = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
                 macros.insert(name.to_owned(), MacroText { digest, calls: words_in_tags(&text) });
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> MacroTexts {
-        MacroTexts::new(&[Arc::new(SourceFile { path: "m.sql".into(), text: text.into() })])
+        MacroTexts::new(&[Arc::new(SourceFile::new("m.sql", text))])
     }
 
     #[test]

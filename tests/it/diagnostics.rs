@@ -77,6 +77,32 @@ shows!(template_that_does_not_parse, "models/gold/g.sql" => "select {% if true %
 shows!(mistake_inside_a_macro,
     "macros/money.sql" => "{# cents #}\n{% macro cents(column) %}\n  ({{ column.amount.value }} / 100)\n{% endmacro %}\n",
     "models/gold/g.sql" => "select {{ cents('a') }} as x from {{ ref('views') }}");
+shows!(mistake_in_sql_of_a_macro,
+    "macros/money.sql" => "{# euro #}\n{% macro euro(column) -%}\n    round({{ column }} / 100, 2) + bonus\n{%- endmacro %}\n",
+    "macros/all.sql" => "{% macro all_euro(columns) %}\n  {%- for column in columns %}\n  {{ euro(column) | trim }} as {{ column }}_euro,\n  {%- endfor %}\n{% endmacro %}\n",
+    "models/gold/direct.sql" => "select\n    {{ euro('user_id') }} as euro,\n    {{ euro('platfrom') }} as other\nfrom {{ ref('views') }}",
+    "models/gold/nested.sql" => "select\n    {{ all_euro(['user_id']) }}\n    1 as one\nfrom {{ ref('views') }}",
+    "models/gold/passed.sql" => "select {{ euro('userid') }} as euro from {{ ref('views') }}");
+shows!(mistake_in_the_body_of_a_call,
+    "macros/only.sql" => "{% macro only_web() %}\nselect * from (\n  {{ caller() }}\n) as t where platform = 'web'\n{% endmacro %}\n",
+    "models/gold/g.sql" => "{% call only_web() %}\n  select platform, user from {{ ref('views') }}\n{% endcall %}");
+shows!(mistake_two_macros_deep,
+    "macros/a.sql" => "{% macro outer(x) %}\n  {%- set y = inner(x) -%}\n  {{ y }}\n{% endmacro %}\n{% macro inner(x) %}{{ x + nothing }}{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ outer(1) }} as x from {{ ref('views') }}",
+    "models/gold/h.sql" => "select\n  {{ outer(2) }} as x from {{ ref('views') }}");
+shows!(mistake_of_an_incremental_run_in_a_macro,
+    "macros/a.sql" => "{% macro new_rows() %}\n  {% if is_incremental() %}\n    where viewed > (select max(viewed_at) from {{ this }})\n  {% endif %}\n{% endmacro %}\n",
+    "models/gold/g.sql" => "{{ config(materialized='incremental') }}\nselect viewed_at from {{ ref('views') }}\n{{ new_rows() }}\n");
+shows!(a_macro_that_calls_itself,
+    "macros/a.sql" => "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ again(1) }} as x");
+shows!(warning_in_sql_of_a_macro,
+    "macros/a.sql" => "{% macro helper() %}\nunused as (select 1 as one)\n{% endmacro %}\n",
+    "models/gold/g.sql" => "with {{ helper() }}\nselect 1 as one",
+    "models/gold/h.sql" => "with {{ helper() }}\nselect 2 as two");
+shows!(a_template_that_measures_a_macro,
+    "macros/a.sql" => "{% macro name() %}platfrom{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ name() }}{% if name() == 'platfrom' %} as p{% endif %} from {{ ref('views') }}");
 shows!(missing_variable, "models/gold/g.sql" => "select {{ var('min_views') }} as x from {{ ref('views') }}");
 shows!(unknown_config, "models/gold/g.sql" => "{{ config(materialised='table') }}\nselect user_id from {{ ref('views') }}");
 shows!(wrong_config, "models/gold/g.sql" => "{{ config(materialized='tabel') }}\nselect user_id from {{ ref('views') }}");
