@@ -53,7 +53,7 @@ impl Lineage {
 
 /// The lineage of a planned model.
 pub(super) fn of_plan(plan: &LogicalPlan) -> Lineage {
-    let mut walker = Walker { filters: Sources::new(), recursive: BTreeMap::new() };
+    let mut walker = Walker { filters: Sources::new(), order: Sources::new(), recursive: BTreeMap::new() };
     let columns = walker.columns(plan);
     let names = plan.schema().fields().iter().map(|field| field.name().clone());
     Lineage { columns: names.zip(columns).collect(), filters: walker.filters.into_keys().collect() }
@@ -73,6 +73,8 @@ fn derived(sources: Sources) -> Sources {
 
 struct Walker {
     filters: Sources,
+    /// What the rows are sorted by, which a limit above makes a filter.
+    order: Sources,
     /// Columns of recursive queries, by the name that they call themselves.
     recursive: BTreeMap<String, Vec<Sources>>,
 }
@@ -107,9 +109,18 @@ impl Walker {
             }
             LogicalPlan::Sort(sort) => {
                 let input = self.columns(&sort.input);
-                if sort.fetch.is_some() {
-                    sort.expr.iter().for_each(|key| self.decides(&key.expr, sort.input.schema(), &input));
+                self.order.clear();
+                for key in &sort.expr {
+                    let mentioned = self.mentioned(&key.expr, sort.input.schema(), &input);
+                    merge(&mut self.order, mentioned);
                 }
+                input
+            }
+            LogicalPlan::Limit(limit) => {
+                self.order.clear();
+                let input = self.columns(&limit.input);
+                let order = std::mem::take(&mut self.order);
+                merge(&mut self.filters, order);
                 input
             }
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
@@ -123,7 +134,6 @@ impl Walker {
                 start
             }
             LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::Limit(_)
             | LogicalPlan::Distinct(Distinct::All(_))
             | LogicalPlan::Repartition(_)
             | LogicalPlan::Subquery(_) => self.side_by_side(plan.inputs().into_iter()),
@@ -153,6 +163,7 @@ impl Walker {
 
     fn aggregate(&mut self, aggregate: &Aggregate, width: usize) -> Vec<Sources> {
         let input = self.columns(&aggregate.input);
+        self.order.clear();
         let schema = aggregate.input.schema();
         aggregate.group_expr.iter().for_each(|key| self.decides(key, schema, &input));
         let mut output = self.expressions(&aggregate.group_expr, schema, &input);
@@ -165,6 +176,7 @@ impl Walker {
 
     fn join(&mut self, join: &Join) -> Vec<Sources> {
         let (left, right) = (self.columns(&join.left), self.columns(&join.right));
+        self.order.clear();
         for (a, b) in &join.on {
             self.decides(a, join.left.schema(), &left);
             self.decides(b, join.right.schema(), &right);

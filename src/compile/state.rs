@@ -149,7 +149,8 @@ pub fn of_source(source: &Source) -> NodeState {
 /// The digests of an exposure.
 pub fn of_exposure(exposure: &Exposure) -> NodeState {
     let Exposure { kind, label, owner, url, maturity, depends_on, .. } = exposure;
-    let reads: BTreeSet<&TableName> = depends_on.iter().map(|(name, _)| name).collect();
+    // A model that moves to another layer is the same model to its readers.
+    let reads: BTreeSet<&String> = depends_on.iter().map(|(name, _)| &name.table).collect();
     NodeState {
         body: digest(&[&format!("{kind} {label:?} {owner:?} {url:?} {maturity:?} {reads:?}")]),
         relation: exposure.name.to_string(),
