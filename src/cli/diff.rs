@@ -99,7 +99,7 @@ impl View<'_> {
         self.print(&format!("{head}{}", self.dim(&moved)));
         let mut lines: Vec<Line> = change.columns.iter().map(column_line).collect();
         if change.rows && !is_source {
-            lines.push(told("rows", "may differ", "filters, joins, grouping or keys changed"));
+            lines.push(told("rows", "may differ", "what filters, joins or groups them changed"));
         }
         if is_source && change.aspects.iter().any(|aspect| *aspect != "config") {
             lines.push(told("rows", "may differ", "its format, columns or path changed"));

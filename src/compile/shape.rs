@@ -207,7 +207,10 @@ impl Walker {
 
     fn unnest(&mut self, unnest: &Unnest) -> Made {
         let input = self.walk(&unnest.input);
-        let lists = unnest.list_type_columns.iter().map(|(at, list)| format!("{} {}", input.columns[*at], list.depth));
+        let lists = unnest
+            .list_type_columns
+            .iter()
+            .map(|(at, list)| format!("{} {}", input.columns.get(*at).map_or("", String::as_str), list.depth));
         let how = format!("{:?}", unnest.options);
         let rows = digest(&["unnest", &input.rows, &how, &lists.collect::<String>()]);
         let columns = unnest.schema.fields().iter().enumerate().map(|(at, field)| {

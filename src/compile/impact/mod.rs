@@ -270,11 +270,18 @@ impl Comparison<'_> {
     fn columns(&self, (old_name, old): Named<'_>, (name, node): Named<'_>) -> Vec<ColumnChange> {
         let mut changes = Vec::new();
         let mut push = |column: &str, what: What| {
-            let mut read_by: BTreeSet<TableName> = self.readers_now.of(name, column).cloned().collect();
-            if let What::Removed { .. } = what {
-                let there = |reader: &&TableName| self.now.nodes.contains_key(*reader) && *reader != name;
-                read_by = self.readers_before.of(old_name, column).filter(there).cloned().collect();
-            }
+            let read_by: BTreeSet<TableName> = match what {
+                What::Removed { .. } => {
+                    let there = |reader: &&TableName| self.now.nodes.contains_key(*reader) && *reader != name;
+                    self.readers_before.of(old_name, column).filter(there).cloned().collect()
+                }
+                // Nobody has put it on a dashboard yet.
+                What::Added { .. } => {
+                    let is_model = |reader: &&TableName| self.now.nodes[*reader].kind == "model";
+                    self.readers_now.of(name, column).filter(is_model).cloned().collect()
+                }
+                _ => self.readers_now.of(name, column).cloned().collect(),
+            };
             changes.push(ColumnChange { column: column.to_owned(), what, read_by: read_by.into_iter().collect() });
         };
         let types: BTreeMap<&String, &String> =
