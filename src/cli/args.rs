@@ -122,6 +122,13 @@ pub(super) struct SelectArgs {
     pub(super) indirect_selection: IndirectMode,
 }
 
+impl SelectArgs {
+    /// Whether nothing was asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.select.is_empty() && self.exclude.is_empty() && self.selector.is_none()
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ResourceKind {

@@ -55,6 +55,7 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
             printer.result(&format!("source:{name}"));
         }
     }
+    let mut listed = graph.order().iter().filter(|name| selection.contains(name)).count();
     let tests: Vec<_> = project.data_tests.iter().filter(|test| selection.contains_test(&test.name)).collect();
     if printer.is_json() {
         nodes.extend(tests.iter().map(|test| {
@@ -66,6 +67,10 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
         printer.json(&serde_json::Value::Array(nodes));
     } else {
         tests.iter().for_each(|test| printer.result(&format!("test:{}", test.name)));
+    }
+    listed += tests.len();
+    if listed == 0 {
+        printer.note("nothing selected");
     }
 }
 

@@ -82,6 +82,9 @@ fn start() -> ExitCode {
 }
 
 fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if cli.global.deny == Some(args::Deny::Breaking) && !matches!(cli.command, Command::Diff(_)) {
+        anyhow::bail!("--deny breaking is for `lake diff`: no other command compares with another compile");
+    }
     match &cli.command {
         Command::Init(args) => init::run(args, printer),
         Command::Build(args) => build::run(&cli.global, args, crate::run::TestMode::Gate, printer),

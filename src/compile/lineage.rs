@@ -45,7 +45,7 @@ impl Lineage {
     /// Both variants of an incremental model flow into one table.
     pub(super) fn merge(&mut self, other: Self) {
         for (column, sources) in other.columns {
-            merge(self.columns.entry(column).or_default(), sources);
+            merge_uses(self.columns.entry(column).or_default(), sources);
         }
         self.filters.extend(other.filters);
     }
@@ -53,26 +53,59 @@ impl Lineage {
 
 /// The lineage of a planned model.
 pub(super) fn of_plan(plan: &LogicalPlan) -> Lineage {
-    let mut walker = Walker { filters: Sources::new(), recursive: BTreeMap::new() };
-    let columns = walker.columns(plan);
+    let mut walker = Walker { filters: Sources::new(), order: Sources::new(), recursive: BTreeMap::new() };
+    let columns = walker.columns(plan).into_iter().map(|sources| sources.all);
     let names = plan.schema().fields().iter().map(|field| field.name().clone());
-    Lineage { columns: names.zip(columns).collect(), filters: walker.filters.into_keys().collect() }
+    Lineage { columns: names.zip(columns).collect(), filters: walker.filters.all.into_keys().collect() }
 }
 
-type Sources = BTreeMap<ColumnName, Use>;
+/// What a value is made of; of a struct, also what each field is made of, as far as that is known.
+#[derive(Debug, Clone, Default)]
+struct Sources {
+    all: BTreeMap<ColumnName, Use>,
+    fields: BTreeMap<String, Sources>,
+}
 
-fn merge(into: &mut Sources, from: Sources) {
+impl Sources {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn from(column: ColumnName) -> Self {
+        Self { all: BTreeMap::from([(column, Use::Copied)]), fields: BTreeMap::new() }
+    }
+}
+
+fn merge_uses(into: &mut BTreeMap<ColumnName, Use>, from: BTreeMap<ColumnName, Use>) {
     for (column, how) in from {
         into.entry(column).and_modify(|known| *known = (*known).max(how)).or_insert(how);
     }
 }
 
+fn merge(into: &mut Sources, from: Sources) {
+    if into.all.is_empty() && into.fields.is_empty() {
+        *into = from;
+        return;
+    }
+    merge_uses(&mut into.all, from.all);
+    // A field that one side does not know can be anything of that side.
+    into.fields.retain(|name, _| from.fields.contains_key(name));
+    for (name, more) in from.fields {
+        if let Some(known) = into.fields.get_mut(&name) {
+            merge(known, more);
+        }
+    }
+}
+
 fn derived(sources: Sources) -> Sources {
-    sources.into_keys().map(|column| (column, Use::Derived)).collect()
+    let all = sources.all.into_keys().map(|column| (column, Use::Derived)).collect();
+    Sources { all, fields: BTreeMap::new() }
 }
 
 struct Walker {
     filters: Sources,
+    /// What the rows are sorted by, which a limit above makes a filter.
+    order: Sources,
     /// Columns of recursive queries, by the name that they call themselves.
     recursive: BTreeMap<String, Vec<Sources>>,
 }
@@ -102,14 +135,24 @@ impl Walker {
             LogicalPlan::Union(union) => self.side_by_side(union.inputs.iter().map(AsRef::as_ref)),
             LogicalPlan::Distinct(Distinct::On(on)) => {
                 let input = self.columns(&on.input);
-                on.on_expr.iter().for_each(|key| self.decides(key, on.input.schema(), &input));
+                let order = on.sort_expr.iter().flatten().map(|key| &key.expr);
+                on.on_expr.iter().chain(order).for_each(|key| self.decides(key, on.input.schema(), &input));
                 self.expressions(&on.select_expr, on.input.schema(), &input)
             }
             LogicalPlan::Sort(sort) => {
                 let input = self.columns(&sort.input);
-                if sort.fetch.is_some() {
-                    sort.expr.iter().for_each(|key| self.decides(&key.expr, sort.input.schema(), &input));
+                self.order = Sources::new();
+                for key in &sort.expr {
+                    let mentioned = self.mentioned(&key.expr, sort.input.schema(), &input);
+                    merge(&mut self.order, mentioned);
                 }
+                input
+            }
+            LogicalPlan::Limit(limit) => {
+                self.order = Sources::new();
+                let input = self.columns(&limit.input);
+                let order = std::mem::take(&mut self.order);
+                merge(&mut self.filters, order);
                 input
             }
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
@@ -123,7 +166,6 @@ impl Walker {
                 start
             }
             LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::Limit(_)
             | LogicalPlan::Distinct(Distinct::All(_))
             | LogicalPlan::Repartition(_)
             | LogicalPlan::Subquery(_) => self.side_by_side(plan.inputs().into_iter()),
@@ -148,16 +190,18 @@ impl Walker {
         let table = TableName::new(plain_schema(schema.unwrap_or_default()), name);
         let source = |field: &str| ColumnName { table: table.clone(), column: field.to_owned() };
         let fields = scan.projected_schema.fields();
-        fields.iter().map(|field| Sources::from([(source(field.name()), Use::Copied)])).collect()
+        fields.iter().map(|field| Sources::from(source(field.name()))).collect()
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, width: usize) -> Vec<Sources> {
         let input = self.columns(&aggregate.input);
+        self.order = Sources::new();
         let schema = aggregate.input.schema();
         aggregate.group_expr.iter().for_each(|key| self.decides(key, schema, &input));
         let mut output = self.expressions(&aggregate.group_expr, schema, &input);
         // Grouping sets are one expression with several columns and a column of their own.
-        let all: Sources = output.iter().flatten().map(|(column, how)| (column.clone(), *how)).collect();
+        let mut all = Sources::new();
+        output.iter().for_each(|sources| merge(&mut all, sources.clone()));
         output.resize(width - aggregate.aggr_expr.len(), all);
         output.extend(self.expressions(&aggregate.aggr_expr, schema, &input).into_iter().map(derived));
         output
@@ -165,6 +209,7 @@ impl Walker {
 
     fn join(&mut self, join: &Join) -> Vec<Sources> {
         let (left, right) = (self.columns(&join.left), self.columns(&join.right));
+        self.order = Sources::new();
         for (a, b) in &join.on {
             self.decides(a, join.left.schema(), &left);
             self.decides(b, join.right.schema(), &right);
@@ -190,7 +235,12 @@ impl Walker {
             let index = unnest.dependency_indices.get(at).copied().unwrap_or(at);
             let same = unnest.input.schema().fields().get(index).is_some_and(|f| f.data_type() == field.data_type());
             let sources = input.get(index).cloned().unwrap_or_default();
-            if same { sources } else { derived(sources) }
+            let name = field.name().rsplit('.').next().unwrap_or_default();
+            match sources.fields.get(name) {
+                _ if same => sources,
+                Some(field) => field.clone(),
+                None => derived(sources),
+            }
         });
         output.collect()
     }
@@ -216,8 +266,30 @@ impl Walker {
         match expression {
             Expr::Column(column) => sources_of(column, schema, input),
             Expr::Alias(alias) => self.expression(&alias.expr, schema, input),
+            Expr::ScalarFunction(call) => match (call.func.name(), call.args.as_slice()) {
+                ("named_struct", args) => self.fields(args, schema, input),
+                ("get_field", [base, path @ ..]) => {
+                    let base = self.expression(base, schema, input);
+                    let field = path.iter().try_fold(&base, |part, name| part.fields.get(&text_of(name)?));
+                    field.cloned().unwrap_or_else(|| derived(base))
+                }
+                _ => derived(self.mentioned(expression, schema, input)),
+            },
             _ => derived(self.mentioned(expression, schema, input)),
         }
+    }
+
+    /// `named_struct('a', x, 'b', y)`.
+    fn fields(&mut self, args: &[Expr], schema: &DFSchema, input: &[Sources]) -> Sources {
+        let mut made = Sources::new();
+        let mut fields = BTreeMap::new();
+        for pair in args.chunks(2) {
+            let [name, value] = pair else { continue };
+            let value = self.expression(value, schema, input);
+            merge(&mut made, derived(value.clone()));
+            fields.extend(text_of(name).map(|name| (name, value)));
+        }
+        Sources { all: made.all, fields }
     }
 
     /// Everything that an expression mentions, subqueries included.
@@ -225,6 +297,11 @@ impl Walker {
         let mut found = Sources::new();
         let walked = expression.apply(|inner| {
             match inner {
+                // A field of a struct, and not all of the struct.
+                Expr::ScalarFunction(call) if call.func.name() == "get_field" => {
+                    merge(&mut found, self.expression(inner, schema, input));
+                    return Ok(TreeNodeRecursion::Jump);
+                }
                 Expr::Column(column) => merge(&mut found, sources_of(column, schema, input)),
                 Expr::OuterReferenceColumn(_, column) => merge(&mut found, sources_of(column, schema, input)),
                 Expr::ScalarSubquery(subquery) => merge(&mut found, self.subquery(subquery, schema, input)),
@@ -252,6 +329,14 @@ impl Walker {
     fn decides(&mut self, expression: &Expr, schema: &DFSchema, input: &[Sources]) {
         let mentioned = self.mentioned(expression, schema, input);
         merge(&mut self.filters, mentioned);
+    }
+}
+
+/// A literal text.
+fn text_of(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod errors;
 mod fingerprint;
+pub mod impact;
 mod lineage;
 mod lints;
 mod shape;
@@ -204,6 +205,9 @@ impl Compiler<'_> {
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
         refuse_doubling(model, &parents).map_err(|d| vec![d])?;
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
+        if let Some(timeless) = self.timeless_shape(model, &schema) {
+            shape = timeless;
+        }
         shape.body = state::body(model, &statements);
         let compiled = CompiledModel { name: model.name.clone(), schema, inputs, definition, volatile, lineage, shape };
         Ok((compiled, warnings))
@@ -239,6 +243,19 @@ impl Compiler<'_> {
         warnings.extend(lints::of_plan(&plans.as_written, &written));
         let shape = shape::of_plan(&plans.as_written, &plans.analyzed);
         Ok(Planned { plan: plans.analyzed, text, shape, warnings })
+    }
+
+    /// The shape of a model that shows the clock: as it would be in 1970.
+    fn timeless_shape(&self, model: &Model, schema: &SchemaRef) -> Option<Shape> {
+        let mut tables = self.visible_tables(model);
+        tables.insert(model.name.clone(), schema_source(schema));
+        let mut shapes = model.timeless.as_ref()?.iter().filter_map(|sql| {
+            let plans = session::plan_in_steps(self.session, session::parse(sql).ok()?, &tables).ok()?;
+            Some(shape::of_plan(&plans.as_written, &plans.analyzed))
+        });
+        let mut all = shapes.next()?;
+        shapes.for_each(|shape| all.merge(shape));
+        Some(all)
     }
 
     fn output_schema(&self, model: &Model, planned: &Planned) -> Result<SchemaRef, Diagnostic> {

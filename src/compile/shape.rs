@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Unnest};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, SortExpr, Unnest};
 
 /// The digests of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -120,10 +120,8 @@ impl Walker {
             }
             LogicalPlan::Sort(sort) => {
                 let input = self.walk(&sort.input);
-                let keys: Vec<Expr> = sort.expr.iter().map(|key| key.expr.clone()).collect();
-                let how: String = sort.expr.iter().map(|key| format!("{} {};", key.asc, key.nulls_first)).collect();
-                let order = digest(&["order", &how, &self.expressions(&keys, &sort.input, &input).concat()]);
-                Made { order, ..input }
+                let (how, order) = self.order(&sort.expr, &sort.input, &input);
+                Made { order: digest(&["order", &how, &order]), ..input }
             }
             LogicalPlan::Limit(limit) => {
                 let input = self.walk(&limit.input);
@@ -135,6 +133,13 @@ impl Walker {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.walk(input);
                 Made::new(digest(&["distinct", &input.all()]), input.columns)
+            }
+            LogicalPlan::Distinct(Distinct::On(on)) => {
+                let input = self.walk(&on.input);
+                let keys = self.expressions(&on.on_expr, &on.input, &input).concat();
+                let (how, order) = self.order(on.sort_expr.as_deref().unwrap_or_default(), &on.input, &input);
+                let columns = self.expressions(&on.select_expr, &on.input, &input);
+                Made::new(digest(&["distinct on", &input.rows, &keys, &how, &order]), columns)
             }
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => {
@@ -158,6 +163,13 @@ impl Walker {
             }
             _ => self.other(plan),
         }
+    }
+
+    /// How rows are sorted, and what the keys are made of.
+    fn order(&mut self, keys: &[SortExpr], input: &LogicalPlan, made: &Made) -> (String, String) {
+        let how = keys.iter().map(|key| format!("{} {};", key.asc, key.nulls_first)).collect();
+        let keys: Vec<Expr> = keys.iter().map(|key| key.expr.clone()).collect();
+        (how, self.expressions(&keys, input, made).concat())
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, width: usize) -> Made {
@@ -195,7 +207,10 @@ impl Walker {
 
     fn unnest(&mut self, unnest: &Unnest) -> Made {
         let input = self.walk(&unnest.input);
-        let lists = unnest.list_type_columns.iter().map(|(at, list)| format!("{} {}", input.columns[*at], list.depth));
+        let lists = unnest
+            .list_type_columns
+            .iter()
+            .map(|(at, list)| format!("{} {}", input.columns.get(*at).map_or("", String::as_str), list.depth));
         let how = format!("{:?}", unnest.options);
         let rows = digest(&["unnest", &input.rows, &how, &lists.collect::<String>()]);
         let columns = unnest.schema.fields().iter().enumerate().map(|(at, field)| {

@@ -20,7 +20,7 @@ use super::{CompiledProject, CompiledTest, Lineage};
 use crate::catalog::sql_type;
 use crate::graph::{Standing, StateFacts};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Model, Project, Source};
+use crate::project::{Column, Exposure, Model, ModelConfig, Project, Source};
 use crate::session;
 
 /// The digests of a node; an empty one stands for nothing to compare.
@@ -104,8 +104,10 @@ const ABOUT_PEOPLE: &[&str] = &["tags", "owner", "meta", "group", "access", "ena
 pub fn of_model(project: &Project, compiled: &CompiledProject, model: &Model) -> NodeState {
     let shape = compiled.models.get(&model.name).map(|compiled| compiled.shape.clone()).unwrap_or_default();
     let mut config = serde_json::to_value(&model.config).unwrap_or_default();
+    let default = serde_json::to_value(ModelConfig::default()).unwrap_or_default();
     if let Some(config) = config.as_object_mut() {
-        config.retain(|key, _| !ABOUT_PEOPLE.contains(&key.as_str()));
+        // A setting that a later lake knows is no change of those who do not set it.
+        config.retain(|key, value| !ABOUT_PEOPLE.contains(&key.as_str()) && default[key.as_str()] != *value);
     }
     let contract = model.config.contract.then(|| {
         let mut columns: Vec<String> = model
@@ -149,7 +151,8 @@ pub fn of_source(source: &Source) -> NodeState {
 /// The digests of an exposure.
 pub fn of_exposure(exposure: &Exposure) -> NodeState {
     let Exposure { kind, label, owner, url, maturity, depends_on, .. } = exposure;
-    let reads: BTreeSet<&TableName> = depends_on.iter().map(|(name, _)| name).collect();
+    // A model that moves to another layer is the same model to its readers.
+    let reads: BTreeSet<&String> = depends_on.iter().map(|(name, _)| &name.table).collect();
     NodeState {
         body: digest(&[&format!("{kind} {label:?} {owner:?} {url:?} {maturity:?} {reads:?}")]),
         relation: exposure.name.to_string(),

@@ -87,9 +87,10 @@ fn read_one(mapping: &mut Mapping<'_>, reader: &mut Reader<'_>) -> Option<(Expos
     let exposure = Exposure {
         name: TableName::new(EXPOSURE_SCHEMA, name?),
         span: name_node?.span.clone(),
-        kind: kind?,
+        // A wrong one is reported; what it reads is to be checked all the same.
+        kind: kind.unwrap_or("application"),
         label,
-        owner: owner?,
+        owner: owner.unwrap_or_default(),
         url,
         maturity,
         description,

@@ -276,11 +276,15 @@ impl Reader<'_> {
                 Some(Mapping { entries, what, span: node.span.clone(), taken: Vec::new() })
             }
             _ => {
-                self.wrong(node, &format!("a mapping with the keys of a {what}"));
+                self.wrong(node, &format!("a mapping with the keys of {}", with_article(what)));
                 None
             }
         }
     }
+}
+
+fn with_article(what: &str) -> String {
+    format!("{} {what}", if what.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" })
 }
 
 /// A mapping whose keys are taken one by one; [`Mapping::finish`] reports those that nobody took.
@@ -320,9 +324,10 @@ impl<'n> Mapping<'n> {
         for (key, _) in self.entries {
             let name = key.plain_text();
             if !self.taken.iter().any(|taken| *taken == name) {
-                let diagnostic = Diagnostic::error(Id::UnknownKey, format!("unknown key `{name}` in a {}", self.what))
-                    .at(key.span.clone())
-                    .suggest(&name, self.taken.iter().copied());
+                let diagnostic =
+                    Diagnostic::error(Id::UnknownKey, format!("unknown key `{name}` in {}", with_article(self.what)))
+                        .at(key.span.clone())
+                        .suggest(&name, self.taken.iter().copied());
                 reader.diagnostics.push(diagnostic);
             }
         }

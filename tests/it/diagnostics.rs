@@ -129,6 +129,17 @@ shows!(inferred_source_without_a_folder,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: nowhere/\n        format: csv\n");
 shows!(nothing_wrong, "models/gold/g.sql" => "select user_id from {{ ref('views') }}");
 
+shows!(bad_exposures,
+    "models/gold/e.yml" => "exposures:\n  - name: weekly\n    type: dashbord\n    owner: { name: Ada }\n    depends_on: [ref('veiws')]\n  - name: daily\n    type: notebook\n    owner: { team: x }\n    depends_on:\n      - ref('veiws')\n      - source('bronze', 'view')\n      - views\n    maturty: high\n  - name: month ly\n    type: ml\n  - { name: twice, type: ml, owner: { name: a }, depends_on: [ref('veiws')] }\n  - { name: twice, type: ml, owner: { email: a } }\n");
+shows!(groups_and_access,
+    "models/silver/views.yml" => "models:\n  - name: views\n    access: private\n    config: { group: core }\ngroups:\n  - name: core\n    owner: { email: core@example.com }\n  - name: core\n  - { name: nobody, owner: {} }\nexposures:\n  - { name: weekly, type: dashboard, owner: { name: a }, depends_on: [ref('views')] }\n",
+    "models/gold/a.sql" => "{{ config(group='core') }} select user_id from {{ ref('views') }}",
+    "models/gold/b.sql" => "{{ config(group='cor') }}\nselect user_id from {{ ref('views') }}",
+    "models/gold/c.sql" => "{{ config(access='publik') }} select 1 as one",
+    "models/gold/d.sql" => "{{ config(materialized='ephemeral', access='public') }} select 1 as one");
+shows!(bad_selectors,
+    "selectors.yml" => "selectors:\n  - name: a\n    definition: { tga: x }\n  - name: b\n    definition: { method: selector, value: aa }\n  - name: c\n    definition: { method: tag, value: x, parent: true, parents_depth: two }\n  - definition: x\n  - name: d\n    default: maybe\n    definition: { union: [] }\n  - name: e\n    default: true\n    definition: [x]\n  - name: f\n    definition: { method: tag, value: x, childrens_parents: true, parents: true }\n");
+
 shows!(warnings_of_valid_sql,
     "models/gold/g.sql" => "with unused as (select 1 as one),\nviews as (select * from {{ ref('views') }})\nselect a.user_id\nfrom views as a, views as b\n",
     "models/gold/h.sql" => "select user_id\nfrom {{ ref('views') }}\nwhere user_id not in (select user_id from {{ ref('views') }} where platform = 'web')\n    and user_id not in (select user_id from {{ ref('views') }} where user_id is not null)\n    and platform > user_id\n");

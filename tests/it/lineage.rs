@@ -111,7 +111,22 @@ fn lineage_goes_through_windows_unions_and_subqueries() {
 fn lineage_goes_through_structs_lists_and_recursion() {
     assert_lineage(
         &format!("select s['a'] as a from (select named_struct('a', id, 'b', state) as s from {ORDERS})"),
-        &["a <- raw.orders.id (derived)", "a <- raw.orders.state (derived)"],
+        &["a <- raw.orders.id (copied)"],
+    );
+    assert_lineage(
+        &format!(
+            "with made as (select named_struct('a', named_struct('b', upper(state), 'c', id), 'd', amount) as s from {ORDERS}) \
+             select s['a']['b'] as b, s['a'] as whole, s from made where s['d'] > 1"
+        ),
+        &[
+            "b <- raw.orders.state (derived)",
+            "whole <- raw.orders.id (derived)",
+            "whole <- raw.orders.state (derived)",
+            "s <- raw.orders.amount (derived)",
+            "s <- raw.orders.id (derived)",
+            "s <- raw.orders.state (derived)",
+            "where raw.orders.amount",
+        ],
     );
     assert_lineage(
         &format!("select id, unnest(string_to_array(customer, ' ')) as word from {ORDERS}"),
@@ -123,6 +138,57 @@ fn lineage_goes_through_structs_lists_and_recursion() {
              select id, n from steps"
         ),
         &["id <- raw.orders.id (copied)"],
+    );
+}
+
+#[test]
+fn what_cuts_rows_off_decides_them() {
+    assert_lineage(
+        &format!("select id from {ORDERS} order by amount desc limit 10"),
+        &["id <- raw.orders.id (copied)", "where raw.orders.amount"],
+    );
+    assert_lineage(&format!("select id from {ORDERS} order by amount desc"), &["id <- raw.orders.id (copied)"]);
+    assert_lineage(
+        &format!(
+            "with latest as (select *, row_number() over (partition by customer order by id desc) as n from {ORDERS}) \
+             select amount from latest where n = 1"
+        ),
+        &["amount <- raw.orders.amount (copied)", "where raw.orders.customer", "where raw.orders.id"],
+    );
+    assert_lineage(
+        &format!("select distinct on (customer) customer, id from {ORDERS} order by customer, amount"),
+        &[
+            "customer <- raw.orders.customer (copied)",
+            "id <- raw.orders.id (copied)",
+            "where raw.orders.customer",
+            "where raw.orders.amount",
+        ],
+    );
+}
+
+#[test]
+fn lineage_goes_through_lateral_unnest_and_case() {
+    assert_lineage(
+        &format!(
+            "with words as (select id, unnest(string_to_array(customer, ' ')) as word from {ORDERS}) select word, id from words where word <> ''"
+        ),
+        &["id <- raw.orders.id (copied)", "word <- raw.orders.customer (derived)", "where raw.orders.customer"],
+    );
+    assert_lineage(
+        &format!(
+            "select case when state = 'paid' then amount end as paid, (select max(name) from {{{{ source('raw', 'people') }}}}) as last from {ORDERS}"
+        ),
+        &[
+            "paid <- raw.orders.amount (derived)",
+            "paid <- raw.orders.state (derived)",
+            "last <- raw.people.name (derived)",
+        ],
+    );
+    assert_lineage(
+        &format!(
+            "select a.id, b.amount from {ORDERS} as a left join (select id, sum(amount) as amount from {ORDERS} group by id) as b using (id)"
+        ),
+        &["id <- raw.orders.id (copied)", "amount <- raw.orders.amount (derived)", "where raw.orders.id"],
     );
 }
 

@@ -15,4 +15,5 @@ mod reader;
 mod sample;
 mod sandbox;
 mod selection;
+mod state;
 mod terminal;

@@ -1,5 +1,6 @@
 //! Evaluates a parsed selection over the graph.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expression::Expression;
@@ -66,17 +67,24 @@ pub(super) struct Evaluator<'a> {
     graph: &'a Graph,
     pub(super) facts: &'a Facts,
     indirect: Indirect,
-    /// The tests that read a table.
-    tests_on: BTreeMap<&'a TableName, Vec<&'a DataTest>>,
+    /// The tests that read a table, made when somebody asks.
+    tests_on: OnceCell<BTreeMap<&'a TableName, Vec<&'a DataTest>>>,
 }
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(project: &'a Project, graph: &'a Graph, facts: &'a Facts, indirect: Indirect) -> Self {
-        let mut tests_on: BTreeMap<&TableName, Vec<&DataTest>> = BTreeMap::new();
-        for test in &project.data_tests {
-            test.reads.iter().for_each(|table| tests_on.entry(table).or_default().push(test));
-        }
-        Self { project, graph, facts, indirect, tests_on }
+        Self { project, graph, facts, indirect, tests_on: OnceCell::new() }
+    }
+
+    fn tests_on(&self, table: &TableName) -> impl Iterator<Item = &'a DataTest> {
+        let all = self.tests_on.get_or_init(|| {
+            let mut all: BTreeMap<&TableName, Vec<&DataTest>> = BTreeMap::new();
+            for test in &self.project.data_tests {
+                test.reads.iter().for_each(|table| all.entry(table).or_default().push(test));
+            }
+            all
+        });
+        all.get(table).into_iter().flatten().copied()
     }
 
     pub(super) fn all_nodes(&self) -> BTreeSet<TableName> {
@@ -149,7 +157,7 @@ impl<'a> Evaluator<'a> {
             return set;
         }
         let buildable = if mode == Indirect::Buildable { self.buildable(&set.nodes) } else { BTreeSet::new() };
-        for test in set.nodes.iter().flat_map(|name| self.tests_on.get(name).into_iter().flatten()) {
+        for test in set.nodes.iter().flat_map(|name| self.tests_on(name)) {
             let complete = test.reads.iter().all(|read| set.nodes.contains(read) || buildable.contains(read));
             if mode == Indirect::Eager || complete {
                 set.indirect.insert(test.name.clone());
