@@ -16,3 +16,4 @@ mod sample;
 mod sandbox;
 mod selection;
 mod terminal;
+mod types;
