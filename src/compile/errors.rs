@@ -144,7 +144,8 @@ fn plan_one(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_
         }
         _ => {
             let text = root_text(error);
-            let known = unknown_table(&text, place, around).or_else(|| wrong_argument(&text, place));
+            let known = unknown_table(&text, place, around);
+            let known = known.or_else(|| wrong_argument(&text, place)).or_else(|| repeated_cte(&text, place));
             known.unwrap_or_else(|| by_text(error)).at_if_none(span)
         }
     }
@@ -221,6 +222,21 @@ fn wrong_argument(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
     Some(match place.find(&format!("{function}(")) {
         Some(span) => diagnostic.at(span),
         None => diagnostic,
+    })
+}
+
+/// `WITH query name "web" specified more than once`: the planner knows no scopes of such names.
+fn repeated_cte(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
+    let (name, _) = text.split_once("WITH query name \"")?.1.split_once('"')?;
+    let diagnostic = Diagnostic::error(Id::InvalidSql, format!("two common table expressions are called `{name}`"))
+        .help("give one of them another name: a query inside another one cannot use its names again");
+    let Place::Template(written) = place else { return Some(diagnostic) };
+    let sql = written.sql().to_ascii_lowercase();
+    let definitions: Vec<usize> = sql.match_indices(&format!("{name} as (")).map(|(at, _)| at).collect();
+    let located = |at: usize| written.trace().locate(at, at + name.len());
+    Some(match definitions.as_slice() {
+        [first, .., last] => diagnostic.at(located(*last)).related(located(*first).span, "first here"),
+        _ => diagnostic,
     })
 }
 

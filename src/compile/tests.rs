@@ -31,6 +31,8 @@ pub struct CompiledTest {
     pub check: Check,
     /// Tags, for selection.
     pub tags: Vec<String>,
+    /// A promise of a contract: it gates every publish.
+    pub contract: bool,
     /// For people.
     pub description: String,
 }
@@ -116,6 +118,7 @@ fn compile_one(
         reads: test.reads.clone(),
         check,
         tags: test.config.tags.clone(),
+        contract: test.config.contract,
         description: test.description.clone(),
     };
     if stands_by_itself(test, tables) {

@@ -10,7 +10,7 @@ use super::files::ProjectFiles;
 use super::models::{self, Properties};
 use super::settings::Settings;
 use super::yaml::{self, Node, Reader};
-use super::{Model, Project, Source, Target, exposures, groups, selectors, settings, sources};
+use super::{Model, Project, Source, Target, contracts, exposures, groups, selectors, settings, sources};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::{TableName, nearest};
 use crate::template::{self, KnownNames, MacroTexts, Templates};
@@ -61,6 +61,7 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     }
     check_config_folders(&settings, &named, &files.project, &mut reader);
     let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
+    data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
     let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
     for document in &documents {

@@ -4,6 +4,7 @@
 //! here. Mistakes go to the sink, and loading goes on with what is left.
 
 mod config;
+mod contracts;
 mod data_tests;
 mod exposures;
 mod files;
@@ -23,7 +24,7 @@ use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::names::TableName;
 use crate::template::{Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, Trace};
 
-pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
+pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
@@ -97,6 +98,28 @@ pub struct Column {
     pub data_type: Option<(String, Span)>,
     /// Markdown.
     pub description: String,
+    /// `constraints` of a contract, and where they stand.
+    pub constraints: Vec<(Constraint, Span)>,
+}
+
+/// What a contract promises about the values of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    /// No NULL.
+    NotNull,
+    /// No value twice.
+    Unique,
+    /// Neither NULL nor twice.
+    PrimaryKey,
+    /// A condition that holds for every row.
+    Check(String),
+}
+
+impl Constraint {
+    /// Whether a NULL breaks it.
+    pub fn excludes_null(&self) -> bool {
+        matches!(self, Self::NotNull | Self::PrimaryKey)
+    }
 }
 
 /// One SQL model.

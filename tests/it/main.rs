@@ -17,3 +17,4 @@ mod sandbox;
 mod selection;
 mod state;
 mod terminal;
+mod types;
