@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::catalog::sql_type;
 use crate::compile::{self, Lineage};
 use crate::graph::Selection;
+use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::{Column, Exposure, Group, Model, Source};
 use crate::run::{RunReport, Runtime};
@@ -39,6 +40,11 @@ pub struct ArtifactError {
     path: PathBuf,
     /// Why.
     source: std::io::Error,
+}
+
+/// What earlier runs worked out about the project in `folder`.
+pub fn open_memo(folder: &Path, build: &str) -> Memo {
+    Memo::open(folder.join(ARTIFACTS_FOLDER).join("memo"), folder, build)
 }
 
 /// Writes `manifest.json`.
@@ -171,7 +177,7 @@ fn neighbours<'a>(
 /// A model for other programs.
 pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
     let compiled = runtime.compiled.models.get(&model.name);
-    let schema = compiled.map(|compiled| &compiled.schema);
+    let schema = compiled.map(|compiled| &*compiled.schema);
     json!({
         "name": model.name,
         "resource_type": "model",

@@ -80,7 +80,7 @@ impl Choice {
 
 /// All columns, and how values flow between them.
 fn columns(compiled: &CompiledProject) -> (BTreeSet<(crate::names::TableName, String)>, Vec<ColumnEdge>) {
-    let models = compiled.models.values().map(|model| (&model.name, &model.schema));
+    let models = compiled.models.values().map(|model| (&model.name, &*model.schema));
     let names = models.chain(&compiled.sources).flat_map(|(table, schema)| {
         let fields = schema.fields().iter();
         fields.map(|field| (table.clone(), field.name().clone())).collect::<Vec<_>>()

@@ -46,7 +46,7 @@ fn show(lineage: &Lineage<'_>, args: &DocsArgs, printer: &Printer) {
 fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let compiled = compiled.compiled;
-    let models = compiled.models.values().map(|model| (&model.name, &model.schema));
+    let models = compiled.models.values().map(|model| (&model.name, &*model.schema));
     let known: Vec<ColumnName> = models
         .chain(&compiled.sources)
         .flat_map(|(table, schema)| {

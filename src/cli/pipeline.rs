@@ -9,10 +9,12 @@ use tokio::runtime;
 
 use super::args::{Deny, Global};
 use super::printer::{Printer, plural};
+use crate::artifacts;
 use crate::bronze;
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph};
+use crate::memo::Memo;
 use crate::project::{self, LoadOptions, Project};
 use crate::run::{RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
@@ -26,6 +28,7 @@ pub(crate) struct Pipeline {
     diagnostics: Diagnostics,
     threads: Option<usize>,
     deny_warnings: bool,
+    memo: Memo,
 }
 
 /// A project that compiled.
@@ -59,6 +62,7 @@ impl Pipeline {
         };
         let mut diagnostics = Diagnostics::new();
         let files = timed("read", || project::read(&global.project_dir))?;
+        let memo = timed("remember", || artifacts::open_memo(&files.folder, &build_stamp()));
         let Some(project) = timed("load", || project::load(&files, &options, &mut diagnostics)) else {
             report(&diagnostics, printer);
             return Ok(Err(Reported));
@@ -66,7 +70,7 @@ impl Pipeline {
         let graph = timed("resolve", || graph::resolve(&project, &mut diagnostics));
         let threads = global.threads.map(usize::from);
         let deny_warnings = global.deny == Some(Deny::Warnings);
-        Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings }))
+        Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings, memo }))
     }
 
     /// Stops here if anything is wrong so far.
@@ -90,8 +94,12 @@ impl Pipeline {
             async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics))
         });
         let compiled = timed("compile", || {
-            compile::compile(&self.project, &self.graph, &catalog, &session, &mut self.diagnostics)
+            compile::compile(&self.project, &self.graph, &catalog, &session, &self.memo, &mut self.diagnostics)
         });
+        // Without it the next run takes longer; nothing else is lost.
+        if let Err(error) = timed("keep", || self.memo.save(!self.diagnostics.has_errors())) {
+            tracing::debug!("what was worked out cannot be kept: {error}");
+        }
         report(&self.diagnostics, printer);
         let warnings = self.diagnostics.count(Severity::Warning);
         if self.diagnostics.has_errors() || self.deny_warnings && warnings > 0 {
@@ -159,6 +167,13 @@ fn report(diagnostics: &Diagnostics, printer: &Printer) {
     } else if !printer.is_json() {
         printer.diagnostics(diagnostics);
     }
+}
+
+/// Tells this program from every other build of it.
+fn build_stamp() -> String {
+    let program = std::env::current_exe().and_then(std::fs::metadata);
+    let stamp = program.and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+    format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Runs a stage and logs how long it took: shown with `-v`.

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
 
 use super::CompiledModel;
-use crate::project::{Model, Project};
+use crate::project::{Model, Project, Source};
 
 /// A statement without comments and layout.
 pub(super) fn canonical(statement: &Statement) -> String {
@@ -43,6 +43,12 @@ pub(super) fn volatile_function(plan: &LogicalPlan) -> Option<String> {
     found
 }
 
+/// What decides how a source's bytes become values.
+pub(super) fn source(source: &Source) -> String {
+    let columns: Vec<_> = source.columns.iter().map(|c| (&c.name, c.data_type.as_ref().map(|t| &t.0))).collect();
+    format!("{} {:?} {:?} {columns:?}", source.name, source.format, source.options)
+}
+
 /// The hash that the table records above.
 pub(super) fn definition(
     model: &Model,
@@ -66,9 +72,7 @@ pub(super) fn definition(
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {
         if let Some(source) = project.sources.get(name) {
-            let columns: Vec<_> =
-                source.columns.iter().map(|c| (&c.name, c.data_type.as_ref().map(|t| &t.0))).collect();
-            add(&format!("{name} {:?} {:?} {columns:?}", source.format, source.options));
+            add(&self::source(source));
         }
     }
     hasher.finalize().to_hex()[..32].to_owned()

@@ -33,7 +33,7 @@ pub struct ColumnName {
 }
 
 /// Where the rows and columns of a model come from, one step up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Lineage {
     /// For each output column, what it is made of.
     pub columns: BTreeMap<String, BTreeMap<ColumnName, Use>>,

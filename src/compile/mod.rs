@@ -8,6 +8,7 @@ mod contract;
 mod errors;
 mod fingerprint;
 pub mod impact;
+mod kept;
 mod lineage;
 mod lints;
 mod shape;
@@ -22,14 +23,16 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, sql_type, stored_schema};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
 use crate::graph::Graph;
+use crate::memo::{Key, KeyMaker, Lazy, Memo};
 use crate::names::TableName;
 use crate::project::{Model, Project, Strategy};
 use crate::session::{self, Tables};
-use crate::template::{Rendered, SourceRead};
+use crate::template::{Rendered, SourceRead, source_relation};
 
 pub use lineage::{ColumnName, Lineage, Use};
 pub use shape::{ColumnShape, Shape};
@@ -58,12 +61,12 @@ impl CompiledProject {
 }
 
 /// A model that compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CompiledModel {
     /// `layer.model`.
     pub name: TableName,
     /// The columns that readers see: of the Delta table for a stored model, of the query for others.
-    pub schema: SchemaRef,
+    pub schema: Lazy<SchemaRef>,
     /// Tables and sources whose rows reach the model; views are looked through.
     pub inputs: BTreeSet<Input>,
     /// Hash of everything that decides the rows apart from the inputs' rows.
@@ -71,13 +74,17 @@ pub struct CompiledModel {
     /// Why equal inputs may give other rows: a function such as `now()`.
     pub volatile: Option<String>,
     /// Where its columns come from.
-    pub lineage: Lineage,
+    pub lineage: Lazy<Lineage>,
     /// What it is made of, for comparison with another compile.
-    pub shape: Shape,
+    pub shape: Lazy<Shape>,
+    /// What models that read it can see of it.
+    key: Key,
+    /// What decided all of this.
+    pub made_from: Key,
 }
 
 /// Where rows come from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Input {
     /// The published table of a model.
     Table(TableName),
@@ -101,12 +108,12 @@ pub fn compile(
     graph: &Graph,
     catalog: &Catalog,
     session: &SessionState,
+    memo: &Memo,
     diagnostics: &mut Diagnostics,
 ) -> CompiledProject {
-    let mut compiler = Compiler { project, session, catalog, tables: Tables::new(), done: BTreeMap::new() };
-    for (name, schema) in &catalog.sources {
-        compiler.add_source(name, schema);
-    }
+    let source_keys = catalog.sources.iter().map(|(name, schema)| (name.clone(), source_key(project, name, schema)));
+    let source_keys = source_keys.collect();
+    let mut compiler = Compiler { project, session, catalog, memo, source_keys, done: BTreeMap::new() };
     let mut unchecked = Vec::new();
     for level in levels(project, graph) {
         let (ready, waiting): (Vec<&Model>, Vec<&Model>) = level.into_iter().partition(|m| compiler.is_ready(m));
@@ -116,13 +123,13 @@ pub fn compile(
             match result {
                 Ok((compiled, warnings)) => {
                     diagnostics.extend(warnings);
-                    compiler.finish(model, compiled);
+                    compiler.done.insert(model.name.clone(), compiled);
                 }
                 Err(problems) => diagnostics.extend(problems),
             }
         }
     }
-    let tests = tests::compile(project, session, &compiler.tables, diagnostics);
+    let tests = compiler.tests(diagnostics);
     let mut tests_on: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
     for (index, test) in tests.iter().enumerate() {
         if let Some(table) = &test.table {
@@ -146,6 +153,12 @@ fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
     levels
 }
 
+/// Everything about a source that decides how what reads it compiles.
+fn source_key(project: &Project, name: &TableName, schema: &SchemaRef) -> Key {
+    let declared = project.sources.get(name).map(fingerprint::source);
+    KeyMaker::new("source").value(&**schema).value(&declared).finish()
+}
+
 /// The schema that compiling sees of a table.
 fn schema_source(schema: &SchemaRef) -> Arc<LogicalTableSource> {
     Arc::new(LogicalTableSource::new(Arc::clone(schema)))
@@ -155,15 +168,16 @@ struct Compiler<'a> {
     project: &'a Project,
     session: &'a SessionState,
     catalog: &'a Catalog,
-    tables: Tables,
+    memo: &'a Memo,
+    /// What decides what a source gives.
+    source_keys: BTreeMap<TableName, Key>,
     done: BTreeMap<TableName, CompiledModel>,
 }
 
 impl Compiler<'_> {
-    fn add_source(&mut self, name: &TableName, schema: &SchemaRef) {
-        for read in [SourceRead::Changes, SourceRead::All] {
-            self.tables.insert(crate::template::source_relation(name, read), schema_source(schema));
-        }
+    /// The schema of a model or source that has one.
+    fn schema_of(&self, name: &TableName) -> Option<&SchemaRef> {
+        self.done.get(name).map(|model| &*model.schema).or_else(|| self.catalog.sources.get(name))
     }
 
     /// Whether everything that a model reads has a schema.
@@ -172,13 +186,18 @@ impl Compiler<'_> {
             && model.sources.iter().all(|(name, _)| self.catalog.sources.contains_key(name))
     }
 
-    fn finish(&mut self, model: &Model, compiled: CompiledModel) {
-        self.tables.insert(model.name.clone(), schema_source(&compiled.schema));
-        self.done.insert(model.name.clone(), compiled);
+    /// A model in all its variants: as an earlier run typed it, if nothing that decides it has changed.
+    fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let made_from = self.key_of_model(model);
+        if let Some(kept) = self.memo.get(made_from) {
+            return Ok(kept);
+        }
+        let product = self.type_model(model, made_from)?;
+        self.memo.put(made_from, &product);
+        Ok(product)
     }
 
-    /// Types a model in all its variants.
-    fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+    fn type_model(&self, model: &Model, made_from: Key) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible)?;
         let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
@@ -213,7 +232,18 @@ impl Compiler<'_> {
             shape = timeless;
         }
         shape.body = state::body(model, &statements);
-        let compiled = CompiledModel { name: model.name.clone(), schema, inputs, definition, volatile, lineage, shape };
+        let mut compiled = CompiledModel {
+            name: model.name.clone(),
+            schema: schema.into(),
+            inputs,
+            definition,
+            volatile,
+            lineage: lineage.into(),
+            shape: shape.into(),
+            key: Key::default(),
+            made_from,
+        };
+        compiled.key = compiled.key_for_readers(model);
         Ok((compiled, warnings))
     }
 
@@ -221,14 +251,13 @@ impl Compiler<'_> {
     fn visible_tables(&self, model: &Model) -> Tables {
         let mut visible = Tables::new();
         for name in &model.refs {
-            if let Some(source) = self.tables.get(name) {
-                visible.insert(name.clone(), Arc::clone(source));
+            if let Some(schema) = self.schema_of(name) {
+                visible.insert(name.clone(), schema_source(schema));
             }
         }
         for (name, read) in &model.sources {
-            let relation = crate::template::source_relation(name, *read);
-            if let Some(source) = self.tables.get(&relation) {
-                visible.insert(relation, Arc::clone(source));
+            if let Some(schema) = self.schema_of(name) {
+                visible.insert(source_relation(name, *read), schema_source(schema));
             }
         }
         visible

@@ -102,7 +102,7 @@ const ABOUT_PEOPLE: &[&str] = &["tags", "owner", "meta", "group", "access", "ena
 
 /// The digests of a model.
 pub fn of_model(project: &Project, compiled: &CompiledProject, model: &Model) -> NodeState {
-    let shape = compiled.models.get(&model.name).map(|compiled| compiled.shape.clone()).unwrap_or_default();
+    let shape = compiled.models.get(&model.name).map(|compiled| (*compiled.shape).clone()).unwrap_or_default();
     let mut config = serde_json::to_value(&model.config).unwrap_or_default();
     let default = serde_json::to_value(ModelConfig::default()).unwrap_or_default();
     if let Some(config) = config.as_object_mut() {
@@ -186,8 +186,8 @@ pub fn picture(project: &Project, compiled: &CompiledProject) -> Picture {
         let node = PictureNode {
             kind: "model".to_owned(),
             state: of_model(project, compiled, model),
-            columns: typed(made.map(|made| &made.schema)),
-            lineage: made.map(|made| made.lineage.clone()).unwrap_or_default(),
+            columns: typed(made.map(|made| &*made.schema)),
+            lineage: made.map(|made| (*made.lineage).clone()).unwrap_or_default(),
             config: serde_json::to_value(&model.config).unwrap_or_default(),
             depends_on: model.refs.iter().chain(model.sources.iter().map(|(name, _)| name)).cloned().collect(),
         };

@@ -1,14 +1,12 @@
 //! Data tests -> SQL that counts or finds the rows that are wrong, typed like every model.
 
-use std::sync::Arc;
-
-use datafusion::execution::session_state::SessionState;
 use rayon::prelude::*;
 
 use super::errors::{self, Place, Written};
+use super::{Compiler, schema_source};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::names::TableName;
-use crate::project::{DataTest, Project, TestKind, TestSeverity};
+use crate::project::{DataTest, TestKind, TestSeverity};
 use crate::session::{self, Tables};
 use crate::template::{SourceRead, source_relation};
 
@@ -69,77 +67,78 @@ impl CompiledTest {
     }
 }
 
-/// Plans every test whose tables compiled.
-pub(super) fn compile(
-    project: &Project,
-    session: &SessionState,
-    tables: &Tables,
-    diagnostics: &mut Diagnostics,
-) -> Vec<CompiledTest> {
-    let is_ready = |test: &&DataTest| test.reads.iter().all(|name| tables.get(name).is_some());
-    let results: Vec<_> = project
-        .data_tests
-        .par_iter()
-        .filter(is_ready)
-        .map(|test| compile_one(test, project, session, tables))
-        .collect();
-    let mut compiled = Vec::with_capacity(results.len());
-    for result in results {
-        match result {
-            Ok(test) => compiled.push(test),
-            Err(problems) => diagnostics.extend(problems),
-        }
-    }
-    compiled
-}
-
-fn compile_one(
-    test: &DataTest,
-    project: &Project,
-    session: &SessionState,
-    tables: &Tables,
-) -> Result<CompiledTest, Vec<Diagnostic>> {
-    let mut visible = Tables::new();
-    for name in &test.reads {
-        for relation in [name.clone(), source_relation(name, SourceRead::All)] {
-            if let Some(source) = tables.get(&relation) {
-                visible.insert(relation, Arc::clone(source));
+impl Compiler<'_> {
+    /// Plans every test whose tables compiled, unless an earlier run has planned it.
+    pub(super) fn tests(&self, diagnostics: &mut Diagnostics) -> Vec<CompiledTest> {
+        let results: Vec<_> = self
+            .project
+            .data_tests
+            .par_iter()
+            .filter_map(|test| {
+                let key = self.key_of_test(test)?;
+                let compiled = compiled(test);
+                if self.memo.get::<()>(key).is_some() {
+                    return Some(Ok(compiled));
+                }
+                Some(self.plan_test(test, compiled).inspect(|_| self.memo.put(key, &())))
+            })
+            .collect();
+        let mut compiled = Vec::with_capacity(results.len());
+        for result in results {
+            match result {
+                Ok(test) => compiled.push(test),
+                Err(problems) => diagnostics.extend(problems),
             }
         }
+        compiled
     }
-    let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));
-    let check = check(test);
-    let compiled = CompiledTest {
+
+    fn plan_test(&self, test: &DataTest, compiled: CompiledTest) -> Result<CompiledTest, Vec<Diagnostic>> {
+        let Self { project, session, .. } = self;
+        let mut visible = Tables::new();
+        for name in &test.reads {
+            if let Some(schema) = self.schema_of(name) {
+                for relation in [name.clone(), source_relation(name, SourceRead::All)] {
+                    visible.insert(relation, schema_source(schema));
+                }
+            }
+        }
+        let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));
+        if stands_by_itself(test, &visible) {
+            return Ok(compiled);
+        }
+        let written = match &test.kind {
+            TestKind::Singular { rendered } => Some(Written::new(rendered, || project.trace_test(rendered))),
+            _ => None,
+        };
+        let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
+        let sql = match &test.kind {
+            // As the author wrote it, so that places are true.
+            TestKind::Singular { rendered } => rendered.sql.clone(),
+            _ => compiled.failures_sql(),
+        };
+        let statement = session::parse(&sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
+        session::plan(session, statement, &visible).map_err(|error| {
+            let around = errors::Surroundings { visible: &visible, project, own: &own };
+            errors::plan(&error, &place, &around)
+        })?;
+        Ok(compiled)
+    }
+}
+
+fn compiled(test: &DataTest) -> CompiledTest {
+    CompiledTest {
         name: test.name.clone(),
         kind: test.kind.name(),
         table: test.table.clone(),
         column: test.column().map(str::to_owned),
         severity: test.config.severity,
         reads: test.reads.clone(),
-        check,
+        check: check(test),
         tags: test.config.tags.clone(),
         contract: test.config.contract,
         description: test.description.clone(),
-    };
-    if stands_by_itself(test, tables) {
-        return Ok(compiled);
     }
-    let written = match &test.kind {
-        TestKind::Singular { rendered } => Some(Written::new(rendered, || project.trace_test(rendered))),
-        _ => None,
-    };
-    let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
-    let sql = match &test.kind {
-        // As the author wrote it, so that places are true.
-        TestKind::Singular { rendered } => rendered.sql.clone(),
-        _ => compiled.failures_sql(),
-    };
-    let statement = session::parse(&sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
-    session::plan(session, statement, &visible).map_err(|error| {
-        let around = errors::Surroundings { visible: &visible, project, own: &own };
-        errors::plan(&error, &place, &around)
-    })?;
-    Ok(compiled)
 }
 
 /// Whether a test cannot fail to plan: it is about columns that exist, and has no SQL of the user's. Most tests are

@@ -89,7 +89,6 @@ fn floor_char_boundary(text: &str, offset: usize) -> usize {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Span {
     /// The file.
-    #[serde(with = "shared")]
     pub file: Arc<SourceFile>,
     /// First byte.
     pub start: usize,
@@ -119,25 +118,6 @@ impl Span {
     /// Line and column of the start, both counted from 1.
     pub fn position(&self) -> (usize, usize) {
         self.file.position(self.start)
-    }
-}
-
-/// Serde for what many places share.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    /// As the thing itself.
-    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.as_ref().serialize(serializer)
-    }
-
-    /// A thing of its own.
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Arc<T>, D::Error> {
-        T::deserialize(deserializer).map(Arc::new)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::names::nearest;
 use crate::template::Config;
 
 /// How a model's rows are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Materialization {
     /// Replaced as a whole.
@@ -34,7 +34,7 @@ impl Materialization {
 }
 
 /// How new rows of an incremental model are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// As they come.
@@ -44,7 +44,7 @@ pub enum Strategy {
 }
 
 /// What to do when an incremental model's columns are no longer those of its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaChange {
     /// Refuse.
@@ -56,7 +56,7 @@ pub enum OnSchemaChange {
 }
 
 /// What a warning about a model's SQL means to its owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LintLevel {
     /// Nothing.
@@ -68,7 +68,7 @@ pub enum LintLevel {
 }
 
 /// The settings of one model.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ModelConfig {
     /// `materialized`; `view` unless set, as in dbt.
     pub materialized: Materialization,

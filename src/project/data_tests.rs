@@ -6,7 +6,7 @@ use crate::names::{TableName, nearest};
 use crate::template::{Config, Rendered};
 
 /// A test, bound to the tables that it reads.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct DataTest {
     /// Unique in the project: given, or made of the kind, the table and the column as in dbt.
     pub name: String,
@@ -39,7 +39,7 @@ impl DataTest {
 }
 
 /// What a test tests.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub enum TestKind {
     /// No NULL in a column.
     NotNull {
@@ -104,7 +104,7 @@ impl TestKind {
 }
 
 /// How the result of a test counts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct TestConfig {
     /// Whether failing rows stop the publish.
     pub severity: TestSeverity,
@@ -117,7 +117,7 @@ pub struct TestConfig {
 }
 
 /// Whether failing rows stop the publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestSeverity {
     /// They do.

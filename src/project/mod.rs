@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
+use crate::memo::Key;
 use crate::names::TableName;
 use crate::template::{Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, Trace};
 
@@ -88,7 +89,7 @@ impl Project {
 }
 
 /// A column as YAML describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Column {
     /// Its name, in its own case.
     pub name: String,
@@ -103,7 +104,7 @@ pub struct Column {
 }
 
 /// What a contract promises about the values of a column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Constraint {
     /// No NULL.
     NotNull,
@@ -149,6 +150,8 @@ pub struct Model {
     pub sources: Vec<(TableName, SourceRead)>,
     /// Variables that any variant asked for.
     pub vars: BTreeSet<String>,
+    /// What the model is made of, in a hash.
+    pub key: Key,
     /// The SQL depends on the clock or the id of the run: its variants as they would be in a run that started in 1970.
     pub timeless: Option<Vec<String>>,
 }

@@ -9,6 +9,7 @@ use super::settings::{self, ConfigTree};
 use super::yaml::{Node, Reader};
 use super::{Column, Model, sources};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
+use crate::memo::{Key, KeyMaker};
 use crate::names::{TableName, check_identifier};
 use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scope, Templates};
 
@@ -137,6 +138,7 @@ pub(super) fn load(
         sources: Vec::new(),
         vars: BTreeSet::new(),
         timeless: None,
+        key: Key::default(),
     };
     let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);
     model.absorb(recording);
@@ -157,6 +159,11 @@ pub(super) fn load(
         let timeless = variants.into_iter().filter_map(|scope| templates.render_timeless(file, scope).ok());
         model.timeless = Some(timeless.collect());
     }
+    model.key = KeyMaker::new("model")
+        .value(&(&model.path, &model.description, &*model.outer_config, &model.columns, &model.config))
+        .value(&(&model.full, &model.incremental, &model.refs, &model.sources, &model.timeless))
+        .text(file.text())
+        .finish();
     (Some(model), problems)
 }
 

@@ -59,7 +59,7 @@ pub struct KnownNames {
 pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 
 /// The text that a template became.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Rendered {
     /// The rendered text.
     pub sql: String,

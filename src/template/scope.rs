@@ -16,7 +16,7 @@ use crate::names::TableName;
 pub type Config = IndexMap<String, serde_json::Value>;
 
 /// How a model reads a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum SourceRead {
     /// What the mode of the model says: an incremental run takes new files only.
     Changes,
