@@ -34,7 +34,9 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
     if !has_content {
         return None;
     }
-    let budget = serde_yaml::budget! { max_nodes: 20_000_000, max_events: 60_000_000, max_total_scalar_bytes: 1 << 30 };
+    let budget = serde_yaml::budget! {
+        max_nodes: 20_000_000, max_events: 60_000_000, max_total_scalar_bytes: 1 << 30, max_recorded_anchor_events: 100_000,
+    };
     let options = options! { with_snippet: false, strict_booleans: true, budget: budget };
     match serde_yaml::from_str_with_options::<Spanned<Parsed>>(file.text(), options) {
         Ok(parsed) => Some(placed(parsed, file)),
@@ -45,6 +47,14 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
             // What follows is advice to programmers of the YAML library.
             let cut = [" at line ", ", set DuplicateKeyPolicy", "; use from_", " by the configured policy"];
             let message = cut.iter().fold(message, |text, end| text.split(end).next().unwrap_or(text)).to_owned();
+            let message = match message.split_once("budget breached: ") {
+                Some((_, what)) if what.starts_with("Depth") => "this YAML is nested too deep".to_owned(),
+                Some((_, what)) if what.contains("Anchor") || what.contains("Alias") => {
+                    "the anchors of this YAML unfold to too much".to_owned()
+                }
+                Some(_) => "this YAML is too big".to_owned(),
+                None => message.replace("recursion limit exceeded", "this YAML is nested too deep"),
+            };
             diagnostics.push(Diagnostic::error(Id::YamlSyntax, message).at(span));
             None
         }

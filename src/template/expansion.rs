@@ -158,7 +158,9 @@ impl Trace {
 
     /// Who wrote a range of the text.
     pub fn locate(&self, start: usize, end: usize) -> Location {
-        let last = end.saturating_sub(1).max(start);
+        // A parser points behind the end, too.
+        let inside = |at: usize| self.sql.text().floor_char_boundary(at.min(self.sql.text().len().saturating_sub(1)));
+        let (start, last) = (inside(start), inside(end.saturating_sub(1).max(start)));
         match &self.map {
             Map::Marked(marked) => marked.locate(self.sql.text(), start, last),
             Map::Pointers(Some(map), file) => Location::from(map.locate(file, start, last)),

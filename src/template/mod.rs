@@ -97,6 +97,7 @@ impl Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_recursion_limit(120);
+        environment.set_fuel(Some(MOST_STEPS));
         minijinja_contrib::add_to_environment(&mut environment);
         // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
         environment.remove_global("now");
@@ -132,7 +133,11 @@ impl Templates {
     ) -> Result<(Rendered, Recording), Box<Failure>> {
         let scope = Arc::new(ScopeObject::new(scope));
         let clock = (run_started_at, invocation_id);
-        let sql = self.with_template(file, &scope, clock, |template, context, _| template.render(context));
+        let sql = self.with_template(file, &scope, clock, |template, context, _| {
+            let mut output = Output(Vec::new());
+            template.render_captured_to(context, &mut output)?;
+            Ok(String::from_utf8_lossy(&output.0).into_owned())
+        });
         match sql {
             Ok(sql) => Ok((Rendered { sql, file: Arc::clone(file) }, scope.recording())),
             Err((error, prefix)) => Err(Box::new(self.failure(file, prefix, &error, &scope))),
@@ -247,8 +252,43 @@ fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {
     Some((start, end))
 }
 
+/// Steps after which a template is stopped: far more than any project needs, and a second or two of time.
+const MOST_STEPS: u64 = 20_000_000;
+
+/// Bytes that one template may write.
+const MOST_OUTPUT: usize = 64 << 20;
+
+/// What a template wrote, up to a limit.
+struct Output(Vec<u8>);
+
+impl std::io::Write for Output {
+    fn write(&mut self, written: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + written.len() > MOST_OUTPUT {
+            return Err(std::io::Error::other("too much"));
+        }
+        self.0.extend_from_slice(written);
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// minijinja's error as a phrase in this program's style.
 fn phrase(error: &minijinja::Error) -> String {
+    match error.kind() {
+        minijinja::ErrorKind::OutOfFuel => {
+            return format!(
+                "this template runs too long: it is stopped after {} million steps",
+                MOST_STEPS / 1_000_000
+            );
+        }
+        minijinja::ErrorKind::WriteFailure => {
+            return format!("this template writes more than {} MB", MOST_OUTPUT >> 20);
+        }
+        _ => {}
+    }
     match error.detail() {
         Some(detail) => detail.trim_end_matches('.').to_owned(),
         None => error.kind().to_string(),

@@ -93,6 +93,10 @@ shows!(mistake_two_macros_deep,
 shows!(mistake_of_an_incremental_run_in_a_macro,
     "macros/a.sql" => "{% macro new_rows() %}\n  {% if is_incremental() %}\n    where viewed > (select max(viewed_at) from {{ this }})\n  {% endif %}\n{% endmacro %}\n",
     "models/gold/g.sql" => "{{ config(materialized='incremental') }}\nselect viewed_at from {{ ref('views') }}\n{{ new_rows() }}\n");
+shows!(a_template_without_an_end,
+    "models/gold/g.sql" => "{% for i in range(99999) %}\n  {% for j in range(99999) %}{% set x = i * j %}{% endfor %}\n{% endfor %}\nselect 1 as one");
+shows!(yaml_that_unfolds_without_an_end,
+    "models/gold/g.yml" => "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e]\n");
 shows!(a_macro_that_calls_itself,
     "macros/a.sql" => "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}\n",
     "models/gold/g.sql" => "select {{ again(1) }} as x");

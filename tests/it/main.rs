@@ -8,6 +8,7 @@ mod architecture;
 mod crash;
 mod diagnostics;
 mod formats;
+mod fuzz;
 mod guarantees;
 mod lineage;
 mod materialize;

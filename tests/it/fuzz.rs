@@ -1,0 +1,276 @@
+//! Templates and YAML that went wrong in every way: no panic, no hang. A few seconds here; `LAKE_FUZZ_SECONDS` is the
+//! long form.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+/// Words that make more of a mutation than letters do.
+const TEMPLATE_WORDS: &[&str] = &[
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "{%-",
+    "-%}",
+    "{{-",
+    "-}}",
+    "{% endmacro %}",
+    "{% macro m(x) %}",
+    "{% endfor %}",
+    "{% for i in range(100000) %}",
+    "{% for i in range(10 ** 9) %}",
+    "{% call m(1) %}",
+    "{% endcall %}",
+    "{% set x %}",
+    "{% endset %}",
+    "{% raw %}",
+    "{% endraw %}",
+    "{% if is_incremental() %}",
+    "{% endif %}",
+    "{{ m(m(1)) }}",
+    "{{ caller() }}",
+    "{{ ref('other') }}",
+    "{{ source('bronze', 'views') }}",
+    "{{ config(materialized='incremental') }}",
+    "{{ var('a') }}",
+    "| trim",
+    "| indent(4)",
+    "| length",
+    "~",
+    "'",
+    "\"",
+    "é",
+    "\u{10ffff}",
+    "\u{feff}",
+    "\r\n",
+    "__lake_mark(1)",
+    "{{ __lake_mark(99) }}",
+    "{{ x * 1000000 }}",
+    "[[[[[[[[",
+    "{{{{{{{{",
+    "((((((((",
+    "{% include 'macros' %}",
+    "{% extends 'macros' %}",
+    "{% import 'macros' as m %}",
+];
+const YAML_WORDS: &[&str] = &[
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!!binary ",
+    "- ",
+    ": ",
+    "? ",
+    "|\n",
+    ">\n",
+    "---\n",
+    "...\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    "'",
+    "\"",
+    "#",
+    "\t",
+    "~",
+    "null",
+    "1e999",
+    "0x",
+    "-",
+    "é",
+    "\u{feff}",
+    "\r\n",
+    "[[[[[[[[",
+    "{{{{",
+    "%YAML 1.2\n",
+    "models:\n",
+    "columns:\n",
+    "  - name: m\n",
+    "data_tests: [unique]",
+    "constraints: [{ type: not_null }]",
+    "config: { lints: { unused-cte: deny } }",
+    "10MB",
+    "\u{85}",
+    "\0",
+];
+
+/// Inputs that were trouble once, or would be.
+fn known_trouble() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let part = targets::PART as char;
+    let join = |model: &str, macros: &str| {
+        let mut input = model.as_bytes().to_vec();
+        input.push(targets::PART);
+        input.extend_from_slice(macros.as_bytes());
+        input
+    };
+    assert_eq!(part as u32, 0xff);
+    let templates = vec![
+        join("{% for i in range(99999) %}{% for j in range(99999) %}{{ i }}{% endfor %}{% endfor %}", ""),
+        join("{% for i in range(10 ** 9) %}{% endfor %}", ""),
+        join("{{ again(1) }}", "{% macro again(n) %}{{ again(n + 1) }}{{ again(n + 1) }}{% endmacro %}"),
+        join("{{ m() }}", "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}"),
+        join(&"{% if true %}".repeat(2000), ""),
+        join(&format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)), ""),
+        join(&format!("{{{{ {}1 }}}}", "-".repeat(5000)), ""),
+        join(&format!("{{{{ 1{} }}}}", " ~ 1".repeat(5000)), ""),
+        join("{{ 'x' * 1000000000 }}", ""),
+        join(
+            "{% set ns = namespace(x='abcdefgh') %}{% for i in range(64) %}{% set ns.x = ns.x[:1000] ~ ns.x[:1000] %}{% endfor %}{{ ns.x }}",
+            "",
+        ),
+        join("{% include 'macros' %}{{ m() }}", "{% macro m() %}x{% endmacro %}{{ undefined }}"),
+        join("{% extends 'gold/m.sql' %}", ""),
+    ];
+    let laughs: String = (1..30)
+        .map(|at| format!("a{at}: &a{at} [*a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}]\n", at - 1))
+        .collect();
+    let yaml = vec![
+        format!("a0: &a0 [x, x, x, x]\n{laughs}").into_bytes(),
+        "[".repeat(20_000).into_bytes(),
+        "{a: ".repeat(5_000).into_bytes(),
+        "- ".repeat(20_000).into_bytes(),
+        format!("models:\n{}", (0..3000).map(|at| format!("{}- a:\n", " ".repeat(at))).collect::<String>())
+            .into_bytes(),
+        b"a: &a [*a]\n".to_vec(),
+        b"? ? ? ? ?\n: &b\n".to_vec(),
+        b"models: {<<: {<<: {<<: 1}}}\n".to_vec(),
+    ];
+    (templates, yaml)
+}
+
+/// Real files, as a start.
+fn corpus(extensions: &[&str]) -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("models"), root.join("macros"), root.join("templates")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            let wanted = path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted));
+            if path.is_dir() {
+                folders.push(path);
+            } else if wanted {
+                found.push(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    let top = ["project.yml", "sources.yml"].iter().filter(|_| extensions.contains(&"yml"));
+    found.extend(top.map(|name| std::fs::read(root.join(name)).unwrap()));
+    found.sort();
+    assert!(!found.is_empty(), "there is no corpus");
+    found
+}
+
+/// SplitMix64: a few lines, and the same numbers everywhere.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % limit.max(1) as u64) as usize
+    }
+
+    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
+        let (a, b) = (self.below(length + 1), self.below(length + 1));
+        a.min(b)..a.max(b)
+    }
+}
+
+fn mutated(corpus: &[Vec<u8>], words: &[&str], numbers: &mut Numbers) -> Vec<u8> {
+    let mut input = corpus[numbers.below(corpus.len())].clone();
+    for _ in 0..=numbers.below(6) {
+        let at = numbers.below(input.len() + 1);
+        match numbers.below(7) {
+            0 | 1 => {
+                let word = words[numbers.below(words.len())];
+                input.splice(at..at, word.bytes());
+            }
+            2 => drop(input.drain(numbers.range(input.len()))),
+            3 => {
+                let copy = input[numbers.range(input.len())].to_vec();
+                input.splice(at..at, copy);
+            }
+            4 => {
+                let other = &corpus[numbers.below(corpus.len())];
+                let piece = other[numbers.range(other.len())].to_vec();
+                input.splice(at..at, piece);
+            }
+            5 => input.insert(at, targets::PART),
+            _ => {
+                if let Some(byte) = input.get_mut(at) {
+                    *byte = numbers.below(256) as u8;
+                }
+            }
+        }
+        input.truncate(20_000);
+    }
+    input
+}
+
+/// No input may take longer, in a debug build on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Feeds a target: what was trouble once, then mutations.
+fn feed(target: fn(&[u8]), first: Vec<Vec<u8>>, corpus: Vec<Vec<u8>>, words: &'static [&'static str], cases: usize) {
+    let seconds = std::env::var("LAKE_FUZZ_SECONDS").ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = if seconds.is_some() { std::process::id().into() } else { 1 };
+    let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let (send, inputs) = mpsc::sync_channel::<Vec<u8>>(0);
+    let (done, finished) = mpsc::channel::<()>();
+    // As much stack as the program gives its own threads.
+    let stack = 256 << 20;
+    let worker = std::thread::Builder::new().stack_size(stack).spawn(move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(stack).build().unwrap();
+        for input in inputs {
+            pool.install(|| target(&input));
+            done.send(()).unwrap();
+        }
+    });
+    let mut numbers = Numbers(seed);
+    let mut count = 0;
+    let mutations = std::iter::repeat_with(|| mutated(&corpus, words, &mut numbers));
+    let trace = std::env::temp_dir().join(format!("lake-fuzz-{}", std::process::id()));
+    for input in first.into_iter().chain(mutations) {
+        if until.map_or(count >= cases, |until| Instant::now() > until) {
+            break;
+        }
+        count += 1;
+        if until.is_some() {
+            // What a dead process leaves behind.
+            std::fs::write(&trace, &input).unwrap();
+        }
+        let text = String::from_utf8_lossy(&input).into_owned();
+        send.send(input).unwrap();
+        match finished.recv_timeout(LIMIT) {
+            Ok(()) => {}
+            Err(error) => panic!("seed {seed}, input {count}: {error}\n{text:?}"),
+        }
+    }
+    drop(send);
+    worker.unwrap().join().unwrap();
+    let _ = std::fs::remove_file(&trace);
+    if until.is_some() {
+        eprintln!("{count} inputs");
+    }
+}
+
+#[test]
+fn no_template_panics_or_hangs() {
+    let corpus = corpus(&["sql"]);
+    feed(targets::template, known_trouble().0, corpus, TEMPLATE_WORDS, 400);
+}
+
+#[test]
+fn no_yaml_panics_or_hangs() {
+    let corpus = corpus(&["yml"]);
+    feed(targets::yaml, known_trouble().1, corpus, YAML_WORDS, 400);
+}
