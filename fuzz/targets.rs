@@ -1,6 +1,6 @@
 //! What fuzzing calls: any bytes may come, nothing may panic or hang. Used by `fuzz_targets/` and by `tests/it/fuzz.rs`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use lake::diagnostics::render::{self, Color};
@@ -52,12 +52,13 @@ fn parts(input: &[u8]) -> impl Iterator<Item = String> {
 }
 
 fn file(path: &str, text: &str) -> Arc<SourceFile> {
-    Arc::new(SourceFile { path: path.to_owned(), text: text.to_owned() })
+    Arc::new(SourceFile::new(path, text))
 }
 
 fn files(project: &str, sources: &str) -> ProjectFiles {
     ProjectFiles {
-        folder: PathBuf::from("/fuzz"),
+        folder: Arc::from(Path::new("/fuzz")),
+        selectors: None,
         project: file("project.yml", project),
         sources: Some(file("sources.yml", sources)),
         models: Vec::new(),
