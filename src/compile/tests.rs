@@ -18,7 +18,7 @@ pub struct CompiledTest {
     /// Unique in the project.
     pub name: String,
     /// `not_null`, `unique`, ..., or `singular`.
-    pub kind: &'static str,
+    pub kind: String,
     /// The table it is declared on.
     pub table: Option<TableName>,
     /// The column it is about.
@@ -109,7 +109,7 @@ fn compile_one(
     let check = check(test);
     let compiled = CompiledTest {
         name: test.name.clone(),
-        kind: test.kind.name(),
+        kind: test.kind.name().to_owned(),
         table: test.table.clone(),
         column: test.column().map(str::to_owned),
         severity: test.config.severity,
@@ -122,18 +122,25 @@ fn compile_one(
         return Ok(compiled);
     }
     let place = match &test.kind {
-        TestKind::Singular { rendered } => Place::Template(rendered),
+        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
+            Place::Template(rendered)
+        }
         _ => Place::Declaration(&test.span),
     };
     let sql = match &test.kind {
         // As the author wrote it, so that places are true.
-        TestKind::Singular { rendered } => rendered.sql.clone(),
+        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => rendered.sql.clone(),
         _ => compiled.failures_sql(),
     };
-    let statement = session::parse(&sql).map_err(|error| Box::new(errors::syntax(&error, &place)))?;
+    // A mistake in a generic test shows who uses it so.
+    let told = |diagnostic: Diagnostic| match &test.kind {
+        TestKind::Custom { .. } => Box::new(diagnostic.related(test.span.clone(), "used here")),
+        _ => Box::new(diagnostic),
+    };
+    let statement = session::parse(&sql).map_err(|error| told(errors::syntax(&error, &place)))?;
     session::plan(session, statement, &visible).map_err(|error| {
         let around = errors::Surroundings { visible: &visible, project, own: &own };
-        Box::new(errors::plan(&error, &place, &around))
+        told(errors::plan(&error, &place, &around))
     })?;
     Ok(compiled)
 }
@@ -193,7 +200,8 @@ fn check(test: &DataTest) -> Check {
             ))
         }
         // Printed from its syntax tree: a comment at its end would swallow what is put around it.
-        TestKind::Singular { rendered } => {
+        TestKind::Custom { rendered: None, .. } => query(String::new()),
+        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
             query(session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string()))
         }
     }

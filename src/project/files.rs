@@ -44,6 +44,8 @@ pub struct ProjectFiles {
     pub macros: Vec<Arc<SourceFile>>,
     /// `tests/**/*.sql`.
     pub tests: Vec<Arc<SourceFile>>,
+    /// `models/**/*.md` and `docs/**/*.md`.
+    pub docs: Vec<Arc<SourceFile>>,
 }
 
 /// Reads a project folder.
@@ -65,6 +67,7 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         properties: read_tree(&folder, "models", &["yml", "yaml"])?,
         macros: read_tree(&folder, "macros", &["sql"])?,
         tests: read_tree(&folder, "tests", &["sql"])?,
+        docs: [read_tree(&folder, "models", &["md"])?, read_tree(&folder, "docs", &["md"])?].concat(),
         folder,
     })
 }

@@ -4,7 +4,9 @@
 //! here. Mistakes go to the sink, and loading goes on with what is left.
 
 mod config;
+mod custom_tests;
 mod data_tests;
+mod descriptions;
 mod files;
 mod load;
 mod models;

@@ -16,8 +16,8 @@ use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scop
 pub(super) struct Properties {
     pub(super) span: Span,
     description: String,
-    config: Config,
-    columns: Vec<Column>,
+    pub(super) config: Config,
+    pub(super) columns: Vec<Column>,
 }
 
 /// Reads a `models:` list. Tests are bound to the models' full names.
@@ -26,6 +26,7 @@ pub(super) fn read_properties(
     known: &KnownNames,
     found: &mut BTreeMap<TableName, Properties>,
     tests: &mut Vec<DataTest>,
+    templates: &Templates,
     reader: &mut Reader<'_>,
 ) {
     for node in reader.list(list) {
@@ -50,8 +51,9 @@ pub(super) fn read_properties(
         let list = mapping.take_any(&["data_tests", "tests"]);
         mapping.finish(reader);
         let Some((name, name_node)) = name else { continue };
-        let columns = columns.map(|node| sources::read_columns(node, &name, tests, reader)).unwrap_or_default();
-        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, reader)).unwrap_or_default());
+        let columns =
+            columns.map(|node| sources::read_columns(node, &name, tests, templates, reader)).unwrap_or_default();
+        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, templates, reader)).unwrap_or_default());
         let span = name_node.span.clone();
         if let Some(first) = found.get(&name) {
             let diagnostic = Diagnostic::error(Id::DuplicateName, format!("model `{name}` is described twice"));
@@ -125,7 +127,7 @@ pub(super) fn load(
         outer_config: Arc::new(outer.clone()),
         tolerated: BTreeSet::new(),
     };
-    let mut problems = Vec::new();
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let Some((full, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
         return (None, problems);
     };
@@ -143,6 +145,7 @@ pub(super) fn load(
         sources: Vec::new(),
         timeless: None,
     };
+    warnings.extend(templates.warnings(file, &recording));
     let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);
     model.absorb(recording);
     if asked_incremental && model.config.materialized == super::Materialization::Incremental {
@@ -151,6 +154,11 @@ pub(super) fn load(
             return (None, problems);
         };
         asked_clock |= recording.asked_clock;
+        for warning in templates.warnings(file, &recording) {
+            if warnings.iter().all(|known: &Diagnostic| known.message != warning.message) {
+                warnings.push(warning);
+            }
+        }
         model.absorb(recording);
         model.incremental = Some(rendered);
     }
@@ -162,7 +170,7 @@ pub(super) fn load(
         let timeless = variants.into_iter().filter_map(|scope| templates.render_timeless(file, scope).ok());
         model.timeless = Some(timeless.collect());
     }
-    (Some(model), problems)
+    (Some(model), warnings)
 }
 
 /// The folders and the name of a model, as `project.yml` nests settings.
@@ -192,7 +200,7 @@ fn render_all_mistakes(
 }
 
 /// The scope of a template that is no model.
-fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Scope {
+pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Scope {
     Scope {
         this: TableName::new("tests", name),
         model: serde_json::json!({"name": name, "path": path}),
@@ -221,15 +229,16 @@ pub(super) fn load_singular(
     file: &Arc<SourceFile>,
     templates: &Templates,
     known: &Arc<KnownNames>,
-) -> Result<DataTest, Vec<Diagnostic>> {
+) -> Result<(DataTest, Vec<Diagnostic>), Vec<Diagnostic>> {
     let stem = file.path.rsplit('/').next().unwrap_or(&file.path).trim_end_matches(".sql").to_owned();
     let scope = bare_scope(&stem, &file.path, known);
     let mut problems = Vec::new();
     let rendered = render_all_mistakes(templates, file, scope, &mut problems);
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let warnings = templates.warnings(file, &recording);
     let reads: Vec<TableName> =
         recording.refs.iter().cloned().chain(recording.sources.into_iter().map(|(name, _)| name)).collect();
-    Ok(DataTest {
+    let test = DataTest {
         name: stem,
         kind: TestKind::Singular { rendered: Box::new(rendered) },
         span: Span::file_start(file),
@@ -237,5 +246,6 @@ pub(super) fn load_singular(
         description: String::new(),
         table: None,
         reads,
-    })
+    };
+    Ok((test, warnings))
 }

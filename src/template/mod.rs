@@ -4,10 +4,20 @@
 //! and records its `ref`s, `source`s and `config`. [`Rendered::locate`] leads from a place in the
 //! SQL back to the author's own line. minijinja is used only here.
 
+mod calls;
+mod containers;
+mod conversions;
+mod dates;
+mod docs;
 mod functions;
+mod generic;
+mod introspection;
 mod macros;
+mod modules;
+mod rewrite;
 mod scope;
 mod source_map;
+mod tags;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +28,16 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
+use dates::Moment;
+pub use docs::read as read_docs;
 pub use functions::source_relation;
+pub use generic::{Argument, TestCall, TestSignature};
 use macros::MacroLibrary;
+use rewrite::Rewritten;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
 pub use source_map::Rendered;
-use values::{InvocationId, RunStartedAt};
+use values::InvocationId;
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
 #[derive(Debug, Clone)]
@@ -38,15 +52,34 @@ pub struct Settings {
     pub run_started_at: chrono::DateTime<chrono::Utc>,
     /// `invocation_id`.
     pub invocation_id: String,
+    /// `project_name`, which is also the package of the project's own macros.
+    pub project: String,
+    /// `fromyaml` and `toyaml`.
+    pub yaml: Yaml,
 }
 
-/// The names that `ref` and `source` may use.
+/// A YAML library, lent by the module that owns it.
+#[derive(Debug, Clone, Copy)]
+pub struct Yaml {
+    /// The value of a text; `None` if it is not YAML.
+    pub parse: fn(&str) -> Option<serde_json::Value>,
+    /// The text of a value.
+    pub print: fn(&serde_json::Value) -> Option<String>,
+}
+
+/// What templates may know of the project: names, and what YAML tells about them.
 #[derive(Debug, Default)]
 pub struct KnownNames {
     /// Models by their short name, which is unique in the project.
     pub models: BTreeMap<String, TableName>,
     /// Declared source tables.
     pub sources: BTreeSet<TableName>,
+    /// Blocks of documentation, for `doc()`.
+    pub docs: BTreeMap<String, String>,
+    /// Columns of tables whose YAML tells all of them: sources with declared columns, models with a contract.
+    pub columns: BTreeMap<TableName, Vec<String>>,
+    /// Values of columns with an `accepted_values` test.
+    pub accepted_values: BTreeMap<(TableName, String), Vec<serde_json::Value>>,
 }
 
 /// Checks one key of `config()`; says in a phrase what is wrong with it.
@@ -56,7 +89,7 @@ pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
-    library: MacroLibrary,
+    library: Arc<MacroLibrary>,
     run_started_at: chrono::DateTime<chrono::Utc>,
     invocation_id: String,
 }
@@ -69,6 +102,8 @@ pub struct Failure {
     /// The `ref` or `source` that does not exist, if that was the reason: render again with it among the
     /// tolerated names to find the next mistake.
     pub missing: Option<String>,
+    /// The mistake is in what was set before the template: in an argument of a generic test.
+    pub is_before: bool,
 }
 
 impl Templates {
@@ -83,10 +118,17 @@ impl Templates {
         minijinja_contrib::add_to_environment(&mut environment);
         // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
         environment.remove_global("now");
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         let (run_started_at, invocation_id) = (settings.run_started_at, settings.invocation_id.clone());
+        let (project, yaml) = (settings.project.clone(), settings.yaml);
         functions::register(&mut environment, settings);
-        let library = MacroLibrary::load(&mut environment, macro_files, problems);
+        conversions::register(&mut environment, yaml);
+        containers::register(&mut environment);
+        dates::register(&mut environment);
+        modules::register(&mut environment);
+        introspection::register(&mut environment);
+        let library = Arc::new(MacroLibrary::load(&mut environment, &project, macro_files, problems));
+        calls::register(&mut environment, &library);
         Self { environment, library, run_started_at, invocation_id }
     }
 
@@ -114,25 +156,85 @@ impl Templates {
         run_started_at: chrono::DateTime<chrono::Utc>,
         invocation_id: &str,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
-        let prefix = self.library.import_statement(&file.text);
-        let source = format!("{prefix}{}", file.text);
+        let clock = Clock { run_started_at, invocation_id };
+        let body = Body { name: &file.path, rewritten: rewrite::template(&file.text), settings: String::new() };
+        self.render_rewritten(file, body, Value::UNDEFINED, scope, &clock)
+    }
+
+    /// Renders what a file's text was rewritten to.
+    fn render_rewritten(
+        &self,
+        file: &Arc<SourceFile>,
+        body: Body<'_>,
+        arguments: Value,
+        scope: Scope,
+        clock: &Clock<'_>,
+    ) -> Result<(Rendered, Recording), Box<Failure>> {
+        let Body { name, rewritten, settings } = body;
+        let mut source = self.library.import_statements(&format!("{settings}{}", rewritten.text));
+        source.push_str(&settings);
+        let prefix = source.len();
+        source.push_str(&rewritten.text);
         let this = functions::relation(&scope.this);
+        let schema = scope.this.schema.clone();
         let model = Value::from(minijinja::value::Serde(&scope.model));
         let scope = Arc::new(ScopeObject::new(scope));
+        let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(&scope) };
         let context = context! {
             __lake => Value::from_dyn_object(Arc::clone(&scope)),
-            run_started_at => Value::from_object(RunStartedAt { at: run_started_at, scope: Some(Arc::clone(&scope)) }),
-            invocation_id => Value::from_object(InvocationId { id: invocation_id.to_owned(), scope: Arc::clone(&scope) }),
-            this => this, model => model, config => Value::from_dyn_object(Arc::clone(&scope)),
+            run_started_at => Value::from_object(Moment::of_run(clock.run_started_at, Some(Arc::clone(&scope)))),
+            invocation_id => Value::from_object(id),
+            this, schema, model, config => Value::from_dyn_object(Arc::clone(&scope)),
+        };
+        let context = if arguments.is_undefined() {
+            context
+        } else {
+            context! { ..arguments, ..context }
         };
         let map = self
             .environment
-            .template_from_named_str(&file.path, &source)
-            .and_then(|template| source_map::render(&template, context, prefix.len()));
+            .template_from_named_str(name, &source)
+            .and_then(|template| source_map::render(&template, context, prefix));
         match map {
-            Ok(map) => Ok((map.into_rendered(Arc::clone(file)), scope.recording())),
-            Err(error) => Err(Box::new(self.failure(file, prefix.len(), &error, &scope))),
+            Ok(map) => {
+                let mut rendered = map.into_rendered(Arc::clone(file));
+                rendered.relocate(|offset| rewritten.original(offset));
+                Ok((rendered, scope.recording()))
+            }
+            Err(error) => Err(Box::new(self.failure(file, &rewritten, prefix, &error, &scope))),
         }
+    }
+
+    /// Renders a text of YAML that may use `doc()`.
+    ///
+    /// # Errors
+    /// What is wrong, without a place.
+    pub fn render_description(&self, text: &str, scope: Scope) -> Result<String, Box<Diagnostic>> {
+        let file = Arc::new(SourceFile { path: "description".to_owned(), text: text.to_owned() });
+        match self.render(&file, scope) {
+            Ok((rendered, _)) => Ok(rendered.sql),
+            Err(failure) => Err(Box::new(failure.diagnostic)),
+        }
+    }
+
+    /// What `exceptions.warn()` said in a render, at the first place that says it.
+    pub fn warnings(&self, file: &Arc<SourceFile>, recording: &Recording) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for (template, message) in &recording.warnings {
+            let in_macro = self.library.locate(template, None).map(|span| span.file);
+            let place = in_macro.as_ref().unwrap_or(file);
+            let word = "exceptions.warn";
+            let span = match place.text.find(word) {
+                Some(at) => Span::new(place, at, at + word.len()),
+                None => Span::file_start(place),
+            };
+            let mut diagnostic = Diagnostic::warning(Id::TemplateWarning, message.clone()).at(span);
+            if in_macro.is_some() {
+                diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
+            }
+            found.push(diagnostic);
+        }
+        found
     }
 
     /// Renders a short text such as a path in YAML: settings, but no `ref`, macros or config.
@@ -146,24 +248,30 @@ impl Templates {
         self.environment.render_str(text, context! {}).map_err(|error| phrase(&error))
     }
 
-    fn failure(&self, file: &Arc<SourceFile>, prefix: usize, error: &minijinja::Error, scope: &ScopeObject) -> Failure {
-        let span = if error.name() == Some(macros::LIBRARY) {
-            error.range().and_then(|range| self.library.locate(range))
-        } else {
-            error
-                .range()
-                .map(|range| (range.start.saturating_sub(prefix), range.end.saturating_sub(prefix)))
-                .or_else(|| line_range(file, error.line()?))
-                .map(|(start, end)| Span::new(file, start, end))
-        };
-        let in_macro = error.name() == Some(macros::LIBRARY);
-        let problem = scope.take_problem();
+    fn failure(
+        &self,
+        file: &Arc<SourceFile>,
+        rewritten: &Rewritten,
+        prefix: usize,
+        error: &minijinja::Error,
+        scope: &ScopeObject,
+    ) -> Failure {
+        // What happens in a file that was imported comes wrapped in what happens to the import.
+        let in_file = |offset: usize| rewritten.original(offset.saturating_sub(prefix));
+        let in_macro = error.name().and_then(|name| self.library.locate(name, error.range()));
+        let is_in_macro = in_macro.is_some();
+        let span = in_macro.or_else(|| {
+            let range = error.range().map(|range| (in_file(range.start), in_file(range.end)));
+            let range = range.or_else(|| line_range(file, error.line()?));
+            range.map(|(start, end)| Span::new(file, start, end))
+        });
+        let problem = introspection::carried(error).or_else(|| scope.take_problem());
         let (id, message) = match &problem {
             Some(problem) => (problem.id, problem.message.clone()),
             None => (Id::Template, phrase(error)),
         };
         let mut diagnostic = Diagnostic::error(id, message).at(span.unwrap_or_else(|| Span::file_start(file)));
-        if in_macro {
+        if is_in_macro {
             diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
         }
         let mut missing = None;
@@ -173,7 +281,8 @@ impl Templates {
         } else if let Some(help) = self.unknown_name_help(error) {
             diagnostic = diagnostic.help(help);
         }
-        Failure { diagnostic, missing }
+        let is_before = !is_in_macro && error.range().is_some_and(|range| range.start < prefix);
+        Failure { diagnostic, missing, is_before }
     }
 
     fn unknown_name_help(&self, error: &minijinja::Error) -> Option<String> {
@@ -183,6 +292,34 @@ impl Templates {
         let known = globals.into_iter().chain(self.library.names()).chain(["this", "model", "config"]);
         crate::names::nearest(name, known).filter(|n| *n != name).map(|n| format!("did you mean `{n}`?"))
     }
+}
+
+/// Python's methods of texts, lists and dicts.
+fn python_method(
+    state: &mut minijinja::State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, minijinja::Error> {
+    let found = minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args);
+    found.map_err(|error| match error.kind() {
+        minijinja::ErrorKind::UnknownMethod => containers::cannot_change(value, method).unwrap_or(error),
+        _ => error,
+    })
+}
+
+/// A template as minijinja gets it.
+struct Body<'a> {
+    name: &'a str,
+    rewritten: Rewritten,
+    /// Statements that go before it.
+    settings: String,
+}
+
+/// What differs between two runs.
+struct Clock<'a> {
+    run_started_at: chrono::DateTime<chrono::Utc>,
+    invocation_id: &'a str,
 }
 
 fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {

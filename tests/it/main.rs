@@ -9,6 +9,7 @@ mod crash;
 mod diagnostics;
 mod formats;
 mod guarantees;
+mod jinja;
 mod lineage;
 mod materialize;
 mod reader;
