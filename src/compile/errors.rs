@@ -1,57 +1,86 @@
 //! DataFusion's errors, translated once: into words of SQL, at the author's own line.
 
+use std::cell::OnceCell;
+
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
-use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::diagnostics::{Diagnostic, Id, Location, Span};
 use crate::names::{TableName, nearest};
 use crate::project::Project;
 use crate::session::Tables;
-use crate::template::Rendered;
+use crate::template::{Rendered, Trace};
+
+/// SQL that a template made; who wrote each byte of it is found out when somebody asks.
+pub(super) struct Written<'a> {
+    rendered: &'a Rendered,
+    find_out: Box<dyn Fn() -> Trace + 'a>,
+    trace: OnceCell<Trace>,
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn new(rendered: &'a Rendered, find_out: impl Fn() -> Trace + 'a) -> Self {
+        Self { rendered, find_out: Box::new(find_out), trace: OnceCell::new() }
+    }
+
+    fn trace(&self) -> &Trace {
+        self.trace.get_or_init(&self.find_out)
+    }
+
+    pub(super) fn sql(&self) -> &'a str {
+        &self.rendered.sql
+    }
+
+    /// The author of what stands between two lines and columns, from 1.
+    pub(super) fn at(&self, start: (usize, usize), end: (usize, usize)) -> Location {
+        self.trace().locate_position(start, end)
+    }
+}
 
 /// Where the SQL came from.
 pub(super) enum Place<'a> {
     /// A template.
-    Template(&'a Rendered),
+    Template(&'a Written<'a>),
     /// SQL that was made from a declaration.
     Declaration(&'a Span),
 }
 
 impl Place<'_> {
-    fn at(&self, start: (usize, usize), end: (usize, usize)) -> Span {
+    fn at(&self, start: (usize, usize), end: (usize, usize)) -> Location {
         match self {
-            Self::Template(rendered) => rendered.locate_position(start, end),
-            Self::Declaration(span) => (*span).clone(),
+            Self::Template(written) => written.at(start, end),
+            Self::Declaration(span) => Location::from((*span).clone()),
         }
     }
 
-    fn start(&self) -> Span {
+    fn start(&self) -> Location {
         match self {
-            Self::Template(rendered) => {
-                let first = rendered.sql.len() - rendered.sql.trim_start().len();
-                rendered.locate(first, first + 1)
+            Self::Template(written) => {
+                let sql = written.sql();
+                let first = sql.len() - sql.trim_start().len();
+                written.trace().locate(first, first + 1)
             }
-            Self::Declaration(span) => (*span).clone(),
+            Self::Declaration(span) => Location::from((*span).clone()),
         }
     }
 
     /// The first place where the SQL says `text`, letters of any case.
-    fn find(&self, text: &str) -> Option<Span> {
+    fn find(&self, text: &str) -> Option<Location> {
         match self {
-            Self::Template(rendered) => {
-                let at = rendered.sql.to_ascii_lowercase().find(&text.to_ascii_lowercase())?;
-                Some(rendered.locate(at, at + text.trim_end_matches('(').len()))
+            Self::Template(written) => {
+                let at = written.sql().to_ascii_lowercase().find(&text.to_ascii_lowercase())?;
+                Some(written.trace().locate(at, at + text.trim_end_matches('(').len()))
             }
             Self::Declaration(_) => None,
         }
     }
 
-    fn end(&self) -> Span {
+    fn end(&self) -> Location {
         match self {
-            Self::Template(rendered) => {
-                let last = rendered.sql.trim_end().len().max(1);
-                rendered.locate(last - 1, last)
+            Self::Template(written) => {
+                let last = written.sql().trim_end().len().max(1);
+                written.trace().locate(last - 1, last)
             }
-            Self::Declaration(span) => (*span).clone(),
+            Self::Declaration(span) => Location::from((*span).clone()),
         }
     }
 }
@@ -86,8 +115,12 @@ pub(super) struct Surroundings<'a> {
     pub(super) own: &'a TableName,
 }
 
-/// An error of planning or typing.
-pub(super) fn plan(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_>) -> Diagnostic {
+/// Errors of planning or typing: the planner may find several at once, as in both sides of a union.
+pub(super) fn plan(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_>) -> Vec<Diagnostic> {
+    error.iter().map(|error| plan_one(error, place, around)).collect()
+}
+
+fn plan_one(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_>) -> Diagnostic {
     let span = match error.diagnostic().and_then(|d| d.span) {
         Some(span) => {
             let start = (span.start.line as usize, span.start.column as usize);
@@ -111,7 +144,8 @@ pub(super) fn plan(error: &DataFusionError, place: &Place<'_>, around: &Surround
         }
         _ => {
             let text = root_text(error);
-            let known = unknown_table(&text, place, around).or_else(|| wrong_argument(&text, place));
+            let known = unknown_table(&text, place, around);
+            let known = known.or_else(|| wrong_argument(&text, place)).or_else(|| repeated_cte(&text, place));
             known.unwrap_or_else(|| by_text(error)).at_if_none(span)
         }
     }
@@ -128,11 +162,11 @@ fn duplicate_column(error: &SchemaError) -> Option<&str> {
 }
 
 trait AtIfNone {
-    fn at_if_none(self, span: Span) -> Self;
+    fn at_if_none(self, span: Location) -> Self;
 }
 
 impl AtIfNone for Diagnostic {
-    fn at_if_none(self, span: Span) -> Self {
+    fn at_if_none(self, span: Location) -> Self {
         if self.span.is_some() { self } else { self.at(span) }
     }
 }
@@ -188,6 +222,21 @@ fn wrong_argument(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
     Some(match place.find(&format!("{function}(")) {
         Some(span) => diagnostic.at(span),
         None => diagnostic,
+    })
+}
+
+/// `WITH query name "web" specified more than once`: the planner knows no scopes of such names.
+fn repeated_cte(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
+    let (name, _) = text.split_once("WITH query name \"")?.1.split_once('"')?;
+    let diagnostic = Diagnostic::error(Id::InvalidSql, format!("two common table expressions are called `{name}`"))
+        .help("give one of them another name: a query inside another one cannot use its names again");
+    let Place::Template(written) = place else { return Some(diagnostic) };
+    let sql = written.sql().to_ascii_lowercase();
+    let definitions: Vec<usize> = sql.match_indices(&format!("{name} as (")).map(|(at, _)| at).collect();
+    let located = |at: usize| written.trace().locate(at, at + name.len());
+    Some(match definitions.as_slice() {
+        [first, .., last] => diagnostic.at(located(*last)).related(located(*first).span, "first here"),
+        _ => diagnostic,
     })
 }
 

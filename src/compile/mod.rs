@@ -4,6 +4,7 @@
 //! parallel where the graph allows. Synchronous and pure. A broken model is reported once; what reads it
 //! is left unchecked.
 
+mod contract;
 mod errors;
 mod fingerprint;
 mod lineage;
@@ -20,7 +21,7 @@ use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use rayon::prelude::*;
 
 use crate::catalog::{Catalog, sql_type, stored_schema};
-use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity, Span};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
 use crate::graph::Graph;
 use crate::names::TableName;
 use crate::project::{Model, Project, Strategy};
@@ -173,7 +174,7 @@ impl Compiler<'_> {
     /// Types a model in all its variants.
     fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
         let visible = self.visible_tables(model);
-        let full = self.plan(model, &model.full, &visible).map_err(|d| vec![d])?;
+        let full = self.plan(model, &model.full, &visible)?;
         let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
         let mut warnings = self.check_columns(model, &schema)?;
         warnings.extend(full.warnings);
@@ -186,12 +187,16 @@ impl Compiler<'_> {
         if let Some(rendered) = &model.incremental {
             let mut with_this = visible;
             with_this.insert(model.name.clone(), schema_source(&schema));
-            let incremental = self.plan(model, rendered, &with_this).map_err(|d| vec![d])?;
+            let incremental = self.plan(model, rendered, &with_this)?;
             let own = self.output_schema(model, &incremental).map_err(|d| vec![d])?;
             same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
             lineage.merge(lineage::of_plan(&incremental.plan));
+            warnings.extend(incremental.warnings);
             statements.push(incremental.text);
+        }
+        if warnings.iter().any(|d| d.severity == Severity::Error) {
+            return Err(warnings);
         }
         let (inputs, parents) = self.inputs(model);
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
@@ -218,16 +223,19 @@ impl Compiler<'_> {
         visible
     }
 
-    fn plan(&self, model: &Model, rendered: &Rendered, tables: &Tables) -> Result<Planned, Diagnostic> {
-        let place = errors::Place::Template(rendered);
-        let statement = session::parse(&rendered.sql).map_err(|error| errors::syntax(&error, &place))?;
+    fn plan(&self, model: &Model, rendered: &Rendered, tables: &Tables) -> Result<Planned, Vec<Diagnostic>> {
+        let written = errors::Written::new(rendered, || self.project.trace_model(model, rendered));
+        let place = errors::Place::Template(&written);
+        let statement = session::parse(&rendered.sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
         let text = fingerprint::canonical(&statement);
-        let mut warnings = lints::of_statement(&statement, rendered);
+        let findings = lints::of_statement(&statement, &written, model.config.contract);
         let plans = session::plan_in_steps(self.session, statement, tables).map_err(|error| {
             let around = errors::Surroundings { visible: tables, project: self.project, own: &model.name };
             errors::plan(&error, &place, &around)
         })?;
-        warnings.extend(lints::of_plan(&plans.as_written, rendered));
+        let mut warnings = findings.with_plan(&plans.as_written, &written);
+        warnings.extend(contract::nulls(model, &plans.analyzed, &written));
+        let warnings = lints::at_levels(model, warnings);
         Ok(Planned { plan: plans.analyzed, text, warnings })
     }
 
@@ -280,7 +288,7 @@ impl Compiler<'_> {
             problems.push(Diagnostic::error(Id::InvalidValue, message).at(model.span.clone()));
         }
         if config.contract {
-            problems.extend(broken_contract(model, schema));
+            problems.extend(contract::broken(model, schema));
         }
         if config.incremental_strategy == Strategy::Merge && config.unique_key.is_empty() {
             let message = format!("`{}` merges, and has no `unique_key`: every row is appended", model.name);
@@ -356,25 +364,6 @@ fn refuse_doubling(model: &Model, views: &[&CompiledModel]) -> Result<(), Diagno
         }
     }
     Ok(())
-}
-
-/// Columns that a contract does not allow or misses. Declared types are checked for every model.
-fn broken_contract(model: &Model, schema: &SchemaRef) -> Vec<Diagnostic> {
-    let broken = |message: String, span: &Span| Diagnostic::error(Id::ContractBroken, message).at(span.clone());
-    let extra = schema.fields().iter().filter(|f| !model.columns.iter().any(|column| column.name == *f.name()));
-    let extra = extra.map(|field| {
-        let declared = format!("- {{ name: {}, data_type: {} }}", field.name(), sql_type(field.data_type()));
-        let message = format!("column `{}` is not in the contract of `{}`", field.name(), model.name);
-        broken(message, &model.span).help(format!("declare it: {declared}"))
-    });
-    let missing = model.columns.iter().filter(|column| schema.field_with_name(&column.name).is_err());
-    let missing = missing.map(|column| {
-        broken(format!("`{}` has no column `{}`, which its contract promises", model.name, column.name), &column.span)
-    });
-    let untyped = model.columns.iter().filter(|column| column.data_type.is_none());
-    let untyped = untyped
-        .map(|column| broken(format!("column `{}` of a contract has no `data_type`", column.name), &column.span));
-    extra.chain(missing).chain(untyped).collect()
 }
 
 /// Both variants of an incremental model fill one table.

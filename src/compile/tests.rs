@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionState;
 use rayon::prelude::*;
 
-use super::errors::{self, Place};
+use super::errors::{self, Place, Written};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::names::TableName;
 use crate::project::{DataTest, Project, TestKind, TestSeverity};
@@ -31,6 +31,8 @@ pub struct CompiledTest {
     pub check: Check,
     /// Tags, for selection.
     pub tags: Vec<String>,
+    /// A promise of a contract: it gates every publish.
+    pub contract: bool,
     /// For people.
     pub description: String,
 }
@@ -85,7 +87,7 @@ pub(super) fn compile(
     for result in results {
         match result {
             Ok(test) => compiled.push(test),
-            Err(diagnostic) => diagnostics.push(*diagnostic),
+            Err(problems) => diagnostics.extend(problems),
         }
     }
     compiled
@@ -96,7 +98,7 @@ fn compile_one(
     project: &Project,
     session: &SessionState,
     tables: &Tables,
-) -> Result<CompiledTest, Box<Diagnostic>> {
+) -> Result<CompiledTest, Vec<Diagnostic>> {
     let mut visible = Tables::new();
     for name in &test.reads {
         for relation in [name.clone(), source_relation(name, SourceRead::All)] {
@@ -116,28 +118,31 @@ fn compile_one(
         reads: test.reads.clone(),
         check,
         tags: test.config.tags.clone(),
+        contract: test.config.contract,
         description: test.description.clone(),
     };
     if stands_by_itself(test, tables) {
         return Ok(compiled);
     }
-    let place = match &test.kind {
-        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
-            Place::Template(rendered)
+    let written = match &test.kind {
+        TestKind::Singular { rendered } => Some(Written::new(rendered, || project.trace_test(rendered))),
+        TestKind::Custom { name, call, rendered: Some(rendered) } => {
+            Some(Written::new(rendered, move || project.trace_generic_test(name, call, rendered)))
         }
-        _ => Place::Declaration(&test.span),
+        _ => None,
     };
+    let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
     let sql = match &test.kind {
         // As the author wrote it, so that places are true.
         TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => rendered.sql.clone(),
         _ => compiled.failures_sql(),
     };
     // A mistake in a generic test shows who uses it so.
-    let told = |diagnostic: Diagnostic| match &test.kind {
-        TestKind::Custom { .. } => Box::new(diagnostic.related(test.span.clone(), "used here")),
-        _ => Box::new(diagnostic),
+    let told = |found: Vec<Diagnostic>| match &test.kind {
+        TestKind::Custom { .. } => found.into_iter().map(|d| d.related(test.span.clone(), "used here")).collect(),
+        _ => found,
     };
-    let statement = session::parse(&sql).map_err(|error| told(errors::syntax(&error, &place)))?;
+    let statement = session::parse(&sql).map_err(|error| told(vec![errors::syntax(&error, &place)]))?;
     session::plan(session, statement, &visible).map_err(|error| {
         let around = errors::Surroundings { visible: &visible, project, own: &own };
         told(errors::plan(&error, &place, &around))

@@ -59,6 +59,14 @@ pub enum Id {
     NotInNullable,
     /// A comparison of text with something else.
     ComparedTypes,
+    /// A name that hides another one which is read instead.
+    ShadowedName,
+    /// `select *` where columns are promised.
+    StarInContract,
+    /// `limit` that does not say which rows.
+    UnorderedLimit,
+    /// A column of a contract that may be NULL and must not.
+    NullInContract,
 }
 
 /// Every kind with its name and its code, in the order of the codes.
@@ -90,6 +98,10 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::CrossJoin, "cross-join", "L0402"),
     (Id::NotInNullable, "not-in-nullable", "L0403"),
     (Id::ComparedTypes, "compared-types", "L0404"),
+    (Id::ShadowedName, "shadowed-name", "L0405"),
+    (Id::StarInContract, "star-in-contract", "L0406"),
+    (Id::UnorderedLimit, "unordered-limit", "L0407"),
+    (Id::NullInContract, "null-in-contract", "L0408"),
 ];
 
 /// What `lake explain` prints: a section for each code.
@@ -119,6 +131,11 @@ impl Id {
     /// All codes with their names.
     pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         ALL.iter().map(|(_, name, code)| (*code, *name))
+    }
+
+    /// The kinds that the `lints` setting of a model may silence or make errors.
+    pub fn lints() -> impl Iterator<Item = &'static str> {
+        ALL.iter().filter(|(_, _, code)| code.starts_with("L04")).map(|(_, name, _)| *name)
     }
 
     /// What the kind means and what to do about it, in Markdown.

@@ -3,12 +3,14 @@
 //! A stage pushes a [`Diagnostic`] into the [`Diagnostics`] sink and goes on, so one run reports
 //! all mistakes. Only [`render`] turns them into text or JSON, at the edge of the program.
 
+use std::collections::HashMap;
+
 mod id;
 pub mod render;
 mod source;
 
 pub use id::Id;
-pub use source::{SourceFile, Span};
+pub use source::{Location, SourceFile, Span};
 
 /// How bad a diagnostic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -37,6 +39,8 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// Other places that explain this one.
     pub related: Vec<(Span, String)>,
+    /// Other ways that lead to the same place: one mistake in a macro is one mistake, whoever calls it.
+    pub elsewhere: Vec<Span>,
     /// What is good to know.
     pub notes: Vec<String>,
     /// What to do.
@@ -53,6 +57,7 @@ impl Diagnostic {
             span: None,
             label: None,
             related: Vec::new(),
+            elsewhere: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
         }
@@ -64,8 +69,10 @@ impl Diagnostic {
     }
 
     /// Points at the place of the mistake.
-    pub fn at(mut self, span: Span) -> Self {
+    pub fn at(mut self, location: impl Into<Location>) -> Self {
+        let Location { span, expansions } = location.into();
         self.span = Some(span);
+        self.related.extend(expansions);
         self
     }
 
@@ -93,6 +100,18 @@ impl Diagnostic {
         self
     }
 
+    /// Takes in the same mistake, reached in another way: the way whose file comes first is told.
+    fn merge(&mut self, mut other: Self) {
+        let start = |d: &Self| d.related.last().map(|(span, _)| (span.file.path.clone(), span.start));
+        let (here, there) = (start(self), start(&other));
+        if there < here {
+            std::mem::swap(&mut self.related, &mut other.related);
+        }
+        if let Some((span, _)) = other.related.last().filter(|_| here != there) {
+            self.elsewhere.push(span.clone());
+        }
+    }
+
     /// Adds "did you mean" when one of `candidates` is near to `name`, else lists them if they are few.
     pub fn suggest<'a>(self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
         let candidates: Vec<&str> = candidates.into_iter().collect();
@@ -114,7 +133,12 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     items: Vec<Diagnostic>,
+    /// Where in `items` a mistake is.
+    known: HashMap<Mistake, usize>,
 }
+
+/// What makes two diagnostics one mistake: kind, file, start, words.
+type Mistake = (Id, String, usize, String);
 
 impl Diagnostics {
     /// An empty sink.
@@ -122,14 +146,21 @@ impl Diagnostics {
         Self::default()
     }
 
-    /// Keeps a diagnostic.
+    /// Keeps a diagnostic; a mistake that is known is kept once, with the other way that led to it.
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        if let Some(span) = &diagnostic.span {
+            let mistake = (diagnostic.id, span.file.path.clone(), span.start, diagnostic.message.clone());
+            if let Some(first) = self.known.get(&mistake) {
+                return self.items[*first].merge(diagnostic);
+            }
+            self.known.insert(mistake, self.items.len());
+        }
         self.items.push(diagnostic);
     }
 
     /// Keeps many.
     pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
-        self.items.extend(diagnostics);
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
     /// Whether any of them stops the project from compiling.

@@ -24,10 +24,20 @@ pub fn text(diagnostic: &Diagnostic, color: Color) -> String {
     if let Some(span) = &diagnostic.span {
         group = group.element(snippet(span, AnnotationKind::Primary, diagnostic.label.as_deref()));
     }
-    for (span, label) in &diagnostic.related {
+    let related = without_repeats(&diagnostic.related);
+    let (first, left_out, last) = shortened(&related);
+    for (span, label) in first {
         group = group.element(snippet(span, AnnotationKind::Context, Some(label)));
     }
-    for note in &diagnostic.notes {
+    let gap = format!("{left_out} more calls between");
+    if left_out > 0 {
+        group = group.element(Level::NOTE.message(&gap));
+    }
+    for (span, label) in last {
+        group = group.element(snippet(span, AnnotationKind::Context, Some(label)));
+    }
+    let elsewhere = elsewhere(diagnostic);
+    for note in elsewhere.iter().chain(&diagnostic.notes) {
         group = group.element(Level::NOTE.message(note));
     }
     for help in &diagnostic.help {
@@ -38,6 +48,52 @@ pub fn text(diagnostic: &Diagnostic, color: Color) -> String {
         Color::Never => Renderer::plain(),
     };
     renderer.render(&[group])
+}
+
+/// A recursion goes through one call many times: it is shown once.
+fn without_repeats(related: &[(Span, String)]) -> Vec<(&Span, String)> {
+    let mut shown: Vec<(&Span, String)> = Vec::new();
+    let same =
+        |a: &(Span, String), b: &(Span, String)| (&a.0.file.path, a.0.start, &a.1) == (&b.0.file.path, b.0.start, &b.1);
+    for run in related.chunk_by(same) {
+        let (span, label) = &run[0];
+        let label = if run.len() > 1 { format!("{label}, {} times", run.len()) } else { label.clone() };
+        shown.push((span, label));
+    }
+    shown
+}
+
+/// A long chain of calls: its start, how many are left out, its end.
+fn shortened<T>(related: &[T]) -> (&[T], usize, &[T]) {
+    if related.len() <= MOST_RELATED {
+        return (related, 0, &[]);
+    }
+    let (first, rest) = related.split_at(MOST_RELATED - 2);
+    let (gap, last) = rest.split_at(rest.len() - 2);
+    (first, gap.len(), last)
+}
+
+const MOST_RELATED: usize = 8;
+
+/// The other ways that lead to the same mistake, in a phrase.
+fn elsewhere(diagnostic: &Diagnostic) -> Option<String> {
+    let mut places: Vec<String> = diagnostic
+        .elsewhere
+        .iter()
+        .map(|span| {
+            let (line, column) = span.position();
+            format!("{}:{line}:{column}", span.file.path)
+        })
+        .collect();
+    places.sort();
+    places.dedup();
+    let more = places.len().saturating_sub(3);
+    places.truncate(3);
+    match (places.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("also reached from {}", places.join(", "))),
+        (false, more) => Some(format!("also reached from {} and {more} more places", places.join(", "))),
+    }
 }
 
 fn snippet<'a>(
@@ -76,6 +132,7 @@ pub fn json(diagnostic: &Diagnostic) -> Value {
         "related": diagnostic.related.iter()
             .map(|(span, label)| json!({"location": location(span), "label": label}))
             .collect::<Vec<_>>(),
+        "elsewhere": diagnostic.elsewhere.iter().map(location).collect::<Vec<_>>(),
         "notes": diagnostic.notes,
         "help": diagnostic.help,
     })

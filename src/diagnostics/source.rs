@@ -72,6 +72,21 @@ impl Span {
     }
 }
 
+/// A place, and the macro calls that led to what is written there.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The place itself.
+    pub span: Span,
+    /// The calls with what to say about each, the innermost first.
+    pub expansions: Vec<(Span, String)>,
+}
+
+impl From<Span> for Location {
+    fn from(span: Span) -> Self {
+        Self { span, expansions: Vec::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

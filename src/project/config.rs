@@ -1,5 +1,8 @@
 //! The settings of a model, from `project.yml`, YAML properties and `config()`: the nearest wins.
 
+use std::collections::BTreeMap;
+
+use crate::diagnostics::Id;
 use crate::names::nearest;
 use crate::template::Config;
 
@@ -51,6 +54,18 @@ pub enum OnSchemaChange {
     AppendNewColumns,
 }
 
+/// What a warning about a model's SQL means to its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LintLevel {
+    /// Nothing.
+    Allow,
+    /// A warning, as unless set.
+    Warn,
+    /// An error.
+    Deny,
+}
+
 /// The settings of one model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ModelConfig {
@@ -78,6 +93,8 @@ pub struct ModelConfig {
     pub meta: serde_json::Value,
     /// `contract: { enforced: true }`: the columns are those that YAML declares, no more and no fewer.
     pub contract: bool,
+    /// `lints: { unused-cte: allow }`: what each warning means here.
+    pub lints: BTreeMap<String, LintLevel>,
 }
 
 /// The keys of [`ModelConfig`].
@@ -94,6 +111,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "owner",
     "meta",
     "contract",
+    "lints",
 ];
 
 const MATERIALIZATIONS: &[(&str, Materialization)] = &[
@@ -108,6 +126,9 @@ const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("ignore", OnSchemaChange::Ignore),
     ("append_new_columns", OnSchemaChange::AppendNewColumns),
 ];
+
+const LINT_LEVELS: &[(&str, LintLevel)] =
+    &[("allow", LintLevel::Allow), ("warn", LintLevel::Warn), ("deny", LintLevel::Deny)];
 
 impl Default for ModelConfig {
     fn default() -> Self {
@@ -124,6 +145,7 @@ impl Default for ModelConfig {
             owner: None,
             meta: serde_json::Value::Null,
             contract: false,
+            lints: BTreeMap::new(),
         }
     }
 }
@@ -164,6 +186,7 @@ impl ModelConfig {
                 Some(enforced) => self.contract = enforced,
                 None => return Err(format!("`contract` takes {{ enforced: true }}, not {value}")),
             },
+            "lints" => self.lints = lints(value)?,
             _ => {
                 let help = match nearest(key, CONFIG_KEYS.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -181,7 +204,26 @@ pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> 
     ModelConfig::default().set(key, value)
 }
 
-/// Lays nearer settings over farther ones; tags add up.
+fn lints(value: &serde_json::Value) -> Result<BTreeMap<String, LintLevel>, String> {
+    let Some(levels) = value.as_object() else {
+        return Err(format!("`lints` takes a mapping such as {{ unused-cte: allow }}, not {value}"));
+    };
+    let mut found = BTreeMap::new();
+    for (name, level) in levels {
+        let known = Id::find(name).map(Id::name).filter(|name| Id::lints().any(|lint| lint == *name));
+        let Some(known) = known else {
+            let help = match nearest(name, Id::lints()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known: {}", Id::lints().collect::<Vec<_>>().join(", ")),
+            };
+            return Err(format!("there is no lint `{name}`; {help}"));
+        };
+        found.insert(known.to_owned(), word("lints", level, LINT_LEVELS)?);
+    }
+    Ok(found)
+}
+
+/// Lays nearer settings over farther ones; tags and lints add up.
 pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     for (key, value) in nearer {
         match (key.as_str(), base.get(key)) {
@@ -189,6 +231,11 @@ pub(super) fn overlay(base: &mut Config, nearer: &Config) {
                 let mut tags = texts(key, old).unwrap_or_default();
                 tags.extend(texts(key, value).unwrap_or_default());
                 base.insert(key.clone(), tags.into());
+            }
+            ("lints", Some(serde_json::Value::Object(old))) if value.is_object() => {
+                let mut lints = old.clone();
+                lints.extend(value.as_object().cloned().unwrap_or_default());
+                base.insert(key.clone(), lints.into());
             }
             _ => {
                 base.insert(key.clone(), value.clone());

@@ -124,6 +124,8 @@ pub struct TestConfig {
     pub filter: Option<String>,
     /// For selection.
     pub tags: Vec<String>,
+    /// A promise of a contract: it gates every publish, also of `lake run`.
+    pub contract: bool,
 }
 
 /// Whether failing rows stop the publish.

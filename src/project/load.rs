@@ -10,7 +10,7 @@ use super::files::ProjectFiles;
 use super::models::{self, Properties};
 use super::settings::Settings;
 use super::yaml::{self, Node, Reader};
-use super::{Column, Model, Project, Source, Target, custom_tests, descriptions, settings, sources};
+use super::{Column, Model, Project, Source, Target, contracts, custom_tests, descriptions, settings, sources};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::{TableName, nearest};
 use crate::template::{self, KnownNames, Templates};
@@ -68,6 +68,7 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     let known = Arc::new(known);
     check_config_folders(&settings, &named, &files.project, &mut reader);
     let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
+    data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
     let data_tests = finish_tests(data_tests, &templates, &known, &models, &mut reader);
     Some(Project {

@@ -4,6 +4,7 @@
 //! here. Mistakes go to the sink, and loading goes on with what is left.
 
 mod config;
+mod contracts;
 mod custom_tests;
 mod data_tests;
 mod descriptions;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::names::TableName;
-use crate::template::{KnownNames, Recording, Rendered, SourceRead, Templates};
+use crate::template::{Config, KnownNames, Recording, Rendered, Scope, SourceRead, Templates, TestCall, Trace};
 
-pub use config::{CONFIG_KEYS, Materialization, ModelConfig, OnSchemaChange, Strategy};
+pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use files::{ProjectFiles, ReadError, read};
 pub use load::{LoadOptions, load, parse_vars, ref_span};
@@ -57,6 +58,25 @@ impl Project {
         let file = Arc::new(SourceFile { path: "--inline".to_owned(), text: sql.to_owned() });
         models::render_inline(&file, &self.templates, &self.known)
     }
+
+    /// Finds out who wrote each byte of one variant of a model's SQL.
+    pub fn trace_model(&self, model: &Model, rendered: &Rendered) -> Trace {
+        let file = &model.span.file;
+        let scope = models::model_scope(&model.name, file, &model.description, &model.outer_config, &self.known);
+        let incremental = model.incremental.as_ref().is_some_and(|incremental| std::ptr::eq(incremental, rendered));
+        self.templates.trace(rendered, Scope { incremental, ..scope })
+    }
+
+    /// Finds out who wrote each byte of one use of a generic test of the project.
+    pub fn trace_generic_test(&self, name: &str, call: &TestCall, rendered: &Rendered) -> Trace {
+        let scope = models::bare_scope(name, &rendered.file.path, &self.known);
+        self.templates.trace_generic_test(name, call, rendered, scope)
+    }
+
+    /// Finds out who wrote each byte of a singular test.
+    pub fn trace_test(&self, rendered: &Rendered) -> Trace {
+        self.templates.trace(rendered, models::singular_scope(&rendered.file, &self.known))
+    }
 }
 
 /// A column as YAML describes it.
@@ -70,6 +90,28 @@ pub struct Column {
     pub data_type: Option<(String, Span)>,
     /// Markdown.
     pub description: String,
+    /// `constraints` of a contract, and where they stand.
+    pub constraints: Vec<(Constraint, Span)>,
+}
+
+/// What a contract promises about the values of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    /// No NULL.
+    NotNull,
+    /// No value twice.
+    Unique,
+    /// Neither NULL nor twice.
+    PrimaryKey,
+    /// A condition that holds for every row.
+    Check(String),
+}
+
+impl Constraint {
+    /// Whether a NULL breaks it.
+    pub fn excludes_null(&self) -> bool {
+        matches!(self, Self::NotNull | Self::PrimaryKey)
+    }
 }
 
 /// One SQL model.
@@ -83,6 +125,8 @@ pub struct Model {
     pub span: Span,
     /// Markdown.
     pub description: String,
+    /// The settings from outside its file, for another render of it.
+    pub(crate) outer_config: Arc<Config>,
     /// Columns that YAML describes.
     pub columns: Vec<Column>,
     /// The settings, nearest wins.

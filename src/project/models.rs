@@ -114,19 +114,9 @@ pub(super) fn load(
     if let Some(properties) = properties {
         config::overlay(&mut outer, &properties.config);
     }
-    let scope = Scope {
-        this: name.clone(),
-        model: serde_json::json!({
-            "name": name.table, "schema": name.schema, "path": file.path,
-            "description": properties.map(|p| p.description.as_str()).unwrap_or_default(),
-            "config": outer,
-        }),
-        incremental: false,
-        known: Arc::clone(known),
-        check_config: config::check,
-        outer_config: Arc::new(outer.clone()),
-        tolerated: BTreeSet::new(),
-    };
+    let description = properties.map(|p| p.description.as_str()).unwrap_or_default();
+    let outer_config = Arc::new(outer.clone());
+    let scope = model_scope(name, file, description, &outer_config, known);
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let Some((full, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
         return (None, problems);
@@ -136,7 +126,8 @@ pub(super) fn load(
         name: name.clone(),
         path: file.path.clone(),
         span: Span::file_start(file),
-        description: properties.map(|p| p.description.clone()).unwrap_or_default(),
+        description: description.to_owned(),
+        outer_config,
         columns: properties.map(|p| p.columns.clone()).unwrap_or_default(),
         config: ModelConfig::from_values(&outer),
         full,
@@ -171,6 +162,29 @@ pub(super) fn load(
         model.timeless = Some(timeless.collect());
     }
     (Some(model), warnings)
+}
+
+/// The scope of a model's template in a first run.
+pub(super) fn model_scope(
+    name: &TableName,
+    file: &SourceFile,
+    description: &str,
+    outer_config: &Arc<Config>,
+    known: &Arc<KnownNames>,
+) -> Scope {
+    Scope {
+        this: name.clone(),
+        model: serde_json::json!({
+            "name": name.table, "schema": name.schema, "path": file.path,
+            "description": description,
+            "config": outer_config,
+        }),
+        incremental: false,
+        known: Arc::clone(known),
+        check_config: config::check,
+        outer_config: Arc::clone(outer_config),
+        tolerated: BTreeSet::new(),
+    }
 }
 
 /// The folders and the name of a model, as `project.yml` nests settings.
@@ -212,6 +226,12 @@ pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Sco
     }
 }
 
+/// The scope of a singular test.
+pub(super) fn singular_scope(file: &SourceFile, known: &Arc<KnownNames>) -> Scope {
+    let stem = file.path.rsplit('/').next().unwrap_or(&file.path).trim_end_matches(".sql");
+    bare_scope(stem, &file.path, known)
+}
+
 /// Renders a query of the command line.
 pub(super) fn render_inline(
     file: &Arc<SourceFile>,
@@ -230,8 +250,8 @@ pub(super) fn load_singular(
     templates: &Templates,
     known: &Arc<KnownNames>,
 ) -> Result<(DataTest, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let stem = file.path.rsplit('/').next().unwrap_or(&file.path).trim_end_matches(".sql").to_owned();
-    let scope = bare_scope(&stem, &file.path, known);
+    let scope = singular_scope(file, known);
+    let stem = scope.this.table.clone();
     let mut problems = Vec::new();
     let rendered = render_all_mistakes(templates, file, scope, &mut problems);
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };

@@ -131,8 +131,9 @@ fn config_tree(node: &Node, reader: &mut Reader<'_>) -> ConfigTree {
     for (key, value) in mapping.entries {
         let name = key.plain_text();
         let plain = name.strip_prefix('+').unwrap_or(&name);
-        let is_folder =
-            matches!(value.value, Raw::Map(_)) && !name.starts_with('+') && !matches!(plain, "meta" | "contract");
+        let is_folder = matches!(value.value, Raw::Map(_))
+            && !name.starts_with('+')
+            && !matches!(plain, "meta" | "contract" | "lints");
         if is_folder {
             tree.folders.insert(name, config_tree(value, reader));
         } else if !matches!(value.value, Raw::Null) {

@@ -1,8 +1,8 @@
 //! Sources: declared sets of bronze files.
 
-use super::Column;
 use super::data_tests::{self, DataTest};
 use super::yaml::{Mapping, Node, Reader};
+use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 use crate::template::Templates;
@@ -214,6 +214,7 @@ pub(super) fn read_columns(
         let data_type = mapping.take("data_type").and_then(|node| Some((reader.text(node)?, node.span.clone())));
         let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
         let list = mapping.take_any(&["data_tests", "tests"]);
+        let constraints = mapping.take("constraints").map(|node| contracts::read(node, reader)).unwrap_or_default();
         mapping.finish(reader);
         let Some((name, span)) = name else { continue };
         if let Some(list) = list {
@@ -224,7 +225,7 @@ pub(super) fn read_columns(
             reader.diagnostics.push(diagnostic.related(first.span.clone(), "first here"));
             continue;
         }
-        columns.push(Column { name, span, data_type, description });
+        columns.push(Column { name, span, data_type, description, constraints });
     }
     columns
 }

@@ -12,7 +12,7 @@ use crate::project::{Materialization, Project};
 pub enum TestMode {
     /// Tests gate every publish: `build`.
     Gate,
-    /// No tests: `run`.
+    /// No tests but those that contracts promise: `run`.
     Off,
 }
 
@@ -51,18 +51,18 @@ pub fn schedule(
     let mut waits = Waits::new(graph, &selected);
     let mut tests: BTreeMap<&TableName, Vec<usize>> = BTreeMap::new();
     let mut loose_tests = Vec::new();
-    if mode == TestMode::Gate {
-        for (index, test) in compiled.tests.iter().enumerate() {
-            if !selection.contains_test(&test.name, &test.reads) {
-                continue;
-            }
-            // A test of a model that does not run cannot gate another model: it reports.
-            let elsewhere = test.table.as_ref().is_some_and(|table| !selection.contains(table));
-            match waits.bind(test).filter(|_| !elsewhere) {
-                Some(owner) => tests.entry(owner).or_default().push(index),
-                None if elsewhere || selection.tests.contains(&test.name) => loose_tests.push(index),
-                None => {}
-            }
+    for (index, test) in compiled.tests.iter().enumerate() {
+        let runs = mode == TestMode::Gate && selection.contains_test(&test.name, &test.reads);
+        let promised = test.contract && test.table.as_ref().is_some_and(|table| selection.contains(table));
+        if !runs && !promised {
+            continue;
+        }
+        // A test of a model that does not run cannot gate another model: it reports.
+        let elsewhere = test.table.as_ref().is_some_and(|table| !selection.contains(table));
+        match waits.bind(test).filter(|_| !elsewhere) {
+            Some(owner) => tests.entry(owner).or_default().push(index),
+            None if elsewhere || selection.tests.contains(&test.name) => loose_tests.push(index),
+            None => {}
         }
     }
     let is_step = |name: &TableName| {

@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 
 use super::rewrite;
 use super::scope::{Recording, Scope};
-use super::{Body, Clock, Failure, Rendered, Templates, functions, macros};
+use super::{Body, Failure, Rendered, Subject, Templates, Trace, functions, macros};
 use crate::diagnostics::Span;
 use crate::names::TableName;
 
@@ -84,6 +84,16 @@ impl Templates {
         call: &TestCall,
         scope: Scope,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
+        self.render_subject(Subject::Test(name, call), scope, &self.clock())
+    }
+
+    /// Finds out who wrote each byte of what [`Templates::render_generic_test`] made in this `scope`.
+    pub fn trace_generic_test(&self, name: &str, call: &TestCall, rendered: &Rendered, scope: Scope) -> Trace {
+        self.trace_subject(Subject::Test(name, call), rendered, scope)
+    }
+
+    /// The body of a test, with its arguments as variables, and before it those that are Jinja themselves.
+    pub(super) fn test_body<'a>(&'a self, name: &str, call: &TestCall) -> Body<'a> {
         let test = self.library.test(name).expect("the caller has its signature");
         let relation = functions::relation(&call.table);
         let model = match &call.filter {
@@ -106,11 +116,12 @@ impl Templates {
                 settings.push_str(&format!("{{% set {} = ({}) %}}", parameter.name, &test.file.text[default]));
             }
         }
-        let arguments = Value::from_pairs(variables);
-        let clock = Clock { run_started_at: self.run_started_at, invocation_id: &self.invocation_id };
-        let rewritten = rewrite::test_body(&test.file.text, &test.definition);
-        let name = format!("{}{}", macros::TEST, test.file.path);
-        let body = Body { name: &name, rewritten, settings };
-        self.render_rewritten(&test.file, body, arguments, scope, &clock)
+        Body {
+            name: format!("{}{}", macros::TEST, test.file.path),
+            file: &test.file,
+            rewritten: rewrite::test_body(&test.file.text, &test.definition),
+            settings,
+            arguments: Value::from_pairs(variables),
+        }
     }
 }

@@ -1,18 +1,20 @@
 //! Jinja: a model's template in, its SQL and everything it asked for out.
 //!
 //! [`Templates`] holds the project's macros and settings; [`Templates::render`] renders one file
-//! and records its `ref`s, `source`s and `config`. [`Rendered::locate`] leads from a place in the
-//! SQL back to the author's own line. minijinja is used only here.
+//! and records its `ref`s, `source`s and `config`. [`Templates::trace`] leads from a place in the
+//! SQL back to the author's own line, in a macro too. minijinja is used only here.
 
 mod calls;
 mod containers;
 mod conversions;
 mod dates;
 mod docs;
+mod expansion;
 mod functions;
 mod generic;
 mod introspection;
 mod macros;
+mod marks;
 mod modules;
 mod rewrite;
 mod scope;
@@ -21,22 +23,24 @@ mod tags;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, context};
 
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
 use dates::Moment;
 pub use docs::read as read_docs;
+pub use expansion::Trace;
+use expansion::Twin;
 pub use functions::source_relation;
 pub use generic::{Argument, TestCall, TestSignature};
 use macros::MacroLibrary;
 use rewrite::Rewritten;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
-pub use source_map::Rendered;
+use source_map::PointerMap;
 use values::InvocationId;
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
@@ -85,13 +89,24 @@ pub struct KnownNames {
 /// Checks one key of `config()`; says in a phrase what is wrong with it.
 pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 
+/// The text that a template became.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The rendered text.
+    pub sql: String,
+    /// The template.
+    pub file: Arc<SourceFile>,
+}
+
 /// The project's Jinja: functions, settings and macros, ready to render any file.
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
     library: Arc<MacroLibrary>,
-    run_started_at: chrono::DateTime<chrono::Utc>,
-    invocation_id: String,
+    settings: Settings,
+    macro_files: Vec<Arc<SourceFile>>,
+    /// Made when the first diagnostic needs the way back from SQL.
+    twin: OnceLock<Option<Box<Twin>>>,
 }
 
 /// A template that failed to render.
@@ -119,17 +134,15 @@ impl Templates {
         // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
         environment.remove_global("now");
         environment.set_unknown_method_callback(python_method);
-        let (run_started_at, invocation_id) = (settings.run_started_at, settings.invocation_id.clone());
-        let (project, yaml) = (settings.project.clone(), settings.yaml);
-        functions::register(&mut environment, settings);
-        conversions::register(&mut environment, yaml);
+        functions::register(&mut environment, settings.clone());
+        conversions::register(&mut environment, settings.yaml);
         containers::register(&mut environment);
         dates::register(&mut environment);
         modules::register(&mut environment);
         introspection::register(&mut environment);
-        let library = Arc::new(MacroLibrary::load(&mut environment, &project, macro_files, problems));
+        let library = Arc::new(MacroLibrary::load(&mut environment, &settings.project, macro_files, problems));
         calls::register(&mut environment, &library);
-        Self { environment, library, run_started_at, invocation_id }
+        Self { environment, library, settings, macro_files: macro_files.to_vec(), twin: OnceLock::new() }
     }
 
     /// Renders one file.
@@ -137,7 +150,7 @@ impl Templates {
     /// # Errors
     /// The first mistake in the template, at its place in the user's file.
     pub fn render(&self, file: &Arc<SourceFile>, scope: Scope) -> Result<(Rendered, Recording), Box<Failure>> {
-        self.render_at(file, scope, self.run_started_at, &self.invocation_id)
+        self.render_at(file, scope, self.settings.run_started_at, &self.settings.invocation_id)
     }
 
     /// Renders one file as if the run had started in 1970: what differs between two runs is not in it.
@@ -157,52 +170,89 @@ impl Templates {
         invocation_id: &str,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
         let clock = Clock { run_started_at, invocation_id };
-        let body = Body { name: &file.path, rewritten: rewrite::template(&file.text), settings: String::new() };
-        self.render_rewritten(file, body, Value::UNDEFINED, scope, &clock)
+        self.render_subject(Subject::File(file), scope, &clock)
     }
 
-    /// Renders what a file's text was rewritten to.
-    fn render_rewritten(
+    fn render_subject(
         &self,
-        file: &Arc<SourceFile>,
-        body: Body<'_>,
-        arguments: Value,
+        subject: Subject<'_>,
         scope: Scope,
         clock: &Clock<'_>,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
-        let Body { name, rewritten, settings } = body;
+        let body = self.body(subject);
+        let scope = Arc::new(ScopeObject::new(scope));
+        match self.with_template(&body, &scope, clock, |template, context, _| template.render(context)) {
+            Ok(sql) => Ok((Rendered { sql, file: Arc::clone(body.file) }, scope.recording())),
+            Err((error, prefix)) => Err(Box::new(self.failure(subject, &body, prefix, &error, &scope))),
+        }
+    }
+
+    /// What minijinja gets to see of a subject.
+    fn body<'a>(&'a self, subject: Subject<'a>) -> Body<'a> {
+        match subject {
+            Subject::File(file) => Body {
+                name: file.path.clone(),
+                file,
+                rewritten: rewrite::template(&file.text),
+                settings: String::new(),
+                arguments: Value::UNDEFINED,
+            },
+            Subject::Test(name, call) => self.test_body(name, call),
+        }
+    }
+
+    /// Hands out a body as a template, everything that it may use, and how much stands in it before the file's own
+    /// text; an error comes with that length, too.
+    fn with_template<T>(
+        &self,
+        body: &Body<'_>,
+        scope: &Arc<ScopeObject>,
+        clock: &Clock<'_>,
+        render: impl FnOnce(&Template<'_, '_>, Value, usize) -> Result<T, minijinja::Error>,
+    ) -> Result<T, (minijinja::Error, usize)> {
+        let Body { name, rewritten, settings, arguments, .. } = body;
         let mut source = self.library.import_statements(&format!("{settings}{}", rewritten.text));
-        source.push_str(&settings);
+        source.push_str(settings);
         let prefix = source.len();
         source.push_str(&rewritten.text);
-        let this = functions::relation(&scope.this);
-        let schema = scope.this.schema.clone();
-        let model = Value::from(minijinja::value::Serde(&scope.model));
-        let scope = Arc::new(ScopeObject::new(scope));
-        let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(&scope) };
+        let this = functions::relation(&scope.scope.this);
+        let schema = scope.scope.this.schema.clone();
+        let model = Value::from(minijinja::value::Serde(&scope.scope.model));
+        let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(scope) };
         let context = context! {
-            __lake => Value::from_dyn_object(Arc::clone(&scope)),
-            run_started_at => Value::from_object(Moment::of_run(clock.run_started_at, Some(Arc::clone(&scope)))),
+            __lake => Value::from_dyn_object(Arc::clone(scope)),
+            run_started_at => Value::from_object(Moment::of_run(clock.run_started_at, Some(Arc::clone(scope)))),
             invocation_id => Value::from_object(id),
-            this, schema, model, config => Value::from_dyn_object(Arc::clone(&scope)),
+            this, schema, model, config => Value::from_dyn_object(Arc::clone(scope)),
         };
         let context = if arguments.is_undefined() {
             context
         } else {
-            context! { ..arguments, ..context }
+            context! { ..arguments.clone(), ..context }
         };
-        let map = self
-            .environment
+        self.environment
             .template_from_named_str(name, &source)
-            .and_then(|template| source_map::render(&template, context, prefix));
-        match map {
-            Ok(map) => {
-                let mut rendered = map.into_rendered(Arc::clone(file));
-                rendered.relocate(|offset| rewritten.original(offset));
-                Ok((rendered, scope.recording()))
-            }
-            Err(error) => Err(Box::new(self.failure(file, &rewritten, prefix, &error, &scope))),
-        }
+            .and_then(|template| render(&template, context, prefix))
+            .map_err(|error| (error, prefix))
+    }
+
+    /// Where a subject's own file wrote what: the last resort of [`Templates::trace`].
+    fn pointer_map(&self, subject: Subject<'_>, scope: Scope) -> Option<PointerMap> {
+        let body = self.body(subject);
+        let scope = Arc::new(ScopeObject::new(scope));
+        let mut map = self.with_template(&body, &scope, &self.clock(), source_map::render).ok()?;
+        map.relocate(|offset| body.rewritten.original(offset));
+        Some(map)
+    }
+
+    fn clock(&self) -> Clock<'_> {
+        Clock { run_started_at: self.settings.run_started_at, invocation_id: &self.settings.invocation_id }
+    }
+
+    /// The same templates with marks; a twin has none.
+    fn twin(&self) -> Option<&Twin> {
+        let twin = self.twin.get_or_init(|| Some(Box::new(Twin::new(self.settings.clone(), &self.macro_files))));
+        twin.as_deref()
     }
 
     /// Renders a text of YAML that may use `doc()`.
@@ -250,14 +300,14 @@ impl Templates {
 
     fn failure(
         &self,
-        file: &Arc<SourceFile>,
-        rewritten: &Rewritten,
+        subject: Subject<'_>,
+        body: &Body<'_>,
         prefix: usize,
         error: &minijinja::Error,
         scope: &ScopeObject,
     ) -> Failure {
-        // What happens in a file that was imported comes wrapped in what happens to the import.
-        let in_file = |offset: usize| rewritten.original(offset.saturating_sub(prefix));
+        let file = body.file;
+        let in_file = |offset: usize| body.rewritten.original(offset.saturating_sub(prefix));
         let in_macro = error.name().and_then(|name| self.library.locate(name, error.range()));
         let is_in_macro = in_macro.is_some();
         let span = in_macro.or_else(|| {
@@ -270,9 +320,14 @@ impl Templates {
             Some(problem) => (problem.id, problem.message.clone()),
             None => (Id::Template, phrase(error)),
         };
-        let mut diagnostic = Diagnostic::error(id, message).at(span.unwrap_or_else(|| Span::file_start(file)));
-        if is_in_macro {
-            diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
+        let span = span.map_or_else(|| Span::file_start(file), whole_name);
+        let mut diagnostic = Diagnostic::error(id, message).at(span);
+        let twin = if is_in_macro { self.twin() } else { None };
+        let calls = twin.map(|twin| twin.calls_to_failure(subject, scope.scope.clone(), &diagnostic.message));
+        match calls {
+            Some(calls) if !calls.is_empty() => diagnostic.related.extend(calls),
+            _ if is_in_macro => diagnostic = diagnostic.note(format!("reached from `{}`", file.path)),
+            _ => {}
         }
         let mut missing = None;
         if let Some(problem) = problem {
@@ -308,18 +363,37 @@ fn python_method(
     })
 }
 
-/// A template as minijinja gets it.
+/// What is rendered: a file, or one use of a generic test.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    File(&'a Arc<SourceFile>),
+    Test(&'a str, &'a TestCall),
+}
+
+/// A subject as minijinja gets it.
 struct Body<'a> {
-    name: &'a str,
+    name: String,
+    file: &'a Arc<SourceFile>,
     rewritten: Rewritten,
     /// Statements that go before it.
     settings: String,
+    /// Variables beside those that every template has.
+    arguments: Value,
 }
 
 /// What differs between two runs.
 struct Clock<'a> {
     run_started_at: chrono::DateTime<chrono::Utc>,
     invocation_id: &'a str,
+}
+
+/// minijinja points at `.b` of `a.b`: people look for `a.b`.
+fn whole_name(mut span: Span) -> Span {
+    if span.text().starts_with(['.', '[']) {
+        let before = &span.file.text[..span.start];
+        span.start = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '.').len();
+    }
+    span
 }
 
 fn line_range(file: &SourceFile, line: usize) -> Option<(usize, usize)> {

@@ -1,4 +1,4 @@
-//! From rendered SQL back to the template.
+//! From rendered SQL back to the file that was rendered, without the way through macros.
 //!
 //! minijinja writes the raw text of a template as slices borrowed from its source, so the address of
 //! a written slice tells its offset in the template. What an expression wrote has no such address: it
@@ -11,13 +11,9 @@ use minijinja::{Error, Template, Value};
 
 use crate::diagnostics::{SourceFile, Span};
 
-/// The SQL of a model, and where each piece of it came from.
-#[derive(Debug, Clone)]
-pub struct Rendered {
-    /// The rendered text.
-    pub sql: String,
-    /// The template.
-    pub file: Arc<SourceFile>,
+/// Where each piece of a rendered text came from.
+#[derive(Debug)]
+pub(super) struct PointerMap {
     pieces: Vec<Piece>,
 }
 
@@ -37,7 +33,7 @@ enum Origin {
     Expression(usize, usize),
 }
 
-impl Rendered {
+impl PointerMap {
     /// Leads every place on by `original`, for a template that was rewritten before it was rendered. Raw text was not.
     pub(super) fn relocate(&mut self, original: impl Fn(usize) -> usize) {
         for piece in &mut self.pieces {
@@ -48,18 +44,11 @@ impl Rendered {
         }
     }
 
-    /// The place in the template of a range of the SQL.
-    pub fn locate(&self, start: usize, end: usize) -> Span {
+    /// The place in the template of the bytes from `start` to `last` of the text.
+    pub(super) fn locate(&self, file: &Arc<SourceFile>, start: usize, last: usize) -> Span {
         let (from, from_end) = self.origin(start);
-        let (_, to_end) = self.origin(end.saturating_sub(1).max(start));
-        Span::new(&self.file, from, to_end.max(from_end))
-    }
-
-    /// The place in the template of a line and column (from 1, in characters) of the SQL.
-    pub fn locate_position(&self, start: (usize, usize), end: (usize, usize)) -> Span {
-        let text = SourceFile { path: String::new(), text: self.sql.clone() };
-        let from = text.offset(start.0, start.1);
-        self.locate(from, text.offset(end.0, end.1).max(from + 1))
+        let (_, to_end) = self.origin(last);
+        Span::new(file, from, to_end.max(from_end))
     }
 
     /// The range of the template that made the byte at `offset` of the SQL.
@@ -76,25 +65,11 @@ impl Rendered {
     }
 }
 
-/// What a render wrote, before the prefix is taken off.
-pub(super) struct Map {
-    output: Vec<u8>,
-    pieces: Vec<Piece>,
-}
-
-impl Map {
-    pub(super) fn into_rendered(self, file: Arc<SourceFile>) -> Rendered {
-        let sql = String::from_utf8_lossy(&self.output).into_owned();
-        Rendered { sql, file, pieces: self.pieces }
-    }
-}
-
-/// Renders `template`, whose first `prefix` bytes are not the user's, into text and map.
-pub(super) fn render(template: &Template<'_, '_>, context: Value, prefix: usize) -> Result<Map, Error> {
-    let mut recorder =
-        Recorder { source: template.source(), prefix, cursor: prefix, output: Vec::new(), pieces: Vec::new() };
+/// Renders `template`, whose first `prefix` bytes are not the user's.
+pub(super) fn render(template: &Template<'_, '_>, context: Value, prefix: usize) -> Result<PointerMap, Error> {
+    let mut recorder = Recorder { source: template.source(), prefix, cursor: prefix, written: 0, pieces: Vec::new() };
     template.render_captured_to(context, &mut recorder)?;
-    Ok(Map { output: recorder.output, pieces: recorder.pieces })
+    Ok(PointerMap { pieces: recorder.pieces })
 }
 
 struct Recorder<'a> {
@@ -102,7 +77,7 @@ struct Recorder<'a> {
     prefix: usize,
     /// Where in the template the last piece ended.
     cursor: usize,
-    output: Vec<u8>,
+    written: usize,
     pieces: Vec<Piece>,
 }
 
@@ -130,8 +105,8 @@ impl Write for Recorder<'_> {
     fn write(&mut self, written: &[u8]) -> std::io::Result<usize> {
         if !written.is_empty() {
             let origin = self.origin(written);
-            self.pieces.push(Piece { start: self.output.len(), origin });
-            self.output.extend_from_slice(written);
+            self.pieces.push(Piece { start: self.written, origin });
+            self.written += written.len();
         }
         Ok(written.len())
     }
@@ -167,20 +142,22 @@ fn next_expression(source: &str, from: usize) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    fn rendered(text: &str) -> Rendered {
+    fn rendered(text: &str) -> (String, PointerMap, Arc<SourceFile>) {
         let mut environment = minijinja::Environment::new();
         environment.set_syntax(crate::template::syntax());
         let template = environment.template_from_named_str("m.sql", text).unwrap();
-        let map = render(&template, minijinja::context! { a => "AAAA", n => 12 }, 0).unwrap();
-        map.into_rendered(Arc::new(SourceFile { path: "m.sql".into(), text: text.into() }))
+        let context = minijinja::context! { a => "AAAA", n => 12 };
+        let map = render(&template, context.clone(), 0).unwrap();
+        let file = SourceFile { path: "m.sql".into(), text: text.into() };
+        (template.render(context).unwrap(), map, Arc::new(file))
     }
 
     #[test]
     fn raw_text_maps_to_itself_through_loops_and_expressions() {
-        let map = rendered("{% for x in [1, 2] %}\n{{ x }} one {{ a }}{{ n }}\n{% endfor %}two");
+        let (sql, map, file) = rendered("{% for x in [1, 2] %}\n{{ x }} one {{ a }}{{ n }}\n{% endfor %}two");
         for (word, expected) in [("one", "o"), ("two", "t"), ("AAAA", "{{ a }}"), ("12", "{{ n }}")] {
-            let at = map.sql.rfind(word).unwrap();
-            assert_eq!(map.locate(at, at + 1).text(), expected, "{word}");
+            let at = sql.rfind(word).unwrap();
+            assert_eq!(map.locate(&file, at, at).text(), expected, "{word}");
         }
     }
 
@@ -188,9 +165,9 @@ mod tests {
         #[test]
         fn every_raw_byte_points_at_an_equal_byte(parts in proptest::collection::vec("[a-z \n]{0,6}", 0..6)) {
             let text = parts.join("{{ a }}{% if n %} x{% endif %}");
-            let map = rendered(&text);
-            for (offset, c) in map.sql.char_indices().filter(|(_, c)| c.is_ascii_lowercase()) {
-                let span = map.locate(offset, offset + 1);
+            let (sql, map, file) = rendered(&text);
+            for (offset, c) in sql.char_indices().filter(|(_, c)| c.is_ascii_lowercase()) {
+                let span = map.locate(&file, offset, offset);
                 proptest::prop_assert_eq!(span.text(), c.to_string());
             }
         }

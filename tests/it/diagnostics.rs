@@ -77,6 +77,32 @@ shows!(template_that_does_not_parse, "models/gold/g.sql" => "select {% if true %
 shows!(mistake_inside_a_macro,
     "macros/money.sql" => "{# cents #}\n{% macro cents(column) %}\n  ({{ column.amount.value }} / 100)\n{% endmacro %}\n",
     "models/gold/g.sql" => "select {{ cents('a') }} as x from {{ ref('views') }}");
+shows!(mistake_in_sql_of_a_macro,
+    "macros/money.sql" => "{# euro #}\n{% macro euro(column) -%}\n    round({{ column }} / 100, 2) + bonus\n{%- endmacro %}\n",
+    "macros/all.sql" => "{% macro all_euro(columns) %}\n  {%- for column in columns %}\n  {{ euro(column) | trim }} as {{ column }}_euro,\n  {%- endfor %}\n{% endmacro %}\n",
+    "models/gold/direct.sql" => "select\n    {{ euro('user_id') }} as euro,\n    {{ euro('platfrom') }} as other\nfrom {{ ref('views') }}",
+    "models/gold/nested.sql" => "select\n    {{ all_euro(['user_id']) }}\n    1 as one\nfrom {{ ref('views') }}",
+    "models/gold/passed.sql" => "select {{ euro('userid') }} as euro from {{ ref('views') }}");
+shows!(mistake_in_the_body_of_a_call,
+    "macros/only.sql" => "{% macro only_web() %}\nselect * from (\n  {{ caller() }}\n) as t where platform = 'web'\n{% endmacro %}\n",
+    "models/gold/g.sql" => "{% call only_web() %}\n  select platform, user from {{ ref('views') }}\n{% endcall %}");
+shows!(mistake_two_macros_deep,
+    "macros/a.sql" => "{% macro outer(x) %}\n  {%- set y = inner(x) -%}\n  {{ y }}\n{% endmacro %}\n{% macro inner(x) %}{{ x + nothing }}{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ outer(1) }} as x from {{ ref('views') }}",
+    "models/gold/h.sql" => "select\n  {{ outer(2) }} as x from {{ ref('views') }}");
+shows!(mistake_of_an_incremental_run_in_a_macro,
+    "macros/a.sql" => "{% macro new_rows() %}\n  {% if is_incremental() %}\n    where viewed > (select max(viewed_at) from {{ this }})\n  {% endif %}\n{% endmacro %}\n",
+    "models/gold/g.sql" => "{{ config(materialized='incremental') }}\nselect viewed_at from {{ ref('views') }}\n{{ new_rows() }}\n");
+shows!(a_macro_that_calls_itself,
+    "macros/a.sql" => "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ again(1) }} as x");
+shows!(warning_in_sql_of_a_macro,
+    "macros/a.sql" => "{% macro helper() %}\nunused as (select 1 as one)\n{% endmacro %}\n",
+    "models/gold/g.sql" => "with {{ helper() }}\nselect 1 as one",
+    "models/gold/h.sql" => "with {{ helper() }}\nselect 2 as two");
+shows!(a_template_that_measures_a_macro,
+    "macros/a.sql" => "{% macro name() %}platfrom{% endmacro %}\n",
+    "models/gold/g.sql" => "select {{ name() }}{% if name() == 'platfrom' %} as p{% endif %} from {{ ref('views') }}");
 shows!(missing_variable, "models/gold/g.sql" => "select {{ var('min_views') }} as x from {{ ref('views') }}");
 shows!(unknown_config, "models/gold/g.sql" => "{{ config(materialised='table') }}\nselect user_id from {{ ref('views') }}");
 shows!(wrong_config, "models/gold/g.sql" => "{{ config(materialized='tabel') }}\nselect user_id from {{ ref('views') }}");
@@ -110,6 +136,50 @@ shows!(broken_contract,
     "models/gold/g.sql" => "{{ config(contract={'enforced': true}) }}\nselect user_id, platform from {{ ref('views') }}",
     "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - { name: user_id, data_type: int }\n      - { name: viewed_at, data_type: timestamp }\n");
 
+shows!(names_that_hide_others,
+    "models/gold/by_day.sql" => "select\n    date_trunc('day', viewed_at) as viewed_at,\n    count(*) as views\nfrom {{ ref('views') }}\ngroup by viewed_at\n",
+    "models/gold/web.sql" => "select user_id, upper(platform) as platform\nfrom {{ ref('views') }}\nwhere user_id > 3 and platform = 'WEB'\n",
+    "models/gold/nested.sql" => "with web as (select * from {{ ref('views') }}),\nall_views as (\n    with web as (select user_id from web where platform = 'web')\n    select user_id from web\n)\nselect user_id from all_views\n");
+shows!(names_that_hide_nothing,
+    "models/gold/a.sql" => "with views as (select * from {{ ref('views') }})\nselect cast(user_id as int) as user_id, coalesce(platform, 'none') as platform, date_trunc('day', viewed_at) as day\nfrom views where platform = 'web' and user_id > 1 group by user_id, platform, day\n",
+    "models/gold/b.sql" => "select upper(v.platform) as platform from {{ ref('views') }} as v where v.platform = 'web' group by 1\n");
+shows!(stars_in_a_contract,
+    "models/gold/g.sql" => "{{ config(contract={'enforced': true}) }}\nwith v as (\n    select *\n    from {{ ref('views') }}\n), only as (select user_id from v)\nselect v.*, only.user_id as other from v join only using (user_id)\n",
+    "models/gold/h.sql" => "{{ config(contract={'enforced': true}) }}\nwith v as (select user_id from {{ ref('views') }})\nselect * from v\n",
+    "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - { name: user_id, data_type: bigint }\n      - { name: platform, data_type: varchar }\n      - { name: viewed_at, data_type: timestamp }\n      - { name: other, data_type: bigint }\n  - name: h\n    columns:\n      - { name: user_id, data_type: bigint }\n");
+shows!(limits_without_an_order,
+    "models/gold/g.sql" => "select user_id from {{ ref('views') }}\nlimit 10\n",
+    "models/gold/h.sql" => "select user_id from {{ ref('views') }} as v\nwhere exists (select 1 from {{ ref('views') }} as w where w.user_id = v.user_id limit 1)\norder by user_id, platform limit 10\n",
+    "models/gold/i.sql" => "select count(*) as n from {{ ref('views') }} limit 1");
+shows!(comparisons_of_text,
+    "models/gold/g.sql" => "select a.user_id\nfrom {{ ref('views') }} as a\njoin {{ ref('views') }} as b on a.user_id = b.platform\nwhere a.platform in (1, 2)\n    and a.platform between b.user_id and 7\n    and a.user_id = '1'\n");
+shows!(nulls_that_a_contract_forbids,
+    "models/gold/g.sql" => "{{ config(contract={'enforced': true}) }}\nwith joined as (\n    select a.user_id, b.platform, b.viewed_at, cast(null as bigint) as score\n    from {{ ref('views') }} as a left join {{ ref('views') }} as b on a.user_id = b.user_id\n    where b.viewed_at is not null\n)\nselect user_id, platform, viewed_at, score from joined\n",
+    "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - { name: score, data_type: bigint, constraints: [{ type: not_null }] }\n      - { name: viewed_at, data_type: timestamp, constraints: [{ type: not_null }] }\n      - { name: user_id, data_type: bigint, constraints: [{ type: primary_key }] }\n      - { name: platform, data_type: varchar, constraints: [{ type: not_null }] }\n");
+shows!(constraints_that_are_wrong,
+    "models/gold/g.sql" => "select user_id from {{ ref('views') }}",
+    "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - name: user_id\n        constraints:\n          - type: not_nul\n          - type: check\n          - type: not_null\n          - { typ: unique }\n");
+shows!(lints_that_do_not_exist,
+    "models/gold/g.sql" => "{{ config(lints={'unused-ct': 'allow'}) }}\nselect user_id from {{ ref('views') }}",
+    "models/gold/h.sql" => "{{ config(lints={'unused-cte': 'forbid'}) }}\nselect user_id from {{ ref('views') }}");
+shows!(mistakes_in_both_sides_of_a_union,
+    "models/gold/g.sql" => "select usr_id from {{ ref('views') }}\nunion all\nselect user_di from {{ ref('views') }}\n");
+
+#[test]
+fn a_lint_is_allowed_or_denied_where_its_owner_says_so() {
+    let unused = "with unused as (select 1 as one) select 2 as two";
+    let sandbox = Sandbox::new(&[("models/gold/g.sql", unused), ("models/silver/s.sql", unused)]);
+    let found = sandbox.json(&["compile"]);
+    assert_eq!(found["diagnostics"].as_array().unwrap().len(), 2);
+    let project = "name: sandbox\ntargets:\n  dev: { root: lake }\nmodels:\n  +lints: { unused-cte: deny }\n  silver: { lints: { L0401: allow } }\n";
+    sandbox.write("project.yml", project);
+    let run = sandbox.lake(&["compile"]);
+    run.assert_failed(2, "error[L0401]");
+    assert!(run.stderr.contains("models/gold/g.sql:1:6") && !run.stderr.contains("models/silver"), "{}", run.stderr);
+    sandbox.write("models/gold/g.sql", format!("{{{{ config(lints={{'unused-cte': 'allow'}}) }}}}\n{unused}"));
+    assert_eq!(sandbox.lake(&["compile", "--deny", "warnings"]).code, 0);
+}
+
 #[test]
 fn warnings_stop_only_who_asks() {
     let unused = "with unused as (select 1 as one) select 2 as two";
@@ -124,7 +194,9 @@ fn every_code_can_be_explained() {
     for line in sandbox.ok(&["explain"]).lines() {
         let code = line.split_whitespace().next().unwrap();
         let page = sandbox.ok(&["explain", &code.to_lowercase()]);
-        assert!(page.starts_with(&format!("## {code}")) && page.contains("What to do"), "{page}");
+        assert!(page.starts_with(&format!("## {code}")) && page.contains("**What to do.**"), "{page}");
+        let examples: Vec<&str> = page.split("```").collect();
+        assert!(examples.len() >= 3 && examples.len() % 2 == 1, "{code} has no example:\n{page}");
     }
     sandbox.lake(&["explain", "unknown-reff"]).assert_failed(2, "did you mean `unknown-ref`?");
 }

@@ -315,6 +315,9 @@ shows!(mistakes_inside_macros_with_varargs,
     "macros/m.sql" => "{# ü #}{% macro add(a) %}{% set xs = [] %}{% do xs.append(varargs) %}\n  {{ xs[0].nothing.more }}\n{% endmacro %}",
     "models/gold/a.sql" => "{% set xs = [] %}{% do xs.append(1) %}\nselect {{ add(1, 2) }}",
     "models/gold/b.sql" => "{% set xs = [] %}{% do xs.append(1) %}\nselect\n    {{ xs | lenght }},\n    id");
+shows!(mistake_in_the_sql_of_a_macro_of_a_package,
+    "macros/money/m.sql" => "{% macro total() %}\n  sum(amount){% for x in varargs %} + {{ x }}{% endfor %}\n  + nope\n{% endmacro %}",
+    "models/gold/a.sql" => "select {{ money.total(1, 2) }} as t from {{ ref('orders') }}");
 shows!(mistake_in_sql_after_a_rewrite,
     "models/gold/a.sql" => "{% set xs = [] %}{% do xs.append('id') %}\nselect\n    {{ xs[0] }},\n    nope\nfrom {{ ref('orders') }}");
 shows!(questions_to_a_database,

@@ -17,3 +17,4 @@ mod sample;
 mod sandbox;
 mod selection;
 mod terminal;
+mod types;

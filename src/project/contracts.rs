@@ -1,0 +1,89 @@
+//! Constraints of contracts: read from YAML, and made tests that gate every publish.
+
+use std::collections::BTreeMap;
+
+use super::data_tests::{DataTest, TestConfig, TestKind};
+use super::yaml::{Node, Reader};
+use super::{Constraint, Model};
+use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::names::{TableName, nearest};
+
+const KINDS: &[&str] = &["not_null", "unique", "primary_key", "check"];
+
+/// Reads the `constraints:` list of a column: `- type: not_null`.
+pub(super) fn read(list: &Node, reader: &mut Reader<'_>) -> Vec<(Constraint, Span)> {
+    let mut found = Vec::new();
+    for node in reader.list(list) {
+        let Some(mut mapping) = reader.mapping(node, "constraint") else { continue };
+        let kind = mapping.require("type", reader).and_then(|node| Some((reader.text(node)?, node.span.clone())));
+        let expression = mapping.take("expression").and_then(|node| reader.text(node));
+        mapping.take("name");
+        mapping.finish(reader);
+        let Some((kind, span)) = kind else { continue };
+        let constraint = match (kind.as_str(), expression) {
+            ("not_null", _) => Constraint::NotNull,
+            ("unique", _) => Constraint::Unique,
+            ("primary_key", _) => Constraint::PrimaryKey,
+            ("check", Some(expression)) => Constraint::Check(expression),
+            ("check", None) => {
+                let diagnostic = Diagnostic::error(Id::MissingKey, "a `check` constraint has no `expression`");
+                reader.diagnostics.push(diagnostic.at(span).help("write it below: `expression: amount >= 0`"));
+                continue;
+            }
+            (other, _) => {
+                let help = match nearest(other, KINDS.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known: {}; declare others as data tests", KINDS.join(", ")),
+                };
+                let diagnostic = Diagnostic::error(Id::InvalidValue, format!("`{other}` is not a constraint"));
+                reader.diagnostics.push(diagnostic.at(span).help(help));
+                continue;
+            }
+        };
+        found.push((constraint, span));
+    }
+    found
+}
+
+/// The constraints of enforced contracts as tests. A constraint without a contract is pointed out: nobody checks it.
+pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>) -> Vec<DataTest> {
+    let mut tests = Vec::new();
+    for model in models.values() {
+        let constraints =
+            model.columns.iter().flat_map(|c| c.constraints.iter().map(move |(what, span)| (c, what, span)));
+        for (column, constraint, span) in constraints {
+            if !model.config.contract {
+                let message = format!("`{}` has no enforced contract, so nothing checks this constraint", model.name);
+                let diagnostic = Diagnostic::warning(Id::Orphan, message).at(span.clone());
+                reader.diagnostics.push(diagnostic.help("set `contract: { enforced: true }`, or write a data test"));
+                continue;
+            }
+            let column = &column.name;
+            let (not_null, unique) =
+                (TestKind::NotNull { column: column.clone() }, TestKind::Unique { column: column.clone() });
+            let kinds = match constraint {
+                Constraint::NotNull => vec![not_null],
+                Constraint::Unique => vec![unique],
+                Constraint::PrimaryKey => vec![not_null, unique],
+                Constraint::Check(expression) => {
+                    vec![TestKind::ExpressionIsTrue { expression: expression.clone(), column: None }]
+                }
+            };
+            tests.extend(kinds.into_iter().map(|kind| test(model, column, kind, span)));
+        }
+    }
+    tests
+}
+
+fn test(model: &Model, column: &str, kind: TestKind, span: &Span) -> DataTest {
+    let kind_name = if matches!(kind, TestKind::ExpressionIsTrue { .. }) { "check" } else { kind.name() };
+    DataTest {
+        name: format!("contract_{kind_name}_{}_{column}", model.name.table),
+        kind,
+        span: span.clone(),
+        config: TestConfig { contract: true, ..TestConfig::default() },
+        description: String::new(),
+        table: Some(model.name.clone()),
+        reads: vec![model.name.clone()],
+    }
+}
