@@ -59,6 +59,7 @@ fn files(project: &str, sources: &str) -> ProjectFiles {
     ProjectFiles {
         folder: Arc::from(Path::new("/fuzz")),
         selectors: None,
+        docs: Vec::new(),
         project: file("project.yml", project),
         sources: Some(file("sources.yml", sources)),
         models: Vec::new(),

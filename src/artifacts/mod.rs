@@ -255,7 +255,7 @@ fn columns_json(runtime: &Runtime, table: &TableName, schema: Option<&SchemaRef>
         let name = field.name();
         let description = described.iter().find(|column| column.name == *name).map_or("", |column| &column.description);
         let tests = runtime.compiled.tests_on(table).filter(|test| test.column.as_deref() == Some(name));
-        let tests: Vec<&str> = tests.map(|test| test.kind).collect();
+        let tests: Vec<&str> = tests.map(|test| test.kind.as_str()).collect();
         json!({"name": name, "data_type": sql_type(field.data_type()), "description": description, "tests": tests})
     };
     fields.map(column).collect()

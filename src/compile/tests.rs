@@ -16,7 +16,7 @@ pub struct CompiledTest {
     /// Unique in the project.
     pub name: String,
     /// `not_null`, `unique`, ..., or `singular`.
-    pub kind: &'static str,
+    pub kind: String,
     /// The table it is declared on.
     pub table: Option<TableName>,
     /// The column it is about.
@@ -109,18 +109,26 @@ impl Compiler<'_> {
         }
         let written = match &test.kind {
             TestKind::Singular { rendered } => Some(Written::new(rendered, || project.trace_test(rendered))),
+            TestKind::Custom { name, call, rendered: Some(rendered) } => {
+                Some(Written::new(rendered, move || project.trace_generic_test(name, call, rendered)))
+            }
             _ => None,
         };
         let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
         let sql = match &test.kind {
             // As the author wrote it, so that places are true.
-            TestKind::Singular { rendered } => rendered.sql.clone(),
+            TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => rendered.sql.clone(),
             _ => compiled.failures_sql(),
         };
-        let statement = session::parse(&sql).map_err(|error| vec![errors::syntax(&error, &place)])?;
+        // A mistake in a generic test shows who uses it so.
+        let told = |found: Vec<Diagnostic>| match &test.kind {
+            TestKind::Custom { .. } => found.into_iter().map(|d| d.related(test.span.clone(), "used here")).collect(),
+            _ => found,
+        };
+        let statement = session::parse(&sql).map_err(|error| told(vec![errors::syntax(&error, &place)]))?;
         session::plan(session, statement, &visible).map_err(|error| {
             let around = errors::Surroundings { visible: &visible, project, own: &own };
-            errors::plan(&error, &place, &around)
+            told(errors::plan(&error, &place, &around))
         })?;
         Ok(compiled)
     }
@@ -129,7 +137,7 @@ impl Compiler<'_> {
 fn compiled(test: &DataTest) -> CompiledTest {
     CompiledTest {
         name: test.name.clone(),
-        kind: test.kind.name(),
+        kind: test.kind.name().to_owned(),
         table: test.table.clone(),
         column: test.column().map(str::to_owned),
         severity: test.config.severity,
@@ -196,7 +204,8 @@ fn check(test: &DataTest) -> Check {
             ))
         }
         // Printed from its syntax tree: a comment at its end would swallow what is put around it.
-        TestKind::Singular { rendered } => {
+        TestKind::Custom { rendered: None, .. } => query(String::new()),
+        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
             query(session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string()))
         }
     }

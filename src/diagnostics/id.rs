@@ -25,6 +25,12 @@ pub enum Id {
     UnknownRef,
     /// `source()` of a source that is not declared.
     UnknownSource,
+    /// A template that asks a database.
+    Introspection,
+    /// What a template warns of by `exceptions.warn()`.
+    TemplateWarning,
+    /// `doc()` of a block that does not exist.
+    UnknownDoc,
     /// Models that depend on one another.
     Cycle,
     /// A private model that another group reads.
@@ -81,6 +87,9 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::UnknownRef, "unknown-ref", "L0102"),
     (Id::UnknownSource, "unknown-source", "L0103"),
     (Id::Cycle, "dependency-cycle", "L0104"),
+    (Id::Introspection, "introspection", "L0105"),
+    (Id::TemplateWarning, "template-warning", "L0106"),
+    (Id::UnknownDoc, "unknown-doc", "L0107"),
     (Id::PrivateModel, "private-model", "L0110"),
     (Id::SqlSyntax, "sql-syntax", "L0201"),
     (Id::UnknownTable, "unknown-table", "L0202"),

@@ -1,9 +1,10 @@
 //! Data tests as users declare them: generic tests in YAML, singular tests in SQL.
 
+use super::custom_tests;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::{TableName, nearest};
-use crate::template::{Config, Rendered};
+use crate::template::{Argument, Config, Rendered, Templates, TestCall};
 
 /// A test, bound to the tables that it reads.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -33,6 +34,7 @@ impl DataTest {
             | TestKind::AcceptedValues { column, .. }
             | TestKind::Relationships { column, .. } => Some(column),
             TestKind::ExpressionIsTrue { column, .. } => column.as_deref(),
+            TestKind::Custom { call, .. } => call.column.as_deref(),
             TestKind::UniqueCombination { .. } | TestKind::Singular { .. } => None,
         }
     }
@@ -81,6 +83,15 @@ pub enum TestKind {
         /// The column that it continues.
         column: Option<String>,
     },
+    /// A generic test that the project defines: its query returns the rows that are wrong.
+    Custom {
+        /// Its name.
+        name: String,
+        /// Its arguments.
+        call: TestCall,
+        /// The query; `None` until all names are known.
+        rendered: Option<Box<Rendered>>,
+    },
     /// A query that returns the rows that are wrong.
     Singular {
         /// The query.
@@ -90,7 +101,7 @@ pub enum TestKind {
 
 impl TestKind {
     /// The name of a generic test as users write it; `singular` for a SQL file.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::NotNull { .. } => "not_null",
             Self::Unique { .. } => "unique",
@@ -98,6 +109,7 @@ impl TestKind {
             Self::Relationships { .. } => "relationships",
             Self::UniqueCombination { .. } => "unique_combination_of_columns",
             Self::ExpressionIsTrue { .. } => "expression_is_true",
+            Self::Custom { name, .. } => name,
             Self::Singular { .. } => "singular",
         }
     }
@@ -136,12 +148,19 @@ pub(super) fn read_list(
     list: &Node,
     table: &TableName,
     column: Option<&str>,
+    templates: &Templates,
     reader: &mut Reader<'_>,
 ) -> Vec<DataTest> {
-    reader.list(list).iter().filter_map(|node| read_one(node, table, column, reader)).collect()
+    reader.list(list).iter().filter_map(|node| read_one(node, table, column, templates, reader)).collect()
 }
 
-fn read_one(node: &Node, table: &TableName, column: Option<&str>, reader: &mut Reader<'_>) -> Option<DataTest> {
+fn read_one(
+    node: &Node,
+    table: &TableName,
+    column: Option<&str>,
+    templates: &Templates,
+    reader: &mut Reader<'_>,
+) -> Option<DataTest> {
     let (name_node, arguments) = match &node.value {
         Raw::Scalar(_) => (node, None),
         Raw::Map(entries) if entries.len() == 1 => (&entries[0].0, Some(&entries[0].1)),
@@ -153,10 +172,13 @@ fn read_one(node: &Node, table: &TableName, column: Option<&str>, reader: &mut R
     let given = name_node.plain_text();
     // `dbt_utils.expression_is_true` and the like: the package is built in.
     let kind_name = given.rsplit('.').next().unwrap_or(&given);
-    if !GENERIC.contains(&kind_name) {
-        let help = match nearest(kind_name, GENERIC.iter().copied()) {
+    // The project's own go before those that are built in, as in dbt.
+    let signature = templates.generic_test(kind_name);
+    if signature.is_none() && !GENERIC.contains(&kind_name) {
+        let known: Vec<&str> = GENERIC.iter().copied().chain(templates.generic_test_names()).collect();
+        let help = match nearest(kind_name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known tests: {}", GENERIC.join(", ")),
+            None => format!("known tests: {}; your own stand in tests/generic/", known.join(", ")),
         };
         let diagnostic = Diagnostic::error(Id::InvalidTest, format!("unknown test `{given}`"));
         reader.diagnostics.push(diagnostic.at(name_node.span.clone()).help(help));
@@ -176,13 +198,17 @@ fn read_one(node: &Node, table: &TableName, column: Option<&str>, reader: &mut R
         read_config(&mut inner, &mut config, reader);
         inner.finish(reader);
     }
+    let read_arguments = |arguments: &mut Mapping<'_>, reader: &mut Reader<'_>| match &signature {
+        Some(signature) => custom_tests::read(kind_name, signature, table, column, arguments, name_node, reader),
+        None => read_kind(kind_name, column, arguments, name_node, reader),
+    };
     let kind = match mapping.take("arguments").and_then(|node| reader.mapping(node, "group of test arguments")) {
         Some(mut inner) => {
-            let kind = read_kind(kind_name, column, &mut inner, name_node, reader);
+            let kind = read_arguments(&mut inner, reader);
             inner.finish(reader);
             kind
         }
-        None => read_kind(kind_name, column, &mut mapping, name_node, reader),
+        None => read_arguments(&mut mapping, reader),
     };
     mapping.finish(reader);
     let kind = kind?;
@@ -293,6 +319,13 @@ fn default_name(kind: &TestKind, table: &TableName, column: Option<&str>) -> Str
         TestKind::AcceptedValues { values, .. } => {
             parts.extend(column.map(str::to_owned));
             parts.extend(values.iter().take(4).map(|value| words(&value.to_string())));
+        }
+        TestKind::Custom { call, .. } => {
+            parts.extend(column.map(str::to_owned));
+            parts.extend(call.arguments.iter().map(|(_, value)| match value {
+                Argument::Value(value) => words(&value.to_string()),
+                Argument::Expression(expression) => words(expression),
+            }));
         }
         TestKind::Relationships { to, field, .. } => {
             parts.extend(column.map(str::to_owned));

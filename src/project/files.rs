@@ -49,6 +49,8 @@ pub struct ProjectFiles {
     pub macros: Vec<Arc<SourceFile>>,
     /// `tests/**/*.sql`.
     pub tests: Vec<Arc<SourceFile>>,
+    /// `models/**/*.md` and `docs/**/*.md`.
+    pub docs: Vec<Arc<SourceFile>>,
 }
 
 /// Looks through a project folder.
@@ -65,16 +67,17 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
     };
     let sources = first_of(["sources.yml", "sources.yaml"]);
     let top = |name: &str| Arc::new(SourceFile::on_disk(&folder, name));
-    let (mut models, mut properties) = (Vec::new(), Vec::new());
+    let (mut models, mut properties, mut documents) = (Vec::new(), Vec::new(), Vec::new());
     for file in tree(&folder, "models")? {
         match extension(&file.path) {
             "sql" => models.push(file),
             "yml" | "yaml" => properties.push(file),
+            "md" => documents.push(file),
             _ => {}
         }
     }
-    let sql = |name: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
-        Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == "sql").collect())
+    let with = |name: &str, ending: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
+        Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == ending).collect())
     };
     Ok(ProjectFiles {
         project: top(project),
@@ -82,8 +85,9 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         selectors: first_of(["selectors.yml", "selectors.yaml"]).map(top),
         models,
         properties,
-        macros: sql("macros")?,
-        tests: sql("tests")?,
+        macros: with("macros", "sql")?,
+        tests: with("tests", "sql")?,
+        docs: [documents, with("docs", "md")?].concat(),
         folder,
     })
 }

@@ -10,7 +10,10 @@ use super::files::ProjectFiles;
 use super::models::{self, Properties};
 use super::settings::Settings;
 use super::yaml::{self, Node, Reader};
-use super::{Model, Project, Source, Target, contracts, exposures, groups, selectors, settings, sources};
+use super::{
+    Column, Model, Project, Source, Target, contracts, custom_tests, descriptions, exposures, groups, selectors,
+    settings, sources,
+};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::{TableName, nearest};
 use crate::template::{self, KnownNames, MacroTexts, Templates};
@@ -43,22 +46,29 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     let settings = settings::read(&root, &mut Reader { diagnostics })?;
     let target = choose_target(&settings, options, files, diagnostics)?;
     let mut problems = Vec::new();
-    let templates = Templates::new(template_settings(&settings, &target, options), &files.macros, &mut problems);
+    let macros: Vec<_> =
+        files.macros.iter().chain(files.tests.iter().filter(|file| is_generic(file))).cloned().collect();
+    let templates = Templates::new(template_settings(&settings, &target, options), &macros, &mut problems);
+    let docs = template::read_docs(&files.docs, &mut problems);
     diagnostics.extend(problems);
 
     let mut reader = Reader { diagnostics };
-    let documents = documents(files, &mut reader);
+    let documents = documents(files, &templates, &docs, &mut reader);
     let mut data_tests = Vec::new();
     let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
     let named = name_models(files, &mut reader);
-    let known = Arc::new(KnownNames {
+    let mut known = KnownNames {
         models: named.iter().map(|(name, _)| (name.table.clone(), name.clone())).collect(),
         sources: declared.keys().cloned().collect(),
-    });
+        docs,
+        ..KnownNames::default()
+    };
     let mut properties = BTreeMap::new();
     for list in documents.iter().flat_map(|document| &document.models) {
-        models::read_properties(list, &known, &mut properties, &mut data_tests, &mut reader);
+        models::read_properties(list, &known, &mut properties, &mut data_tests, &templates, &mut reader);
     }
+    know_columns(&mut known, &declared, &properties, &data_tests);
+    let known = Arc::new(known);
     check_config_folders(&settings, &named, &files.project, &mut reader);
     let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
     data_tests.extend(contracts::tests(&models, &mut reader));
@@ -71,7 +81,7 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
-    let data_tests = finish_tests(data_tests, &known, &models, &mut reader);
+    let data_tests = finish_tests(data_tests, &templates, &known, &models, &mut reader);
     Some(Project {
         vars: base_settings(&settings, options).vars,
         name: settings.name,
@@ -137,6 +147,8 @@ fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settin
         environment: options.environment.clone(),
         run_started_at: options.run_started_at,
         invocation_id: options.invocation_id.clone(),
+        project: settings.name.clone(),
+        yaml: yaml::for_templates(),
     }
 }
 
@@ -155,12 +167,24 @@ struct Document {
     groups: Vec<Node>,
 }
 
-fn documents(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<Document> {
-    files.sources.iter().chain(&files.properties).filter_map(|file| document(file, reader)).collect()
+fn documents(
+    files: &ProjectFiles,
+    templates: &Templates,
+    docs: &BTreeMap<String, String>,
+    reader: &mut Reader<'_>,
+) -> Vec<Document> {
+    let files = files.sources.iter().chain(&files.properties);
+    files.filter_map(|file| document(file, templates, docs, reader)).collect()
 }
 
-fn document(file: &Arc<SourceFile>, reader: &mut Reader<'_>) -> Option<Document> {
-    let root = yaml::parse(file, reader.diagnostics)?;
+fn document(
+    file: &Arc<SourceFile>,
+    templates: &Templates,
+    docs: &BTreeMap<String, String>,
+    reader: &mut Reader<'_>,
+) -> Option<Document> {
+    let mut root = yaml::parse(file, reader.diagnostics)?;
+    descriptions::render(&mut root, templates, docs, reader);
     let mut mapping = reader.mapping(&root, "properties file")?;
     mapping.take("version");
     let sources = mapping.take("sources").cloned().into_iter().collect();
@@ -276,6 +300,37 @@ pub fn ref_span(file: &Span, name: &TableName) -> Span {
         .unwrap_or_else(|| file.clone())
 }
 
+/// `tests/generic/*.sql` define generic tests; other files of `tests/` are tests.
+fn is_generic(file: &SourceFile) -> bool {
+    file.path.starts_with("tests/generic/")
+}
+
+/// What YAML alone tells of columns: all of them where a source or a contract lists them, values where a test does.
+fn know_columns(
+    known: &mut KnownNames,
+    sources: &BTreeMap<TableName, Source>,
+    properties: &BTreeMap<TableName, Properties>,
+    tests: &[DataTest],
+) {
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect();
+    for source in sources.values().filter(|source| !source.columns.is_empty()) {
+        known.columns.insert(source.name.clone(), names(&source.columns));
+    }
+    for (name, described) in properties {
+        let contract = described.config.get("contract");
+        if contract.is_some_and(|contract| contract["enforced"] == true) {
+            known.columns.insert(name.clone(), names(&described.columns));
+        }
+    }
+    for test in tests {
+        if let (TestKind::AcceptedValues { column, values, .. }, Some(table), None) =
+            (&test.kind, &test.table, &test.config.filter)
+        {
+            known.accepted_values.insert((table.clone(), column.clone()), values.clone());
+        }
+    }
+}
+
 fn load_singular_tests(
     files: &ProjectFiles,
     templates: &Templates,
@@ -283,9 +338,12 @@ fn load_singular_tests(
     tests: &mut Vec<DataTest>,
     reader: &mut Reader<'_>,
 ) {
-    for file in &files.tests {
+    for file in files.tests.iter().filter(|file| !is_generic(file)) {
         match models::load_singular(file, templates, known) {
-            Ok(test) => tests.push(test),
+            Ok((test, warnings)) => {
+                tests.push(test);
+                reader.diagnostics.extend(warnings);
+            }
             Err(problems) => reader.diagnostics.extend(problems),
         }
     }
@@ -294,7 +352,8 @@ fn load_singular_tests(
 /// Fills in the layer of `ref('x')` in tests, drops tests of disabled models, and makes names unique.
 fn finish_tests(
     tests: Vec<DataTest>,
-    known: &KnownNames,
+    templates: &Templates,
+    known: &Arc<KnownNames>,
     models: &BTreeMap<TableName, Model>,
     reader: &mut Reader<'_>,
 ) -> Vec<DataTest> {
@@ -320,6 +379,9 @@ fn finish_tests(
             }
             let to = to.clone();
             test.reads.iter_mut().filter(|name| **name == unresolved).for_each(|name| *name = to.clone());
+        }
+        if !custom_tests::finish(&mut test, templates, known, reader) {
+            continue;
         }
         if test.reads.iter().any(|name| !models.contains_key(name) && !known.sources.contains(name)) {
             continue;

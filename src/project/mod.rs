@@ -5,7 +5,9 @@
 
 mod config;
 mod contracts;
+mod custom_tests;
 mod data_tests;
+mod descriptions;
 mod exposures;
 mod files;
 mod groups;
@@ -23,7 +25,9 @@ use std::sync::Arc;
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::memo::Key;
 use crate::names::TableName;
-use crate::template::{Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, Trace};
+use crate::template::{
+    Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
+};
 
 pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
@@ -80,6 +84,12 @@ impl Project {
         let scope = models::model_scope(&model.name, file, &model.description, &model.outer_config, &self.known);
         let incremental = model.incremental.as_ref().is_some_and(|incremental| std::ptr::eq(incremental, rendered));
         self.templates.trace(rendered, Scope { incremental, ..scope })
+    }
+
+    /// Finds out who wrote each byte of one use of a generic test of the project.
+    pub fn trace_generic_test(&self, name: &str, call: &TestCall, rendered: &Rendered) -> Trace {
+        let scope = models::bare_scope(name, &rendered.file.path, &self.known);
+        self.templates.trace_generic_test(name, call, rendered, scope)
     }
 
     /// Finds out who wrote each byte of a singular test.

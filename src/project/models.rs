@@ -17,8 +17,8 @@ use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scop
 pub(super) struct Properties {
     pub(super) span: Span,
     description: String,
-    config: Config,
-    columns: Vec<Column>,
+    pub(super) config: Config,
+    pub(super) columns: Vec<Column>,
 }
 
 /// Settings that may stand beside a model's `config:` too.
@@ -30,6 +30,7 @@ pub(super) fn read_properties(
     known: &KnownNames,
     found: &mut BTreeMap<TableName, Properties>,
     tests: &mut Vec<DataTest>,
+    templates: &Templates,
     reader: &mut Reader<'_>,
 ) {
     for node in reader.list(list) {
@@ -54,8 +55,9 @@ pub(super) fn read_properties(
         let list = mapping.take_any(&["data_tests", "tests"]);
         mapping.finish(reader);
         let Some((name, name_node)) = name else { continue };
-        let columns = columns.map(|node| sources::read_columns(node, &name, tests, reader)).unwrap_or_default();
-        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, reader)).unwrap_or_default());
+        let columns =
+            columns.map(|node| sources::read_columns(node, &name, tests, templates, reader)).unwrap_or_default();
+        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, templates, reader)).unwrap_or_default());
         let span = name_node.span.clone();
         if let Some(first) = found.get(&name) {
             let diagnostic = Diagnostic::error(Id::DuplicateName, format!("model `{name}` is described twice"));
@@ -119,7 +121,7 @@ pub(super) fn load(
     let description = properties.map(|p| p.description.as_str()).unwrap_or_default();
     let outer_config = Arc::new(outer.clone());
     let scope = model_scope(name, file, description, &outer_config, known);
-    let mut problems = Vec::new();
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let Some((full, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
         return (None, problems);
     };
@@ -140,6 +142,7 @@ pub(super) fn load(
         timeless: None,
         key: Key::default(),
     };
+    warnings.extend(templates.warnings(file, &recording));
     let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);
     model.absorb(recording);
     if asked_incremental && model.config.materialized == super::Materialization::Incremental {
@@ -148,6 +151,11 @@ pub(super) fn load(
             return (None, problems);
         };
         asked_clock |= recording.asked_clock;
+        for warning in templates.warnings(file, &recording) {
+            if warnings.iter().all(|known: &Diagnostic| known.message != warning.message) {
+                warnings.push(warning);
+            }
+        }
         model.absorb(recording);
         model.incremental = Some(rendered);
     }
@@ -164,7 +172,7 @@ pub(super) fn load(
         .value(&(&model.full, &model.incremental, &model.refs, &model.sources, &model.timeless))
         .text(file.text())
         .finish();
-    (Some(model), problems)
+    (Some(model), warnings)
 }
 
 /// The scope of a model's template in a first run.
@@ -217,7 +225,7 @@ fn render_all_mistakes(
 }
 
 /// The scope of a template that is no model.
-fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Scope {
+pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Scope {
     Scope {
         this: TableName::new("tests", name),
         model: serde_json::json!({"name": name, "path": path}),
@@ -252,15 +260,16 @@ pub(super) fn load_singular(
     file: &Arc<SourceFile>,
     templates: &Templates,
     known: &Arc<KnownNames>,
-) -> Result<DataTest, Vec<Diagnostic>> {
+) -> Result<(DataTest, Vec<Diagnostic>), Vec<Diagnostic>> {
     let scope = singular_scope(file, known);
     let stem = scope.this.table.clone();
     let mut problems = Vec::new();
     let rendered = render_all_mistakes(templates, file, scope, &mut problems);
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let warnings = templates.warnings(file, &recording);
     let reads: Vec<TableName> =
         recording.refs.iter().cloned().chain(recording.sources.into_iter().map(|(name, _)| name)).collect();
-    Ok(DataTest {
+    let test = DataTest {
         name: stem,
         kind: TestKind::Singular { rendered: Box::new(rendered) },
         span: Span::file_start(file),
@@ -268,5 +277,6 @@ pub(super) fn load_singular(
         description: String::new(),
         table: None,
         reads,
-    })
+    };
+    Ok((test, warnings))
 }

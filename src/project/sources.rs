@@ -156,10 +156,10 @@ fn read_table(
     let options = read_options(options, format, reader);
     let mut columns = Vec::new();
     if let Some(node) = columns_node {
-        columns = read_columns(node, &name, tests, reader);
+        columns = read_columns(node, &name, tests, templates, reader);
     }
     if let Some(node) = tests_node {
-        tests.extend(data_tests::read_list(node, &name, None, reader));
+        tests.extend(data_tests::read_list(node, &name, None, templates, reader));
     }
     if format.is_delimited() && !options.header && columns.is_empty() {
         let diagnostic = Diagnostic::error(Id::MissingKey, format!("source `{name}` has no header and no `columns`"))
@@ -208,6 +208,7 @@ pub(super) fn read_columns(
     node: &Node,
     table: &TableName,
     tests: &mut Vec<DataTest>,
+    templates: &Templates,
     reader: &mut Reader<'_>,
 ) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
@@ -221,7 +222,7 @@ pub(super) fn read_columns(
         mapping.finish(reader);
         let Some((name, span)) = name else { continue };
         if let Some(list) = list {
-            tests.extend(data_tests::read_list(list, table, Some(&name), reader));
+            tests.extend(data_tests::read_list(list, table, Some(&name), templates, reader));
         }
         if let Some(first) = columns.iter().find(|column| column.name == name) {
             let diagnostic = Diagnostic::error(Id::DuplicateName, format!("column `{name}` stands twice")).at(span);

@@ -61,6 +61,19 @@ pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Op
     }
 }
 
+/// `fromyaml` and `toyaml` of templates.
+pub(super) fn for_templates() -> crate::template::Yaml {
+    crate::template::Yaml {
+        parse: |text| {
+            let file = Arc::new(SourceFile::new("", text.to_owned()));
+            let mut diagnostics = Diagnostics::new();
+            let node = parse(&file, &mut diagnostics);
+            (!diagnostics.has_errors()).then(|| node.map_or(serde_json::Value::Null, |node| node.to_json()))
+        },
+        print: |value| serde_yaml::to_string(value).ok(),
+    }
+}
+
 /// The tree as the parser gives it, before places are bound to the file.
 enum Parsed {
     Null,
@@ -327,6 +340,13 @@ impl<'n> Mapping<'n> {
             reader.diagnostics.push(Diagnostic::error(Id::MissingKey, message).at(first_line));
         }
         found
+    }
+
+    /// Takes all entries that were not taken yet, whatever their keys.
+    pub(super) fn rest(&mut self) -> Vec<&'n (Node, Node)> {
+        let taken = std::mem::take(&mut self.taken);
+        let entries = std::mem::take(&mut self.entries);
+        entries.iter().filter(|(key, _)| !taken.iter().any(|taken| *taken == key.plain_text())).collect()
     }
 
     /// Reports every key that was not taken.

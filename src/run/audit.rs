@@ -129,7 +129,7 @@ fn result(test: &CompiledTest, failures: Result<u64, Failure>, start: Instant) -
         Ok(0) => (TestStatus::Pass, Some(0), None),
         Ok(count) => {
             let status = if test.severity == TestSeverity::Warn { TestStatus::Warn } else { TestStatus::Fail };
-            let what = match (test.kind, count) {
+            let what = match (test.kind.as_str(), count) {
                 ("unique" | "unique_combination_of_columns", 1) => "value stands more than once",
                 ("unique" | "unique_combination_of_columns", _) => "values stand more than once",
                 (_, 1) => "row fails",

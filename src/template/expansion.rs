@@ -12,7 +12,7 @@ use minijinja::{Environment, Value};
 
 use super::marks::{self, Kind, Mark};
 use super::source_map::PointerMap;
-use super::{Rendered, Scope, Settings, Templates};
+use super::{Rendered, Scope, Settings, Subject, Templates};
 use crate::diagnostics::{Location, SourceFile, Span};
 
 /// The templates of a project, with marks.
@@ -59,21 +59,28 @@ impl Twin {
         Self { templates, library, passed, busy: Mutex::new(()) }
     }
 
-    fn render(&self, file: &Arc<SourceFile>, scope: Scope) -> Option<MarkedRender> {
+    fn render(&self, subject: Subject<'_>, scope: Scope) -> Option<MarkedRender> {
         let mut known = self.library.clone();
-        let copy = marks::marked(file, false, &mut known)?;
+        let copy = match subject {
+            Subject::File(file) => Some(marks::marked(file, false, &mut known)?),
+            // Its file is one of macros, which have marks already.
+            Subject::Test(..) => None,
+        };
+        let subject = copy.as_ref().map_or(subject, Subject::File);
         let _turn = self.busy.lock().ok()?;
         self.passed.lock().ok()?.clear();
         // What a template logs was logged when it was rendered first.
         let quiet = tracing::subscriber::NoSubscriber::default();
-        let text = tracing::subscriber::with_default(quiet, || self.templates.render(&copy, scope));
+        let text = tracing::subscriber::with_default(quiet, || {
+            self.templates.render_subject(subject, scope, &self.templates.clock())
+        });
         let text = text.map(|(rendered, _)| rendered.sql).map_err(|failure| failure.diagnostic.message);
         Some(MarkedRender { text, passed: std::mem::take(&mut *self.passed.lock().ok()?), marks: known })
     }
 
     /// The calls that lead to the place where a render fails with `message`, the innermost first.
-    pub(super) fn calls_to_failure(&self, file: &Arc<SourceFile>, scope: Scope, message: &str) -> Vec<(Span, String)> {
-        match self.render(file, scope) {
+    pub(super) fn calls_to_failure(&self, subject: Subject<'_>, scope: Scope, message: &str) -> Vec<(Span, String)> {
+        match self.render(subject, scope) {
             Some(MarkedRender { text: Err(same), passed, marks }) if same == message => {
                 let mut walker = Walker::new(&marks);
                 for mark in passed {
@@ -104,7 +111,7 @@ fn register(environment: &mut Environment<'static>, passed: Arc<Mutex<Vec<usize>
         (Some(text), "strip", []) => Ok(Value::from(trimmed(text, true, true))),
         (Some(text), "lstrip", []) => Ok(Value::from(trimmed(text, true, false))),
         (Some(text), "rstrip", []) => Ok(Value::from(trimmed(text, false, true))),
-        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
+        _ => super::python_method(state, value, method, args),
     });
 }
 
@@ -134,9 +141,12 @@ enum Map {
 impl Templates {
     /// Finds out who wrote each byte of what [`Templates::render`] made of `file` in this `scope`.
     pub fn trace(&self, rendered: &Rendered, scope: Scope) -> Trace {
-        let file = &rendered.file;
+        self.trace_subject(Subject::File(&rendered.file), rendered, scope)
+    }
+
+    pub(super) fn trace_subject(&self, subject: Subject<'_>, rendered: &Rendered, scope: Scope) -> Trace {
         let sql = Arc::new(SourceFile::new("", rendered.sql.clone()));
-        let marked = match self.twin().and_then(|twin| twin.render(file, scope.clone())) {
+        let marked = match self.twin().and_then(|twin| twin.render(subject, scope.clone())) {
             Some(MarkedRender { text: Ok(text), marks, .. }) => {
                 Marked::read(&text, marks).filter(|(text, _)| *text == rendered.sql)
             }
@@ -144,7 +154,7 @@ impl Templates {
         };
         let map = match marked {
             Some((_, marked)) => Map::Marked(marked),
-            None => Map::Pointers(self.pointer_map(file, scope), Arc::clone(file)),
+            None => Map::Pointers(self.pointer_map(subject, scope), Arc::clone(&rendered.file)),
         };
         Trace { sql, map }
     }
@@ -360,6 +370,8 @@ mod tests {
             environment: BTreeMap::new(),
             run_started_at: chrono::DateTime::UNIX_EPOCH,
             invocation_id: String::new(),
+            project: "sandbox".to_owned(),
+            yaml: super::super::Yaml { parse: |_| None, print: |_| None },
         }
     }
 

@@ -6,10 +6,14 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::Settings;
+use super::dates::Moment;
 use super::scope::{Problem, ScopeObject, SourceRead};
-use super::values::{Relation, RunStartedAt};
+use super::values::Relation;
 use crate::diagnostics::Id;
 use crate::names::{TableName, nearest};
+
+/// The version of dbt whose language this is, for templates that ask.
+const DBT_VERSION: &str = "1.11.0";
 
 /// Adds all of them to the environment.
 pub(super) fn register(environment: &mut Environment<'static>, settings: Settings) {
@@ -17,12 +21,17 @@ pub(super) fn register(environment: &mut Environment<'static>, settings: Setting
     environment.add_function("source", source);
     environment.add_function("is_incremental", is_incremental);
     environment.add_function("log", log);
-    environment.add_function("return", |value: Value| value);
+    environment.add_function("doc", documentation);
     environment.add_global("target", Value::from(minijinja::value::Serde(&settings.target)));
-    let run_started_at = RunStartedAt { at: settings.run_started_at, scope: None };
-    environment.add_global("run_started_at", Value::from_object(run_started_at));
+    environment.add_global("run_started_at", Value::from_object(Moment::of_run(settings.run_started_at, None)));
     environment.add_global("execute", true);
     environment.add_global("exceptions", Value::from_object(super::values::Exceptions));
+    environment.add_global("flags", Value::from_object(super::values::Flags));
+    environment.add_global("project_name", settings.project.as_str());
+    environment.add_global("dbt_version", DBT_VERSION);
+    environment.add_function("__columns", declared_columns);
+    environment.add_function("__unknown_columns", unknown_columns);
+    environment.add_function("__accepted_values", accepted_values);
     let settings = Arc::new(settings);
     let vars = Arc::clone(&settings);
     environment.add_function("var", move |state: &State, name: String, default: Option<Value>| {
@@ -31,6 +40,11 @@ pub(super) fn register(environment: &mut Environment<'static>, settings: Setting
     environment.add_function("env_var", move |state: &State, name: String, default: Option<Value>| {
         environment_variable(&settings, state, &name, default)
     });
+    // What a macro that takes over a function's name calls: `builtins.ref('x')`.
+    let names = ["ref", "source", "var", "env_var", "doc"];
+    let builtins = environment.globals().filter(|(name, _)| names.contains(name));
+    let builtins = Value::from_pairs(builtins.map(|(name, value)| (name.to_owned(), value)));
+    environment.add_global("builtins", builtins);
 }
 
 /// A table as templates hold it: prints as quoted SQL, has `.schema`, `.identifier` and `.name`.
@@ -114,6 +128,69 @@ pub fn source_relation(name: &TableName, read: SourceRead) -> TableName {
     match read {
         SourceRead::Changes => name.clone(),
         SourceRead::All => TableName::new(format!("{}@all", name.schema), name.table.clone()),
+    }
+}
+
+/// `doc('name')`: a block of documentation.
+fn documentation(state: &State, args: Rest<String>) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    let ([name] | [_, name]) = args.as_slice() else {
+        return Err(Error::new(ErrorKind::InvalidOperation, "doc() takes the name of a docs block"));
+    };
+    scope.observe(format!("doc:{name}"));
+    let docs = &scope.scope.known.docs;
+    if let Some(text) = docs.get(name) {
+        return Ok(Value::from(text.as_str()));
+    }
+    let help = match nearest(name, docs.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("write `{{% docs {name} %}}...{{% enddocs %}}` in a .md file below models/"),
+    };
+    let message = format!("there is no docs block `{name}`");
+    Err(scope.fail(Problem { id: Id::UnknownDoc, message, help: vec![help], missing: None }))
+}
+
+/// The table that a value names, if it is a relation.
+fn named(relation: &Value) -> Option<TableName> {
+    let Relation(name) = relation.downcast_object_ref::<Relation>()?;
+    let schema = name.schema.strip_suffix("@all").unwrap_or(&name.schema);
+    Some(TableName::new(schema, name.table.as_str()))
+}
+
+/// The columns of a relation where YAML alone tells them for sure; none elsewhere.
+fn declared_columns(state: &State, relation: Value) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    let Some(name) = named(&relation) else {
+        let help = vec!["give it a relation: ref('model') or source('source', 'table')".to_owned()];
+        let message = format!("expected a relation, found {}", relation.kind());
+        return Err(scope.fail(Problem { id: Id::Template, message, help, missing: None }));
+    };
+    scope.observe(format!("columns:{name}"));
+    Ok(scope.scope.known.columns.get(&name).map_or(Value::from(()), |columns| columns.iter().collect()))
+}
+
+/// Refuses what needs the columns of a relation that YAML does not tell.
+fn unknown_columns(state: &State, what: String, relation: Value) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    Err(scope.fail(Problem {
+        id: Id::Introspection,
+        message: format!("{what} needs the columns of {relation}, and compiling reads no table"),
+        help: vec![
+            "list them in YAML: the `columns` of a source, or those of a model with `contract: {enforced: true}`"
+                .to_owned(),
+        ],
+        missing: None,
+    }))
+}
+
+/// The values that a test of YAML says a column has.
+fn accepted_values(state: &State, relation: Value, column: String) -> Result<Value, Error> {
+    let scope = ScopeObject::of(state)?;
+    let name = named(&relation).unwrap_or_else(|| scope.scope.this.clone());
+    scope.observe(format!("values:{name}.{column}"));
+    match scope.scope.known.accepted_values.get(&(name, column)) {
+        Some(values) => Ok(values.iter().map(minijinja::value::Serde).map(Value::from).collect()),
+        None => Err(super::introspection::refuse("dbt_utils.get_column_values")),
     }
 }
 

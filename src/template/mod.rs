@@ -4,13 +4,23 @@
 //! and records its `ref`s, `source`s and `config`. [`Templates::trace`] leads from a place in the
 //! SQL back to the author's own line, in a macro too. minijinja is used only here.
 
+mod calls;
+mod containers;
+mod conversions;
+mod dates;
+mod docs;
 mod expansion;
 mod functions;
+mod generic;
+mod introspection;
 mod macros;
 mod marks;
+mod modules;
 mod reach;
+mod rewrite;
 mod scope;
 mod source_map;
+mod tags;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,15 +31,19 @@ use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, con
 
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
+use dates::Moment;
+pub use docs::read as read_docs;
 pub use expansion::Trace;
 use expansion::Twin;
 pub use functions::source_relation;
+pub use generic::{Argument, TestCall, TestSignature};
 use macros::MacroLibrary;
 pub use reach::MacroTexts;
+use rewrite::Rewritten;
 use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
 use source_map::PointerMap;
-use values::{InvocationId, RunStartedAt};
+use values::InvocationId;
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
 #[derive(Debug, Clone)]
@@ -44,15 +58,34 @@ pub struct Settings {
     pub run_started_at: chrono::DateTime<chrono::Utc>,
     /// `invocation_id`.
     pub invocation_id: String,
+    /// `project_name`, which is also the package of the project's own macros.
+    pub project: String,
+    /// `fromyaml` and `toyaml`.
+    pub yaml: Yaml,
 }
 
-/// The names that `ref` and `source` may use.
+/// A YAML library, lent by the module that owns it.
+#[derive(Debug, Clone, Copy)]
+pub struct Yaml {
+    /// The value of a text; `None` if it is not YAML.
+    pub parse: fn(&str) -> Option<serde_json::Value>,
+    /// The text of a value.
+    pub print: fn(&serde_json::Value) -> Option<String>,
+}
+
+/// What templates may know of the project: names, and what YAML tells about them.
 #[derive(Debug, Default)]
 pub struct KnownNames {
     /// Models by their short name, which is unique in the project.
     pub models: BTreeMap<String, TableName>,
     /// Declared source tables.
     pub sources: BTreeSet<TableName>,
+    /// Blocks of documentation, for `doc()`.
+    pub docs: BTreeMap<String, String>,
+    /// Columns of tables whose YAML tells all of them: sources with declared columns, models with a contract.
+    pub columns: BTreeMap<TableName, Vec<String>>,
+    /// Values of columns with an `accepted_values` test.
+    pub accepted_values: BTreeMap<(TableName, String), Vec<serde_json::Value>>,
 }
 
 /// Checks one key of `config()`; says in a phrase what is wrong with it.
@@ -71,7 +104,7 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
-    library: MacroLibrary,
+    library: Arc<MacroLibrary>,
     settings: Settings,
     macro_files: Vec<Arc<SourceFile>>,
     /// Made when the first diagnostic needs the way back from SQL.
@@ -86,6 +119,8 @@ pub struct Failure {
     /// The `ref` or `source` that does not exist, if that was the reason: render again with it among the
     /// tolerated names to find the next mistake.
     pub missing: Option<String>,
+    /// The mistake is in what was set before the template: in an argument of a generic test.
+    pub is_before: bool,
 }
 
 impl Templates {
@@ -101,9 +136,15 @@ impl Templates {
         minijinja_contrib::add_to_environment(&mut environment);
         // A clock that nobody notes would make a model change in every run; `run_started_at` is noted.
         environment.remove_global("now");
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         functions::register(&mut environment, settings.clone());
-        let library = MacroLibrary::load(&mut environment, macro_files, problems);
+        conversions::register(&mut environment, settings.yaml);
+        containers::register(&mut environment);
+        dates::register(&mut environment);
+        modules::register(&mut environment);
+        introspection::register(&mut environment);
+        let library = Arc::new(MacroLibrary::load(&mut environment, &settings.project, macro_files, problems));
+        calls::register(&mut environment, &library);
         Self { environment, library, settings, macro_files: macro_files.to_vec(), twin: OnceLock::new() }
     }
 
@@ -131,55 +172,127 @@ impl Templates {
         run_started_at: chrono::DateTime<chrono::Utc>,
         invocation_id: &str,
     ) -> Result<(Rendered, Recording), Box<Failure>> {
+        let clock = Clock { run_started_at, invocation_id };
+        self.render_subject(Subject::File(file), scope, &clock)
+    }
+
+    fn render_subject(
+        &self,
+        subject: Subject<'_>,
+        scope: Scope,
+        clock: &Clock<'_>,
+    ) -> Result<(Rendered, Recording), Box<Failure>> {
+        let body = self.body(subject);
         let scope = Arc::new(ScopeObject::new(scope));
-        let clock = (run_started_at, invocation_id);
-        let sql = self.with_template(file, &scope, clock, |template, context, _| {
+        let sql = self.with_template(&body, &scope, clock, |template, context, _| {
             let mut output = Output(Vec::new());
             template.render_captured_to(context, &mut output)?;
             Ok(String::from_utf8_lossy(&output.0).into_owned())
         });
         match sql {
-            Ok(sql) => Ok((Rendered { sql, file: Arc::clone(file) }, scope.recording())),
-            Err((error, prefix)) => Err(Box::new(self.failure(file, prefix, &error, &scope))),
+            Ok(sql) => Ok((Rendered { sql, file: Arc::clone(body.file) }, scope.recording())),
+            Err((error, prefix)) => Err(Box::new(self.failure(subject, &body, prefix, &error, &scope))),
         }
     }
 
-    /// Hands out a file as a template, everything that it may use, and how much stands in it before the file's own
+    /// What minijinja gets to see of a subject.
+    fn body<'a>(&'a self, subject: Subject<'a>) -> Body<'a> {
+        match subject {
+            Subject::File(file) => Body {
+                name: file.path.clone(),
+                file,
+                rewritten: rewrite::template(file.text()),
+                settings: String::new(),
+                arguments: Value::UNDEFINED,
+            },
+            Subject::Test(name, call) => self.test_body(name, call),
+        }
+    }
+
+    /// Hands out a body as a template, everything that it may use, and how much stands in it before the file's own
     /// text; an error comes with that length, too.
     fn with_template<T>(
         &self,
-        file: &Arc<SourceFile>,
+        body: &Body<'_>,
         scope: &Arc<ScopeObject>,
-        (run_started_at, invocation_id): (chrono::DateTime<chrono::Utc>, &str),
+        clock: &Clock<'_>,
         render: impl FnOnce(&Template<'_, '_>, Value, usize) -> Result<T, minijinja::Error>,
     ) -> Result<T, (minijinja::Error, usize)> {
-        let prefix = self.library.import_statement(file.text());
-        let source = format!("{prefix}{}", file.text());
+        let Body { name, rewritten, settings, arguments, .. } = body;
+        let mut source = self.library.import_statements(&format!("{settings}{}", rewritten.text));
+        source.push_str(settings);
+        let prefix = source.len();
+        source.push_str(&rewritten.text);
         let this = functions::relation(&scope.scope.this);
+        let schema = scope.scope.this.schema.clone();
         let model = Value::from(minijinja::value::Serde(&scope.scope.model));
+        let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(scope) };
         let context = context! {
             __lake => Value::from_dyn_object(Arc::clone(scope)),
-            run_started_at => Value::from_object(RunStartedAt { at: run_started_at, scope: Some(Arc::clone(scope)) }),
-            invocation_id => Value::from_object(InvocationId { id: invocation_id.to_owned(), scope: Arc::clone(scope) }),
-            this => this, model => model, config => Value::from_dyn_object(Arc::clone(scope)),
+            run_started_at => Value::from_object(Moment::of_run(clock.run_started_at, Some(Arc::clone(scope)))),
+            invocation_id => Value::from_object(id),
+            this, schema, model, config => Value::from_dyn_object(Arc::clone(scope)),
+        };
+        let context = if arguments.is_undefined() {
+            context
+        } else {
+            context! { ..arguments.clone(), ..context }
         };
         self.environment
-            .template_from_named_str(&file.path, &source)
-            .and_then(|template| render(&template, context, prefix.len()))
-            .map_err(|error| (error, prefix.len()))
+            .template_from_named_str(name, &source)
+            .and_then(|template| render(&template, context, prefix))
+            .map_err(|error| (error, prefix))
     }
 
-    /// Where `file` wrote what: the last resort of [`Templates::trace`].
-    fn pointer_map(&self, file: &Arc<SourceFile>, scope: Scope) -> Option<PointerMap> {
+    /// Where a subject's own file wrote what: the last resort of [`Templates::trace`].
+    fn pointer_map(&self, subject: Subject<'_>, scope: Scope) -> Option<PointerMap> {
+        let body = self.body(subject);
         let scope = Arc::new(ScopeObject::new(scope));
-        let clock = (self.settings.run_started_at, self.settings.invocation_id.as_str());
-        self.with_template(file, &scope, clock, source_map::render).ok()
+        let mut map = self.with_template(&body, &scope, &self.clock(), source_map::render).ok()?;
+        map.relocate(|offset| body.rewritten.original(offset));
+        Some(map)
+    }
+
+    fn clock(&self) -> Clock<'_> {
+        Clock { run_started_at: self.settings.run_started_at, invocation_id: &self.settings.invocation_id }
     }
 
     /// The same templates with marks; a twin has none.
     fn twin(&self) -> Option<&Twin> {
         let twin = self.twin.get_or_init(|| Some(Box::new(Twin::new(self.settings.clone(), &self.macro_files))));
         twin.as_deref()
+    }
+
+    /// Renders a text of YAML that may use `doc()`.
+    ///
+    /// # Errors
+    /// What is wrong, without a place.
+    pub fn render_description(&self, text: &str, scope: Scope) -> Result<String, Box<Diagnostic>> {
+        let file = Arc::new(SourceFile::new("description".to_owned(), text.to_owned()));
+        match self.render(&file, scope) {
+            Ok((rendered, _)) => Ok(rendered.sql),
+            Err(failure) => Err(Box::new(failure.diagnostic)),
+        }
+    }
+
+    /// What `exceptions.warn()` said in a render, at the first place that says it.
+    pub fn warnings(&self, file: &Arc<SourceFile>, recording: &Recording) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for (template, message) in &recording.warnings {
+            let in_macro = self.library.locate(template, None).map(|span| span.file);
+            let place = in_macro.as_ref().unwrap_or(file);
+            let word = "exceptions.warn";
+            let span = match place.text().find(word) {
+                Some(at) => Span::new(place, at, at + word.len()),
+                None => Span::file_start(place),
+            };
+            let mut diagnostic = Diagnostic::warning(Id::TemplateWarning, message.clone()).at(span);
+            if in_macro.is_some() {
+                diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
+            }
+            found.push(diagnostic);
+        }
+        found
     }
 
     /// Renders a short text such as a path in YAML: settings, but no `ref`, macros or config.
@@ -193,29 +306,35 @@ impl Templates {
         self.environment.render_str(text, context! {}).map_err(|error| phrase(&error))
     }
 
-    fn failure(&self, file: &Arc<SourceFile>, prefix: usize, error: &minijinja::Error, scope: &ScopeObject) -> Failure {
-        let span = if error.name() == Some(macros::LIBRARY) {
-            error.range().and_then(|range| self.library.locate(range))
-        } else {
-            error
-                .range()
-                .map(|range| (range.start.saturating_sub(prefix), range.end.saturating_sub(prefix)))
-                .or_else(|| line_range(file, error.line()?))
-                .map(|(start, end)| Span::new(file, start, end))
-        };
-        let in_macro = error.name() == Some(macros::LIBRARY);
-        let problem = scope.take_problem();
+    fn failure(
+        &self,
+        subject: Subject<'_>,
+        body: &Body<'_>,
+        prefix: usize,
+        error: &minijinja::Error,
+        scope: &ScopeObject,
+    ) -> Failure {
+        let file = body.file;
+        let in_file = |offset: usize| body.rewritten.original(offset.saturating_sub(prefix));
+        let in_macro = error.name().and_then(|name| self.library.locate(name, error.range()));
+        let is_in_macro = in_macro.is_some();
+        let span = in_macro.or_else(|| {
+            let range = error.range().map(|range| (in_file(range.start), in_file(range.end)));
+            let range = range.or_else(|| line_range(file, error.line()?));
+            range.map(|(start, end)| Span::new(file, start, end))
+        });
+        let problem = introspection::carried(error).or_else(|| scope.take_problem());
         let (id, message) = match &problem {
             Some(problem) => (problem.id, problem.message.clone()),
             None => (Id::Template, phrase(error)),
         };
         let span = span.map_or_else(|| Span::file_start(file), whole_name);
         let mut diagnostic = Diagnostic::error(id, message).at(span);
-        let twin = if in_macro { self.twin() } else { None };
-        let calls = twin.map(|twin| twin.calls_to_failure(file, scope.scope.clone(), &diagnostic.message));
+        let twin = if is_in_macro { self.twin() } else { None };
+        let calls = twin.map(|twin| twin.calls_to_failure(subject, scope.scope.clone(), &diagnostic.message));
         match calls {
             Some(calls) if !calls.is_empty() => diagnostic.related.extend(calls),
-            _ if in_macro => diagnostic = diagnostic.note(format!("reached from `{}`", file.path)),
+            _ if is_in_macro => diagnostic = diagnostic.note(format!("reached from `{}`", file.path)),
             _ => {}
         }
         let mut missing = None;
@@ -225,7 +344,8 @@ impl Templates {
         } else if let Some(help) = self.unknown_name_help(error) {
             diagnostic = diagnostic.help(help);
         }
-        Failure { diagnostic, missing }
+        let is_before = !is_in_macro && error.range().is_some_and(|range| range.start < prefix);
+        Failure { diagnostic, missing, is_before }
     }
 
     fn unknown_name_help(&self, error: &minijinja::Error) -> Option<String> {
@@ -235,6 +355,44 @@ impl Templates {
         let known = globals.into_iter().chain(self.library.names()).chain(["this", "model", "config"]);
         crate::names::nearest(name, known).filter(|n| *n != name).map(|n| format!("did you mean `{n}`?"))
     }
+}
+
+/// Python's methods of texts, lists and dicts.
+fn python_method(
+    state: &mut minijinja::State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, minijinja::Error> {
+    let found = minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args);
+    found.map_err(|error| match error.kind() {
+        minijinja::ErrorKind::UnknownMethod => containers::cannot_change(value, method).unwrap_or(error),
+        _ => error,
+    })
+}
+
+/// What is rendered: a file, or one use of a generic test.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    File(&'a Arc<SourceFile>),
+    Test(&'a str, &'a TestCall),
+}
+
+/// A subject as minijinja gets it.
+struct Body<'a> {
+    name: String,
+    file: &'a Arc<SourceFile>,
+    rewritten: Rewritten,
+    /// Statements that go before it.
+    settings: String,
+    /// Variables beside those that every template has.
+    arguments: Value,
+}
+
+/// What differs between two runs.
+struct Clock<'a> {
+    run_started_at: chrono::DateTime<chrono::Utc>,
+    invocation_id: &'a str,
 }
 
 /// minijinja points at `.b` of `a.b`: people look for `a.b`.

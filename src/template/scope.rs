@@ -1,6 +1,6 @@
 //! What one render may use, and what it asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -61,12 +61,15 @@ pub struct Recording {
     /// The environment variables that were read.
     pub env: BTreeSet<String>,
     /// Everything else that the text depends on and that stands outside its own file, the macros and the settings:
-    /// `doc:name`, `columns:layer.model`.
+    /// `doc:name`, `columns:layer.model` and
+    /// `values:layer.model.column`, each with what [`super::KnownNames`] says of it.
     pub observed: BTreeSet<String>,
+    /// What `exceptions.warn()` said, and in which template.
+    pub(super) warnings: Vec<(String, String)>,
 }
 
 /// A mistake found by one of the functions, told better than a template error could.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub(super) id: Id,
     pub(super) message: String,
@@ -74,11 +77,21 @@ pub(super) struct Problem {
     pub(super) missing: Option<String>,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 /// The scope as templates hold it: also the `config` object.
 pub(super) struct ScopeObject {
     pub(super) scope: Scope,
     recording: Mutex<Recording>,
     problem: Mutex<Option<Problem>>,
+    /// The files of macros that the template imported.
+    modules: Mutex<BTreeMap<usize, Value>>,
 }
 
 impl fmt::Debug for ScopeObject {
@@ -89,13 +102,25 @@ impl fmt::Debug for ScopeObject {
 
 impl ScopeObject {
     pub(super) fn new(scope: Scope) -> Self {
-        Self { scope, recording: Mutex::default(), problem: Mutex::default() }
+        Self { scope, recording: Mutex::default(), problem: Mutex::default(), modules: Mutex::default() }
     }
 
     pub(super) fn of(state: &State<'_, '_>) -> Result<Arc<Self>, Error> {
         state.lookup("__lake").and_then(|value| value.downcast_object::<Self>()).ok_or_else(|| {
             Error::new(ErrorKind::InvalidOperation, "this function works in a model, a macro or a test only")
         })
+    }
+
+    /// The module of a file of macros.
+    pub(super) fn module(&self, file: usize) -> Option<Value> {
+        self.modules.lock().expect("no render panics while it records").get(&file).cloned()
+    }
+
+    /// Notes something outside the template that its text depends on.
+    pub(super) fn observe(&self, what: String) {
+        self.record(|recording| {
+            recording.observed.insert(what);
+        });
     }
 
     pub(super) fn record(&self, note: impl FnOnce(&mut Recording)) {
@@ -155,6 +180,12 @@ impl Object for ScopeObject {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let (key, default): (String, Option<Value>) = match method {
             "get" | "require" => minijinja::value::from_args(args)?,
+            // What the import statements of a template call: see `macros`.
+            "take_module" => {
+                let (file, module): (usize, Value) = minijinja::value::from_args(args)?;
+                self.modules.lock().expect("no render panics while it records").insert(file, module);
+                return Ok(Value::from(""));
+            }
             _ => return Err(Error::from(ErrorKind::UnknownMethod)),
         };
         let inner = self.recording().config.get(&key).cloned();

@@ -34,6 +34,16 @@ enum Origin {
 }
 
 impl PointerMap {
+    /// Leads every place on by `original`, for a template that was rewritten before it was rendered. Raw text was not.
+    pub(super) fn relocate(&mut self, original: impl Fn(usize) -> usize) {
+        for piece in &mut self.pieces {
+            piece.origin = match piece.origin {
+                Origin::Text(at) => Origin::Text(original(at)),
+                Origin::Expression(start, end) => Origin::Expression(original(start), original(end)),
+            };
+        }
+    }
+
     /// The place in the template of the bytes from `start` to `last` of the text.
     pub(super) fn locate(&self, file: &Arc<SourceFile>, start: usize, last: usize) -> Span {
         let (from, from_end) = self.origin(start);

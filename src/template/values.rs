@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, State, Value};
 
@@ -18,7 +17,8 @@ impl Object for Relation {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "schema" => Some(Value::from(self.0.schema.as_str())),
-            "identifier" | "name" | "table" => Some(Value::from(self.0.table.as_str())),
+            "identifier" | "name" | "table" | "alias" => Some(Value::from(self.0.table.as_str())),
+            "database" => Some(Value::from(())),
             _ => None,
         }
     }
@@ -27,50 +27,28 @@ impl Object for Relation {
         Enumerator::Str(&["schema", "identifier", "name", "table"])
     }
 
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.quoted())
-    }
-}
-
-/// The moment the run started, with the methods of Python's `datetime` that people use. In UTC.
-/// A template that shows it depends on the clock, which its scope notes.
-#[derive(Debug)]
-pub(super) struct RunStartedAt {
-    pub(super) at: DateTime<Utc>,
-    pub(super) scope: Option<Arc<ScopeObject>>,
-}
-
-impl RunStartedAt {
-    fn note_clock(&self) {
-        if let Some(scope) = &self.scope {
-            scope.record(|recording| recording.asked_clock = true);
-        }
-    }
-}
-
-impl Object for RunStartedAt {
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        self.note_clock();
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
-            "strftime" => {
-                let (format,): (String,) = minijinja::value::from_args(args)?;
-                let mut text = String::new();
-                fmt::write(&mut text, format_args!("{}", self.at.format(&format))).map_err(|_| {
-                    Error::new(ErrorKind::InvalidOperation, format!("`{format}` is not a strftime format"))
-                })?;
-                Ok(Value::from(text))
-            }
-            "isoformat" => Ok(Value::from(self.at.to_rfc3339())),
-            "date" => Ok(Value::from(self.at.date_naive().to_string())),
-            "timestamp" => Ok(Value::from(self.at.timestamp())),
+            // There is one way to name a table here.
+            "include" | "quote" => Ok(Value::from_dyn_object(Arc::clone(self))),
+            "render" => Ok(Value::from(self.0.quoted())),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.note_clock();
-        write!(f, "{}", self.at.format("%Y-%m-%d %H:%M:%S%.6f%:z"))
+        f.write_str(&self.0.quoted())
     }
+}
+
+/// A name as SQL, in its own case.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The id of the run: another one in every run, which its scope notes as it notes the clock.
@@ -92,15 +70,35 @@ impl Object for InvocationId {
 pub(super) struct Exceptions;
 
 impl Object for Exceptions {
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let (message,): (String,) = minijinja::value::from_args(args)?;
         match method {
             "raise_compiler_error" => Err(Error::new(ErrorKind::InvalidOperation, message)),
             "warn" => {
-                tracing::warn!(target: "lake::template", "{message}");
+                let scope = ScopeObject::of(state)?;
+                let template = state.name().to_owned();
+                scope.record(|recording| recording.warnings.push((template, message)));
                 Ok(Value::from(""))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+/// `flags`: what the command line says is not for templates, since a template is rendered once for all runs.
+#[derive(Debug)]
+pub(super) struct Flags;
+
+impl Object for Flags {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "FULL_REFRESH" => Some(Value::from(super::introspection::problem(super::scope::Problem {
+                id: crate::diagnostics::Id::Template,
+                message: "`flags.FULL_REFRESH` is not known while a template is rendered".to_owned(),
+                help: vec!["ask `is_incremental()`: it is false in a full refresh and in a first run".to_owned()],
+                missing: None,
+            }))),
+            _ => None,
         }
     }
 }
