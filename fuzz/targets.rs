@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lake::diagnostics::render::{self, Color};
 use lake::diagnostics::{Diagnostics, SourceFile};
+use lake::memo::Memo;
 use lake::project::{self, LoadOptions, Project, ProjectFiles};
 
 /// A byte that parts the files in an input; it stands in no text.
@@ -72,7 +73,7 @@ fn files(project: &str, sources: &str) -> ProjectFiles {
 /// Loads, and shows every diagnostic in both ways.
 fn load(files: &ProjectFiles) -> Option<Project> {
     let mut diagnostics = Diagnostics::new();
-    let project = project::load(files, &LoadOptions::default(), &mut diagnostics);
+    let project = project::load(files, &LoadOptions::default(), &Memo::none(), &mut diagnostics);
     for diagnostic in diagnostics.sorted() {
         render::text(diagnostic, Color::Never);
         render::json(diagnostic);

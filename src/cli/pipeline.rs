@@ -63,7 +63,7 @@ impl Pipeline {
         let mut diagnostics = Diagnostics::new();
         let files = timed("read", || project::read(&global.project_dir))?;
         let memo = timed("remember", || artifacts::open_memo(&files.folder, &build_stamp()));
-        let Some(project) = timed("load", || project::load(&files, &options, &mut diagnostics)) else {
+        let Some(project) = timed("load", || project::load(&files, &options, &memo, &mut diagnostics)) else {
             report(&diagnostics, printer);
             return Ok(Err(Reported));
         };

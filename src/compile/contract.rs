@@ -19,7 +19,7 @@ pub(super) fn broken(model: &Model, schema: &SchemaRef) -> Vec<Diagnostic> {
     let extra = extra.map(|field| {
         let declared = format!("- {{ name: {}, data_type: {} }}", field.name(), sql_type(field.data_type()));
         let message = format!("column `{}` is not in the contract of `{}`", field.name(), model.name);
-        problem(message, &model.span).help(format!("declare it: {declared}"))
+        problem(message, &model.span()).help(format!("declare it: {declared}"))
     });
     let missing = model.columns.iter().filter(|column| schema.field_with_name(&column.name).is_err());
     let missing = missing.map(|column| {
@@ -37,7 +37,7 @@ pub(super) fn nulls(model: &Model, plan: &LogicalPlan, written: &Written<'_>) ->
         return Vec::new();
     }
     let mut found = Vec::new();
-    for column in &model.columns {
+    for column in model.columns.iter() {
         let promise = column.constraints.iter().find(|(constraint, _)| constraint.excludes_null());
         let (Some((_, promise)), Some(index)) = (promise, plan.schema().index_of_column_by_name(None, &column.name))
         else {

@@ -297,15 +297,14 @@ impl Compiler<'_> {
         let schema: Schema = planned.plan.schema().as_arrow().clone();
         if let Some(twice) = first_duplicate(&schema) {
             return Err(Diagnostic::error(Id::InvalidSql, format!("two columns are called `{twice}`"))
-                .at(model.span.clone())
+                .at(model.span())
                 .help("give one of them another name with `as`"));
         }
         if !model.is_stored() {
             return Ok(Arc::new(schema));
         }
         stored_schema(&schema).map_err(|(column, why)| {
-            Diagnostic::error(Id::TypeMismatch, format!("column `{column}` cannot be stored: {why}"))
-                .at(model.span.clone())
+            Diagnostic::error(Id::TypeMismatch, format!("column `{column}` cannot be stored: {why}")).at(model.span())
         })
     }
 
@@ -322,11 +321,11 @@ impl Compiler<'_> {
         for (setting, columns) in settings {
             for column in columns.into_iter().filter(|column| !names.contains(&column.as_str())) {
                 let message = format!("`{setting}` names `{column}`, which `{}` does not have", model.name);
-                let diagnostic = Diagnostic::error(Id::UnknownColumn, message).at(model.span.clone());
+                let diagnostic = Diagnostic::error(Id::UnknownColumn, message).at(model.span());
                 problems.push(diagnostic.suggest(column, names.iter().copied()));
             }
         }
-        for column in &model.columns {
+        for column in model.columns.iter() {
             match schema.field_with_name(&column.name) {
                 Err(_) => {
                     let message = format!("`{}` has no column `{}`", model.name, column.name);
@@ -339,14 +338,14 @@ impl Compiler<'_> {
         if config.sequence_by.is_some() && !model.merges() {
             let message =
                 "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
-            problems.push(Diagnostic::error(Id::InvalidValue, message).at(model.span.clone()));
+            problems.push(Diagnostic::error(Id::InvalidValue, message).at(model.span()));
         }
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }
         if config.incremental_strategy == Strategy::Merge && config.unique_key.is_empty() {
             let message = format!("`{}` merges, and has no `unique_key`: every row is appended", model.name);
-            problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span.clone()));
+            problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span()));
         }
         if problems.iter().any(|d| d.severity == Severity::Error) { Err(problems) } else { Ok(problems) }
     }
@@ -409,7 +408,7 @@ fn refuse_doubling(model: &Model, views: &[&CompiledModel]) -> Result<(), Diagno
             let message =
                 format!("`{}` appends, and reads all of `{source}` through the view `{}`", model.name, view.name);
             return Err(Diagnostic::error(Id::InvalidSql, message)
-                .at(crate::project::ref_span(&model.span, &view.name))
+                .at(crate::project::ref_span(&model.span(), &view.name))
                 .label("every run would add all of its rows again")
                 .help(format!(
                     "read source('{}', '{}') in this model, or make `{}` a stored model",
@@ -434,12 +433,12 @@ fn same_columns(model: &Model, full: &SchemaRef, incremental: &SchemaRef) -> Res
             ),
             Err(_) => format!("column `{}` is missing in an incremental run of `{}`", field.name(), model.name),
         };
-        return Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span.clone()));
+        return Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span()));
     }
     match incremental.fields().iter().find(|f| full.field_with_name(f.name()).is_err()) {
         Some(extra) => {
             let message = format!("column `{}` is missing in a first run of `{}`", extra.name(), model.name);
-            Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span.clone()))
+            Err(Diagnostic::error(Id::TypeMismatch, message).at(model.span()))
         }
         None => Ok(()),
     }

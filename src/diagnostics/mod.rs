@@ -163,6 +163,16 @@ impl Diagnostics {
         diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// Keeps those of another sink.
+    pub fn absorb(&mut self, other: Self) {
+        self.items.extend(other.items);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Whether any of them stops the project from compiling.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0

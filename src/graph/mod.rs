@@ -76,7 +76,7 @@ fn report_cycles(project: &Project, edges: &DiGraph<TableName, ()>, diagnostics:
         let mut diagnostic = Diagnostic::error(Id::Cycle, message);
         for (at, name) in path.iter().enumerate() {
             let next = &path[(at + 1) % path.len()];
-            let span = crate::project::ref_span(&project.models[*name].span, next);
+            let span = crate::project::ref_span(&project.models[*name].span(), next);
             diagnostic = match at {
                 0 => diagnostic.at(span).label(format!("reads `{next}`")),
                 _ => diagnostic.related(span, format!("reads `{next}`")),

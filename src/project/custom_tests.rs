@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::data_tests::{DataTest, TestKind};
+use super::load::Loading;
 use super::models;
 use super::yaml::{Mapping, Node, Reader};
 use crate::diagnostics::{Diagnostic, Id};
+use crate::memo::KeyMaker;
 use crate::names::{TableName, nearest};
-use crate::template::{Argument, KnownNames, Templates, TestCall, TestSignature};
+use crate::template::{Argument, KnownNames, Rendered, TestCall, TestSignature};
 
 /// Reads the arguments of a test; what its definition does not name, or needs and does not get, is reported.
 pub(super) fn read(
@@ -63,26 +67,54 @@ pub(super) fn read(
     (!is_wrong).then(|| TestKind::Custom { name: name.to_owned(), call, rendered: None })
 }
 
+/// The SQL of one use of a test.
+#[derive(Serialize, Deserialize)]
+struct Made {
+    rendered: Box<Rendered>,
+    reads: Vec<TableName>,
+}
+
+impl Made {
+    fn finish(self, test: &mut DataTest) {
+        if let TestKind::Custom { rendered, .. } = &mut test.kind {
+            *rendered = Some(self.rendered);
+        }
+        for read in self.reads {
+            if !test.reads.contains(&read) {
+                test.reads.push(read);
+            }
+        }
+    }
+}
+
 /// Renders the SQL of a custom test, now that all names are known. `false` if that failed.
 pub(super) fn finish(
     test: &mut DataTest,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     reader: &mut Reader<'_>,
 ) -> bool {
-    let TestKind::Custom { name, call, rendered } = &mut test.kind else { return true };
-    call.filter = test.config.filter.clone();
+    if let TestKind::Custom { call, .. } = &mut test.kind {
+        call.filter = test.config.filter.clone();
+    }
+    let TestKind::Custom { name, call, .. } = &test.kind else { return true };
+    // The text of its definition is part of the key of everything.
+    let key = KeyMaker::new("generic test").key(loading.key).value(&*test).finish();
+    if let Some(kept) = loading.kept::<Made>(Some(key), known) {
+        reader.diagnostics.extend(kept.warnings);
+        kept.product.finish(test);
+        return true;
+    }
     let scope = models::bare_scope(&test.name, &test.span.file.path, known);
-    match templates.render_generic_test(name, call, scope) {
-        Ok((done, recording)) => {
-            reader.diagnostics.extend(templates.warnings(&done.file, &recording));
-            *rendered = Some(Box::new(done));
-            let sources = recording.sources.into_iter().map(|(name, _)| name);
-            for read in recording.refs.into_iter().chain(sources) {
-                if !test.reads.contains(&read) {
-                    test.reads.push(read);
-                }
-            }
+    match loading.templates.render_generic_test(name, call, scope) {
+        Ok((rendered, recording)) => {
+            let warnings = loading.templates.warnings(&rendered.file, &recording);
+            let sources = recording.sources.iter().map(|(name, _)| name);
+            let reads = recording.refs.iter().chain(sources).cloned().collect();
+            let made = Made { rendered: Box::new(rendered), reads };
+            let (made, warnings) = loading.keep(Some(key), made, warnings, &[recording], known);
+            reader.diagnostics.extend(warnings);
+            made.finish(test);
             true
         }
         Err(failure) => {

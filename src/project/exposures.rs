@@ -141,7 +141,7 @@ pub(super) fn resolve(
         if let Some(model) = models.get(&exposure.name) {
             let message = format!("an exposure and a model are both called `{}`", exposure.name);
             let diagnostic = Diagnostic::error(Id::DuplicateName, message).at(exposure.span.clone());
-            reader.diagnostics.push(diagnostic.related(model.span.clone(), "the model"));
+            reader.diagnostics.push(diagnostic.related(model.span(), "the model"));
         }
     }
 }

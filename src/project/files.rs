@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-use crate::diagnostics::SourceFile;
+use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker};
 use crate::paths;
 
@@ -90,6 +90,12 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         docs: [documents, with("docs", "md")?].concat(),
         folder,
     })
+}
+
+/// What is wrong with a file whose text cannot be had.
+pub(super) fn unreadable(file: &Arc<SourceFile>, error: &std::io::Error) -> Diagnostic {
+    let message = format!("cannot read `{}`: {error}", file.path);
+    Diagnostic::error(Id::UnreadableFile, message).at(Span::file_start(file))
 }
 
 fn extension(path: &str) -> &str {

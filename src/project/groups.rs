@@ -106,7 +106,7 @@ pub(super) fn check(
         if let Some(group) = model.config.group.as_ref().filter(|group| !groups.contains_key(*group)) {
             let message = format!("group `{group}` of `{}` is not declared", model.name);
             let mut diagnostic = Diagnostic::error(Id::InvalidValue, message)
-                .at(word_span(&model.span, group))
+                .at(word_span(&model.span(), group))
                 .suggest(group, groups.keys().map(String::as_str));
             if groups.is_empty() {
                 diagnostic = diagnostic.help(format!(
@@ -117,7 +117,7 @@ pub(super) fn check(
         }
         if model.config.access == Access::Public && model.config.materialized == Materialization::Ephemeral {
             let message = format!("`{}` is ephemeral, so nobody outside can read it: it cannot be public", model.name);
-            reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(model.span.clone()));
+            reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(model.span()));
         }
         for read in model.refs.iter().filter(|read| model.name != **read) {
             if let Some(private) = models.get(read).filter(|read| is_refused(read, model.config.group.as_deref())) {
@@ -125,7 +125,7 @@ pub(super) fn check(
                     Some(group) => format!("`{}` is of group `{group}`", model.name),
                     None => format!("`{}` is of no group", model.name),
                 };
-                let place = ref_span(&model.span, read);
+                let place = ref_span(&model.span(), read);
                 reader.diagnostics.push(refusal(private, &reader_group).at(place));
             }
         }

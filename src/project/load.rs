@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::data_tests::{DataTest, TestKind};
-use super::files::ProjectFiles;
+use super::documents::{self, Documents};
+use super::files::{self, ProjectFiles};
 use super::models::{self, Properties};
-use super::settings::Settings;
-use super::yaml::{self, Node, Reader};
+use super::settings::{ConfigTree, Settings};
+use super::yaml::{self, Reader};
 use super::{
-    Column, Model, Project, Source, Target, contracts, custom_tests, descriptions, exposures, groups, selectors,
-    settings, sources,
+    Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, selectors, settings, sources,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
+use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::{TableName, nearest};
-use crate::template::{self, KnownNames, MacroTexts, Templates};
+use crate::template::{self, KnownNames, MacroTexts, Recording, Templates, Witnesses};
 
 /// What the command line says about loading.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +36,81 @@ pub struct LoadOptions {
     pub invocation_id: String,
 }
 
+/// What every part of loading reads.
+pub(super) struct Loading<'a> {
+    pub(super) memo: &'a Memo,
+    /// What every product depends on.
+    pub(super) key: Key,
+    pub(super) templates: &'a Templates,
+    pub(super) docs: &'a BTreeMap<String, String>,
+    /// Settings of models in `project.yml`.
+    pub(super) tree: &'a ConfigTree,
+}
+
+/// A product of a template, as it is kept between runs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept<T> {
+    pub(super) product: T,
+    pub(super) warnings: Vec<Diagnostic>,
+    witnesses: Witnesses,
+    /// Models and sources that it names.
+    refs: Vec<TableName>,
+    sources: Vec<TableName>,
+}
+
+impl Loading<'_> {
+    /// The key of what a file becomes; `None` if the file cannot be told from what it may become at once.
+    pub(super) fn key_of<T: Serialize>(&self, kind: &str, file: &SourceFile, beside: &T) -> Option<Key> {
+        file.stamp.map(|stamp| KeyMaker::new(kind).key(self.key).key(stamp).value(beside).finish())
+    }
+
+    /// What an earlier run made, if all that it saw is as it was.
+    pub(super) fn kept<T: DeserializeOwned>(&self, key: Option<Key>, known: &KnownNames) -> Option<Kept<T>> {
+        let kept: Kept<T> = self.memo.get(key?)?;
+        let names_hold = kept.refs.iter().all(|name| known.models.get(&name.table) == Some(name))
+            && kept.sources.iter().all(|name| known.sources.contains(name));
+        (names_hold && self.templates.still_hold(known, &kept.witnesses)).then_some(kept)
+    }
+
+    /// Keeps a product, unless it shows the clock.
+    pub(super) fn keep<T: Serialize>(
+        &self,
+        key: Option<Key>,
+        product: T,
+        warnings: Vec<Diagnostic>,
+        seen: &[Recording],
+        known: &KnownNames,
+    ) -> (T, Vec<Diagnostic>) {
+        let mut kept = Kept { product, warnings, witnesses: Witnesses::new(), refs: Vec::new(), sources: Vec::new() };
+        if let Some(key) = key.filter(|_| seen.iter().all(|recording| !recording.asked_clock)) {
+            kept.witnesses = self.templates.witnesses(known, seen);
+            kept.refs = seen.iter().flat_map(|recording| recording.refs.iter().cloned()).collect();
+            let sources = seen.iter().flat_map(|recording| &recording.sources);
+            kept.sources = sources.map(|(name, _)| name.clone()).collect();
+            self.memo.put(key, &kept);
+        }
+        (kept.product, kept.warnings)
+    }
+}
+
+/// Reads the texts of the files that every run needs.
+fn fetch_small(files: &ProjectFiles, diagnostics: &mut Diagnostics) {
+    let needed = [&files.project].into_iter().chain(&files.selectors).chain(&files.macros).chain(&files.docs);
+    for file in needed.chain(files.tests.iter().filter(|file| is_generic(file))) {
+        if let Err(error) = file.fetch() {
+            diagnostics.push(files::unreadable(file, &error));
+        }
+    }
+}
+
 /// Loads a project. `None` if there is too little of it to go on; every mistake is in the sink.
-pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Project> {
+pub fn load(
+    files: &ProjectFiles,
+    options: &LoadOptions,
+    memo: &Memo,
+    diagnostics: &mut Diagnostics,
+) -> Option<Project> {
+    fetch_small(files, diagnostics);
     let root = yaml::parse(&files.project, diagnostics);
     let Some(root) = root else {
         if !diagnostics.has_errors() {
@@ -52,36 +128,36 @@ pub fn load(files: &ProjectFiles, options: &LoadOptions, diagnostics: &mut Diagn
     let docs = template::read_docs(&files.docs, &mut problems);
     diagnostics.extend(problems);
 
+    let key = KeyMaker::new("loading").key(templates.key()).text(&format!("{:?}", settings.models)).finish();
+    let loading = Loading { memo, key, templates: &templates, docs: &docs, tree: &settings.models };
+    let mut documents = documents::read(files, &loading, diagnostics);
     let mut reader = Reader { diagnostics };
-    let documents = documents(files, &templates, &docs, &mut reader);
     let mut data_tests = Vec::new();
     let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
     let named = name_models(files, &mut reader);
     let mut known = KnownNames {
         models: named.iter().map(|(name, _)| (name.table.clone(), name.clone())).collect(),
         sources: declared.keys().cloned().collect(),
-        docs,
+        docs: docs.clone(),
         ..KnownNames::default()
     };
-    let mut properties = BTreeMap::new();
-    for list in documents.iter().flat_map(|document| &document.models) {
-        models::read_properties(list, &known, &mut properties, &mut data_tests, &templates, &mut reader);
-    }
+    let (properties, tests) = documents.properties(&known, &loading, reader.diagnostics);
+    data_tests.extend(tests);
     know_columns(&mut known, &declared, &properties, &data_tests);
     let known = Arc::new(known);
     check_config_folders(&settings, &named, &files.project, &mut reader);
-    let models = load_models(&named, &properties, &settings, &templates, &known, &mut reader);
+    let models = load_models(&named, &properties, &loading, &known, &mut reader);
     data_tests.extend(contracts::tests(&models, &mut reader));
-    load_singular_tests(files, &templates, &known, &mut data_tests, &mut reader);
+    load_singular_tests(files, &loading, &known, &mut data_tests, &mut reader);
     let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
-    for document in &documents {
+    for document in documents.read() {
         document.exposures.iter().for_each(|list| exposures::read(list, &mut exposures, &mut reader));
         document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
     }
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
-    let data_tests = finish_tests(data_tests, &templates, &known, &models, &mut reader);
+    let data_tests = finish_tests(data_tests, &loading, &known, &models, &mut reader);
     Some(Project {
         vars: base_settings(&settings, options).vars,
         name: settings.name,
@@ -159,50 +235,14 @@ fn template_settings(settings: &Settings, target: &Target, options: &LoadOptions
     template::Settings { target: json, ..base_settings(settings, options) }
 }
 
-/// The lists of one YAML file.
-struct Document {
-    sources: Vec<Node>,
-    models: Vec<Node>,
-    exposures: Vec<Node>,
-    groups: Vec<Node>,
-}
-
-fn documents(
-    files: &ProjectFiles,
-    templates: &Templates,
-    docs: &BTreeMap<String, String>,
-    reader: &mut Reader<'_>,
-) -> Vec<Document> {
-    let files = files.sources.iter().chain(&files.properties);
-    files.filter_map(|file| document(file, templates, docs, reader)).collect()
-}
-
-fn document(
-    file: &Arc<SourceFile>,
-    templates: &Templates,
-    docs: &BTreeMap<String, String>,
-    reader: &mut Reader<'_>,
-) -> Option<Document> {
-    let mut root = yaml::parse(file, reader.diagnostics)?;
-    descriptions::render(&mut root, templates, docs, reader);
-    let mut mapping = reader.mapping(&root, "properties file")?;
-    mapping.take("version");
-    let sources = mapping.take("sources").cloned().into_iter().collect();
-    let models = mapping.take("models").cloned().into_iter().collect();
-    let exposures = mapping.take("exposures").cloned().into_iter().collect();
-    let groups = mapping.take("groups").cloned().into_iter().collect();
-    mapping.finish(reader);
-    Some(Document { sources, models, exposures, groups })
-}
-
 fn load_sources(
-    documents: &[Document],
+    documents: &Documents<'_>,
     templates: &Templates,
     tests: &mut Vec<DataTest>,
     reader: &mut Reader<'_>,
 ) -> BTreeMap<TableName, Source> {
     let mut declared: BTreeMap<TableName, Source> = BTreeMap::new();
-    for list in documents.iter().flat_map(|document| &document.sources) {
+    for list in documents.read().flat_map(|document| &document.sources) {
         let (found, found_tests) = sources::read(list, templates, reader);
         tests.extend(found_tests);
         for source in found {
@@ -262,15 +302,12 @@ fn check_config_folders(
 fn load_models(
     named: &[(TableName, Arc<SourceFile>)],
     properties: &BTreeMap<TableName, Properties>,
-    settings: &Settings,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     reader: &mut Reader<'_>,
 ) -> BTreeMap<TableName, Model> {
-    let rendered: Vec<_> = named
-        .par_iter()
-        .map(|(name, file)| models::load(name, file, properties.get(name), &settings.models, templates, known))
-        .collect();
+    let rendered: Vec<_> =
+        named.par_iter().map(|(name, file)| models::load(name, file, properties.get(name), loading, known)).collect();
     let (mut models, mut disabled) = (BTreeMap::new(), Vec::new());
     for (model, problems) in rendered {
         reader.diagnostics.extend(problems);
@@ -285,7 +322,7 @@ fn load_models(
     for model in models.values() {
         for name in model.refs.iter().filter(|name| disabled.contains(name)) {
             let diagnostic = Diagnostic::error(Id::UnknownRef, format!("model `{name}` is disabled"));
-            reader.diagnostics.push(diagnostic.at(ref_span(&model.span, name)).label("referenced here"));
+            reader.diagnostics.push(diagnostic.at(ref_span(&model.span(), name)).label("referenced here"));
         }
     }
     models
@@ -317,8 +354,7 @@ fn know_columns(
         known.columns.insert(source.name.clone(), names(&source.columns));
     }
     for (name, described) in properties {
-        let contract = described.config.get("contract");
-        if contract.is_some_and(|contract| contract["enforced"] == true) {
+        if described.has_contract {
             known.columns.insert(name.clone(), names(&described.columns));
         }
     }
@@ -333,13 +369,15 @@ fn know_columns(
 
 fn load_singular_tests(
     files: &ProjectFiles,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     tests: &mut Vec<DataTest>,
     reader: &mut Reader<'_>,
 ) {
-    for file in files.tests.iter().filter(|file| !is_generic(file)) {
-        match models::load_singular(file, templates, known) {
+    let singular: Vec<&Arc<SourceFile>> = files.tests.iter().filter(|file| !is_generic(file)).collect();
+    let loaded: Vec<_> = singular.into_par_iter().map(|file| models::load_singular(file, loading, known)).collect();
+    for result in loaded {
+        match result {
             Ok((test, warnings)) => {
                 tests.push(test);
                 reader.diagnostics.extend(warnings);
@@ -352,7 +390,7 @@ fn load_singular_tests(
 /// Fills in the layer of `ref('x')` in tests, drops tests of disabled models, and makes names unique.
 fn finish_tests(
     tests: Vec<DataTest>,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     models: &BTreeMap<TableName, Model>,
     reader: &mut Reader<'_>,
@@ -380,7 +418,7 @@ fn finish_tests(
             let to = to.clone();
             test.reads.iter_mut().filter(|name| **name == unresolved).for_each(|name| *name = to.clone());
         }
-        if !custom_tests::finish(&mut test, templates, known, reader) {
+        if !custom_tests::finish(&mut test, loading, known, reader) {
             continue;
         }
         if test.reads.iter().any(|name| !models.contains_key(name) && !known.sources.contains(name)) {

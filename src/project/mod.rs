@@ -8,6 +8,7 @@ mod contracts;
 mod custom_tests;
 mod data_tests;
 mod descriptions;
+mod documents;
 mod exposures;
 mod files;
 mod groups;
@@ -19,11 +20,14 @@ mod sources;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
-use crate::memo::Key;
+use crate::memo::{Key, Lazy};
 use crate::names::TableName;
 use crate::template::{
     Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
@@ -80,9 +84,9 @@ impl Project {
 
     /// Finds out who wrote each byte of one variant of a model's SQL.
     pub fn trace_model(&self, model: &Model, rendered: &Rendered) -> Trace {
-        let file = &model.span.file;
+        let file = &model.file;
         let scope = models::model_scope(&model.name, file, &model.description, &model.outer_config, &self.known);
-        let incremental = model.incremental.as_ref().is_some_and(|incremental| std::ptr::eq(incremental, rendered));
+        let incremental = model.incremental.as_ref().is_some_and(|incremental| std::ptr::eq(&**incremental, rendered));
         self.templates.trace(rendered, Scope { incremental, ..scope })
     }
 
@@ -140,33 +144,57 @@ pub struct Model {
     pub name: TableName,
     /// Relative to the project folder.
     pub path: String,
-    /// The whole file as a place, for what concerns the model as such.
-    pub span: Span,
+    /// Its file.
+    pub file: Arc<SourceFile>,
     /// Markdown.
     pub description: String,
-    /// The settings from outside its file, for another render of it.
-    pub(crate) outer_config: Arc<Config>,
     /// Columns that YAML describes.
-    pub columns: Vec<Column>,
+    pub columns: Lazy<Vec<Column>>,
+    /// What its file says.
+    body: ModelBody,
+    /// What the model is made of, in a hash.
+    pub key: Key,
+}
+
+/// What the file of a model says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ModelBody {
+    /// The settings from outside its file, for another render of it.
+    outer_config: Lazy<Arc<Config>>,
     /// The settings, nearest wins.
     pub config: ModelConfig,
     /// SQL of a first run or full refresh.
-    pub full: Rendered,
+    pub full: Lazy<Rendered>,
     /// SQL of an incremental run, if the template gives another one.
-    pub incremental: Option<Rendered>,
+    pub incremental: Option<Lazy<Rendered>>,
     /// Models that any variant reads.
     pub refs: Vec<TableName>,
     /// Sources that any variant reads.
     pub sources: Vec<(TableName, SourceRead)>,
     /// Variables that any variant asked for.
     pub vars: BTreeSet<String>,
-    /// What the model is made of, in a hash.
-    pub key: Key,
+    /// Its own hash.
+    key: Key,
     /// The SQL depends on the clock or the id of the run: its variants as they would be in a run that started in 1970.
     pub timeless: Option<Vec<String>>,
 }
 
+impl Deref for Model {
+    type Target = ModelBody;
+
+    fn deref(&self) -> &ModelBody {
+        &self.body
+    }
+}
+
 impl Model {
+    /// The whole file as a place, for what concerns the model as such.
+    pub fn span(&self) -> Span {
+        Span::file_start(&self.file)
+    }
+}
+
+impl ModelBody {
     /// The SQL that a run of this kind executes.
     pub fn rendered(&self, incremental: bool) -> &Rendered {
         match &self.incremental {
@@ -192,16 +220,16 @@ impl Model {
             && (config.incremental_strategy == Strategy::Append || config.unique_key.is_empty())
     }
 
-    fn absorb(&mut self, recording: Recording) {
-        self.vars.extend(recording.vars);
-        for name in recording.refs {
-            if !self.refs.contains(&name) {
-                self.refs.push(name);
+    fn absorb(&mut self, recording: &Recording) {
+        self.vars.extend(recording.vars.iter().cloned());
+        for name in &recording.refs {
+            if !self.refs.contains(name) {
+                self.refs.push(name.clone());
             }
         }
-        for read in recording.sources {
-            if !self.sources.contains(&read) {
-                self.sources.push(read);
+        for read in &recording.sources {
+            if !self.sources.contains(read) {
+                self.sources.push(read.clone());
             }
         }
     }

@@ -1,24 +1,34 @@
 //! Models: YAML properties and SQL files, joined.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::config::{self, ModelConfig};
 use super::data_tests::{self, DataTest, TestKind};
-use super::settings::{self, ConfigTree};
+use super::load::Loading;
+use super::settings;
 use super::yaml::{Node, Reader};
-use super::{Column, Model, sources};
+use super::{Column, Model, ModelBody, files, sources};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
-use crate::memo::{Key, KeyMaker};
+use crate::memo::{Key, KeyMaker, Lazy};
 use crate::names::{TableName, check_identifier};
 use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scope, Templates};
 
 /// What YAML says about one model.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Properties {
-    pub(super) span: Span,
+    pub(super) name: TableName,
+    pub(super) span: Lazy<Span>,
     description: String,
-    pub(super) config: Config,
-    pub(super) columns: Vec<Column>,
+    config: Lazy<Config>,
+    pub(super) columns: Lazy<Vec<Column>>,
+    /// The contract is enforced.
+    pub(super) has_contract: bool,
+    pub(super) tests: Vec<DataTest>,
+    /// The hash of all but the tests.
+    key: Key,
 }
 
 /// Settings that may stand beside a model's `config:` too.
@@ -28,11 +38,10 @@ const TOP_LEVEL: &[&str] = &["tags", "owner", "meta", "group", "access"];
 pub(super) fn read_properties(
     list: &Node,
     known: &KnownNames,
-    found: &mut BTreeMap<TableName, Properties>,
-    tests: &mut Vec<DataTest>,
     templates: &Templates,
     reader: &mut Reader<'_>,
-) {
+) -> Vec<Properties> {
+    let mut found = Vec::new();
     for node in reader.list(list) {
         let Some(mut mapping) = reader.mapping(node, "model") else { continue };
         let name_node = mapping.require("name", reader);
@@ -55,17 +64,22 @@ pub(super) fn read_properties(
         let list = mapping.take_any(&["data_tests", "tests"]);
         mapping.finish(reader);
         let Some((name, name_node)) = name else { continue };
+        let mut tests = Vec::new();
         let columns =
-            columns.map(|node| sources::read_columns(node, &name, tests, templates, reader)).unwrap_or_default();
+            columns.map(|node| sources::read_columns(node, &name, &mut tests, templates, reader)).unwrap_or_default();
         tests.extend(list.map(|node| data_tests::read_list(node, &name, None, templates, reader)).unwrap_or_default());
-        let span = name_node.span.clone();
-        if let Some(first) = found.get(&name) {
-            let diagnostic = Diagnostic::error(Id::DuplicateName, format!("model `{name}` is described twice"));
-            reader.diagnostics.push(diagnostic.at(span).related(first.span.clone(), "first here"));
-            continue;
-        }
-        found.insert(name, Properties { span, description, config, columns });
+        found.push(Properties {
+            key: KeyMaker::new("described").value(&(&name, &description, &config, &columns)).finish(),
+            has_contract: config.get("contract").is_some_and(|contract| contract["enforced"] == true),
+            name,
+            span: name_node.span.clone().into(),
+            description,
+            config: config.into(),
+            columns: columns.into(),
+            tests,
+        });
     }
+    found
 }
 
 /// The full name of a model that YAML names, short or full.
@@ -110,11 +124,43 @@ pub(super) fn load(
     name: &TableName,
     file: &Arc<SourceFile>,
     properties: Option<&Properties>,
-    tree: &ConfigTree,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
 ) -> (Option<Model>, Vec<Diagnostic>) {
-    let mut outer = tree.values_for(&folders(file, name));
+    let described = properties.map(|properties| properties.key);
+    let key = loading.key_of("model", file, &described);
+    let finish = |body: ModelBody| Model {
+        key: KeyMaker::new("model").value(&(name, described)).key(body.key).finish(),
+        name: name.clone(),
+        path: file.path.clone(),
+        file: Arc::clone(file),
+        description: properties.map(|properties| properties.description.clone()).unwrap_or_default(),
+        columns: properties.map_or_else(|| Vec::new().into(), |properties| properties.columns.clone()),
+        body,
+    };
+    if let Some(kept) = loading.kept::<ModelBody>(key, known) {
+        return (Some(finish(kept.product)), kept.warnings);
+    }
+    match make(name, file, properties, loading, known) {
+        Ok((body, warnings, seen)) => {
+            let (body, warnings) = loading.keep(key, body, warnings, &seen, known);
+            (Some(finish(body)), warnings)
+        }
+        Err(problems) => (None, problems),
+    }
+}
+
+/// Renders a model in all its variants; hands out warnings and what the renders saw, too.
+fn make(
+    name: &TableName,
+    file: &Arc<SourceFile>,
+    properties: Option<&Properties>,
+    loading: &Loading<'_>,
+    known: &Arc<KnownNames>,
+) -> Result<(ModelBody, Vec<Diagnostic>, Vec<Recording>), Vec<Diagnostic>> {
+    file.fetch().map_err(|error| vec![files::unreadable(file, &error)])?;
+    let templates = loading.templates;
+    let mut outer = loading.tree.values_for(&folders(file, name));
     if let Some(properties) = properties {
         config::overlay(&mut outer, &properties.config);
     }
@@ -123,18 +169,13 @@ pub(super) fn load(
     let scope = model_scope(name, file, description, &outer_config, known);
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let Some((full, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
-        return (None, problems);
+        return Err(problems);
     };
     config::overlay(&mut outer, &recording.config);
-    let mut model = Model {
-        name: name.clone(),
-        path: file.path.clone(),
-        span: Span::file_start(file),
-        description: description.to_owned(),
-        outer_config,
-        columns: properties.map(|p| p.columns.clone()).unwrap_or_default(),
+    let mut body = ModelBody {
+        outer_config: outer_config.into(),
         config: ModelConfig::from_values(&outer),
-        full,
+        full: full.into(),
         incremental: None,
         refs: Vec::new(),
         sources: Vec::new(),
@@ -143,36 +184,33 @@ pub(super) fn load(
         key: Key::default(),
     };
     warnings.extend(templates.warnings(file, &recording));
-    let (asked_incremental, mut asked_clock) = (recording.asked_incremental, recording.asked_clock);
-    model.absorb(recording);
-    if asked_incremental && model.config.materialized == super::Materialization::Incremental {
+    body.absorb(&recording);
+    let mut seen = vec![recording];
+    if seen[0].asked_incremental && body.config.materialized == super::Materialization::Incremental {
         let scope = Scope { incremental: true, ..scope.clone() };
         let Some((rendered, recording)) = render_all_mistakes(templates, file, scope, &mut problems) else {
-            return (None, problems);
+            return Err(problems);
         };
-        asked_clock |= recording.asked_clock;
         for warning in templates.warnings(file, &recording) {
             if warnings.iter().all(|known: &Diagnostic| known.message != warning.message) {
                 warnings.push(warning);
             }
         }
-        model.absorb(recording);
-        model.incremental = Some(rendered);
+        body.absorb(&recording);
+        body.incremental = Some(rendered.into());
+        seen.push(recording);
     }
     if !problems.is_empty() {
-        return (None, problems);
+        return Err(problems);
     }
-    if asked_clock {
+    if seen.iter().any(|recording| recording.asked_clock) {
         let variants = [false, true].map(|incremental| Scope { incremental, ..scope.clone() });
         let timeless = variants.into_iter().filter_map(|scope| templates.render_timeless(file, scope).ok());
-        model.timeless = Some(timeless.collect());
+        body.timeless = Some(timeless.collect());
     }
-    model.key = KeyMaker::new("model")
-        .value(&(&model.path, &model.description, &*model.outer_config, &model.columns, &model.config))
-        .value(&(&model.full, &model.incremental, &model.refs, &model.sources, &model.timeless))
-        .text(file.text())
-        .finish();
-    (Some(model), warnings)
+    let texts = templates.witnesses(known, &seen);
+    body.key = KeyMaker::new("body").value(&body).value(&texts).text(file.text()).finish();
+    Ok((body, warnings, seen))
 }
 
 /// The scope of a model's template in a first run.
@@ -258,9 +296,15 @@ pub(super) fn render_inline(
 /// Renders a singular test.
 pub(super) fn load_singular(
     file: &Arc<SourceFile>,
-    templates: &Templates,
+    loading: &Loading<'_>,
     known: &Arc<KnownNames>,
 ) -> Result<(DataTest, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let key = loading.key_of("singular test", file, &());
+    if let Some(kept) = loading.kept(key, known) {
+        return Ok((kept.product, kept.warnings));
+    }
+    file.fetch().map_err(|error| vec![files::unreadable(file, &error)])?;
+    let templates = loading.templates;
     let scope = singular_scope(file, known);
     let stem = scope.this.table.clone();
     let mut problems = Vec::new();
@@ -268,7 +312,7 @@ pub(super) fn load_singular(
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
     let warnings = templates.warnings(file, &recording);
     let reads: Vec<TableName> =
-        recording.refs.iter().cloned().chain(recording.sources.into_iter().map(|(name, _)| name)).collect();
+        recording.refs.iter().chain(recording.sources.iter().map(|(name, _)| name)).cloned().collect();
     let test = DataTest {
         name: stem,
         kind: TestKind::Singular { rendered: Box::new(rendered) },
@@ -278,5 +322,5 @@ pub(super) fn load_singular(
         table: None,
         reads,
     };
-    Ok((test, warnings))
+    Ok(loading.keep(key, test, warnings, &[recording], known))
 }

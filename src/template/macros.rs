@@ -11,6 +11,7 @@ use minijinja::Environment;
 use super::rewrite::{self, Rewritten};
 use super::tags::{self, Definition, DefinitionKind};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
+use crate::memo::{Key, KeyMaker};
 use crate::names::nearest;
 
 /// What dbt and its most used package offer, written as macros.
@@ -68,6 +69,8 @@ struct MacroFile {
 /// All macros and generic tests.
 #[derive(Debug, Default)]
 pub(super) struct MacroLibrary {
+    /// Hashes of the texts of files, by path.
+    text_keys: BTreeMap<String, Key>,
     project: String,
     files: Vec<MacroFile>,
     macros: BTreeMap<String, Vec<Arc<Macro>>>,
@@ -123,6 +126,7 @@ impl MacroLibrary {
             }
         }
         let source = Arc::clone(file);
+        self.text_keys.insert(file.path.clone(), KeyMaker::new("macro").text(file.text()).finish());
         self.files.push(MacroFile { source, rewritten, package, is_builtin, reaches: BTreeSet::from([at]) });
         Ok(())
     }
@@ -212,15 +216,45 @@ impl MacroLibrary {
     /// The statements that load what `template` reaches; empty if it reaches no macro. They give each file's module to
     /// the scope, where calls find it: see [`super::calls`].
     pub(super) fn import_statements(&self, template: &str) -> String {
-        let mut reached = BTreeSet::new();
-        for file in self.mentioned(template) {
-            reached.extend(&self.files[file].reaches);
-        }
-        let statement = |at: &usize| {
-            let path = self.files[*at].source.path.replace('\\', "\\\\").replace('"', "\\\"");
+        let statement = |at: usize| {
+            let path = self.files[at].source.path.replace('\\', "\\\\").replace('"', "\\\"");
             format!("{{% import \"{path}\" as __module %}}{{% do __lake.take_module({at}, __module) %}}")
         };
-        reached.iter().map(statement).collect()
+        self.reached_files(template).into_iter().map(statement).collect()
+    }
+
+    fn reached_files(&self, template: &str) -> BTreeSet<usize> {
+        self.mentioned(template).into_iter().flat_map(|file| &self.files[file].reaches).copied().collect()
+    }
+
+    /// The paths of the files whose macros a template reaches, apart from those that are built in.
+    pub(super) fn reached(&self, template: &str) -> BTreeSet<String> {
+        let files = self.reached_files(template).into_iter().map(|at| &self.files[at]);
+        files.filter(|file| !file.is_builtin).map(|file| file.source.path.clone()).collect()
+    }
+
+    /// The hash of the text of a file of macros.
+    pub(super) fn text_key(&self, path: &str) -> Key {
+        self.text_keys.get(path).copied().unwrap_or_default()
+    }
+
+    /// The hash of what all macros and generic tests are called, where they stand, and what the tests take.
+    pub(super) fn names_key(&self) -> Key {
+        let macros: Vec<_> = self
+            .macros
+            .iter()
+            .map(|(name, of_name)| {
+                (
+                    name,
+                    of_name
+                        .iter()
+                        .map(|found| (&found.package, &self.files[found.file].source.path))
+                        .collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        let tests: Vec<_> = self.tests.values().map(|test| test.file.text()).collect();
+        KeyMaker::new("names of macros").value(&macros).value(&tests).finish()
     }
 
     /// The macros that a template may call by a bare name, and those of packages.

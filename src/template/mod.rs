@@ -22,6 +22,7 @@ mod scope;
 mod source_map;
 mod tags;
 mod values;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -44,6 +45,7 @@ use scope::ScopeObject;
 pub use scope::{Config, Recording, Scope, SourceRead};
 use source_map::PointerMap;
 use values::InvocationId;
+pub use witness::Witnesses;
 
 /// What templates may ask about this run: pure input, so that rendering is a function of it.
 #[derive(Debug, Clone)]
@@ -190,7 +192,11 @@ impl Templates {
             Ok(String::from_utf8_lossy(&output.0).into_owned())
         });
         match sql {
-            Ok(sql) => Ok((Rendered { sql, file: Arc::clone(body.file) }, scope.recording())),
+            Ok(sql) => {
+                let mut recording = scope.recording();
+                recording.macros = self.library.reached(&format!("{}{}", body.settings, body.rewritten.text));
+                Ok((Rendered { sql, file: Arc::clone(body.file) }, recording))
+            }
             Err((error, prefix)) => Err(Box::new(self.failure(subject, &body, prefix, &error, &scope))),
         }
     }
@@ -267,10 +273,10 @@ impl Templates {
     ///
     /// # Errors
     /// What is wrong, without a place.
-    pub fn render_description(&self, text: &str, scope: Scope) -> Result<String, Box<Diagnostic>> {
+    pub fn render_description(&self, text: &str, scope: Scope) -> Result<(String, Recording), Box<Diagnostic>> {
         let file = Arc::new(SourceFile::new("description".to_owned(), text.to_owned()));
         match self.render(&file, scope) {
-            Ok((rendered, _)) => Ok(rendered.sql),
+            Ok((rendered, recording)) => Ok((rendered.sql, recording)),
             Err(failure) => Err(Box::new(failure.diagnostic)),
         }
     }

@@ -58,6 +58,8 @@ pub struct Recording {
     pub asked_clock: bool,
     /// The variables that were read.
     pub vars: BTreeSet<String>,
+    /// The files of macros that it reaches, apart from those that are built in.
+    pub macros: BTreeSet<String>,
     /// The environment variables that were read.
     pub env: BTreeSet<String>,
     /// Everything else that the text depends on and that stands outside its own file, the macros and the settings:
