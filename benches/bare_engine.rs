@@ -1,9 +1,18 @@
 //! The work of the sample lake's first build on a bare engine: DataFusion reads the CSV files, casts, makes rows
 //! distinct, joins, aggregates, and writes Parquet. No types checked before, no manifest, no tests, no Delta log.
 //! `bench/sample.py` runs it beside `lake build`: what `lake` takes more is what its guarantees cost.
+//!
+//! `bare_engine plan FOLDER` parses, plans and analyses the SQL files below a folder, in the order of their names, each
+//! over the schemas of those before it: `bench/compile.py` runs it beside `lake compile`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::catalog::MemorySchemaProvider;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
 
 const VIEWS: &str = "select distinct try_cast(\"timestamp\" as timestamp) as viewed_at, user_id, platform, \
@@ -21,6 +30,9 @@ async fn main() -> datafusion::error::Result<()> {
     };
     if bronze.starts_with('-') {
         return Ok(());
+    }
+    if bronze == "plan" {
+        return plan(Path::new(out)).await;
     }
     let context = SessionContext::new();
     let text = |name: &&str| Field::new(*name, DataType::Utf8, true);
@@ -53,3 +65,44 @@ async fn write(context: &SessionContext, sql: &str, out: &str, name: &str) -> da
     frame.write_parquet(&format!("{out}/{name}/"), DataFrameWriteOptions::new(), None).await?;
     Ok(())
 }
+
+/// Plans every `layer/folder/model.sql`; the names of generated models have an order in which none reads a later one.
+async fn plan(folder: &Path) -> datafusion::error::Result<()> {
+    let context = SessionContext::new();
+    let catalog = context.catalog("datafusion").expect("every session has one");
+    let bronze = Arc::new(MemorySchemaProvider::new());
+    catalog.register_schema("bronze", bronze)?;
+    let columns = [
+        ("id", DataType::Int64),
+        ("amount", DataType::Float64),
+        ("happened_at", MICROSECONDS),
+        ("kind", DataType::Utf8),
+    ];
+    let events = Schema::new(columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
+    for number in 0..50 {
+        let table = Arc::new(EmptyTable::new(Arc::new(events.clone())));
+        context.register_table(("bronze", format!("events_{number}").as_str()), table)?;
+    }
+    let mut files = Vec::new();
+    for layer in std::fs::read_dir(folder)? {
+        let layer = layer?.path();
+        let name = layer.file_name().expect("a listed folder has a name").to_string_lossy().into_owned();
+        catalog.register_schema(&name, Arc::new(MemorySchemaProvider::new()))?;
+        for group in std::fs::read_dir(&layer)? {
+            let models = std::fs::read_dir(group?.path())?.map(|file| Ok((file?.path(), name.clone())));
+            files.extend(models.collect::<std::io::Result<Vec<(PathBuf, String)>>>()?);
+        }
+    }
+    files.sort_by(|a, b| a.0.file_name().cmp(&b.0.file_name()));
+    let state = context.state();
+    for (file, layer) in files {
+        let plan = state.create_logical_plan(&std::fs::read_to_string(&file)?).await?;
+        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+        let table = Arc::new(EmptyTable::new(Arc::new(plan.schema().as_arrow().clone())));
+        let name = file.file_stem().expect("a listed file has a name").to_string_lossy();
+        context.register_table((layer.as_str(), name.as_ref()), table)?;
+    }
+    Ok(())
+}
+
+const MICROSECONDS: DataType = DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None);

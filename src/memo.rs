@@ -13,7 +13,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io::Write;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::de::{DeserializeOwned, Visitor};
@@ -196,8 +196,11 @@ pub struct Memo {
     records: HashMap<Key, Record, BuildHasherDefault<KeyHasher>>,
     /// The log has a tail or a head that cannot be used.
     damaged: bool,
+    /// This run has written the file anew: what comes now is appended.
+    rewritten: AtomicBool,
     header: Vec<u8>,
     fresh: Mutex<Vec<u8>>,
+    made: AtomicUsize,
 }
 
 impl fmt::Debug for Memo {
@@ -215,8 +218,10 @@ impl Memo {
             log: Vec::new(),
             records: HashMap::default(),
             damaged: false,
+            rewritten: AtomicBool::new(false),
             header: Vec::new(),
             fresh: Mutex::default(),
+            made: AtomicUsize::new(0),
         }
     }
 
@@ -256,6 +261,7 @@ impl Memo {
         if self.path.is_none() {
             return;
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let body = encode(product);
         let Ok(length) = u32::try_from(body.len()) else { return };
         let mut fresh = self.fresh.lock().expect("nobody panics while adding a record");
@@ -263,6 +269,12 @@ impl Memo {
         fresh.extend(length.to_le_bytes());
         fresh.extend(crc32fast::hash(&body).to_le_bytes());
         fresh.extend(body);
+    }
+
+    /// How many products were made in this run, and how many were there.
+    pub fn counts(&self) -> (usize, usize) {
+        let used = self.records.values().filter(|record| record.used.load(Ordering::Relaxed)).count();
+        (self.made.load(Ordering::Relaxed), used)
     }
 
     /// Writes what is new. `complete` says that this run asked for all that is of use, so that the rest may go.
@@ -275,7 +287,7 @@ impl Memo {
         let used = || self.records.values().filter(|record| record.used.load(Ordering::Relaxed));
         let live: usize = used().map(|record| record.range.len() + RECORD_HEADER).sum::<usize>() + fresh.len();
         let wasteful = complete && self.log.len() + fresh.len() > SMALL + 2 * live;
-        if !self.damaged && !wasteful {
+        if self.rewritten.load(Ordering::Relaxed) || !self.damaged && !wasteful {
             if fresh.is_empty() {
                 return Ok(());
             }
@@ -295,7 +307,9 @@ impl Memo {
             std::fs::create_dir_all(parent)?;
         }
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&beside, log).and_then(|()| std::fs::rename(&beside, path))
+        std::fs::write(&beside, log).and_then(|()| std::fs::rename(&beside, path))?;
+        self.rewritten.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -328,6 +342,9 @@ mod tests {
         let memo = open();
         memo.put(key("b"), &Lazy::from("text".to_owned()));
         memo.save(false).unwrap();
+        memo.put(key("d"), &4);
+        memo.save(false).unwrap();
+        assert_eq!(open().get::<i32>(key("d")), Some(4));
 
         let whole = std::fs::read(&path).unwrap();
         let memo = open();
@@ -342,7 +359,10 @@ mod tests {
             assert!(matches!(memo.get::<Vec<i32>>(key("a")), None | Some(_)));
             memo.put(key("c"), &3);
             memo.save(false).unwrap();
-            assert_eq!(open().get::<i32>(key("c")), Some(3), "cut at {cut}");
+            memo.put(key("e"), &5);
+            memo.save(true).unwrap();
+            let kept = open();
+            assert_eq!((kept.get(key("c")), kept.get(key("e"))), (Some(3), Some(5)), "cut at {cut}");
         }
     }
 

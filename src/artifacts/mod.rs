@@ -6,9 +6,10 @@
 //! | `run_results.json` | the last run |
 //! | `compiled/` | the SQL of every model after Jinja |
 
+mod manifest;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,11 +20,12 @@ use serde_json::{Value, json};
 use crate::catalog::sql_type;
 use crate::compile::{self, Lineage};
 use crate::graph::Selection;
-use crate::memo::Memo;
+use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
 use crate::project::{Column, Exposure, Group, Model, Source};
 use crate::run::{RunReport, Runtime};
 
+pub use manifest::write_manifest;
 pub use state::{StateError, read_picture, read_results};
 
 /// The version of the shape of `manifest.json`: readers of another one cannot use it.
@@ -47,12 +49,11 @@ pub fn open_memo(folder: &Path, build: &str) -> Memo {
     Memo::open(folder.join(ARTIFACTS_FOLDER).join("memo"), folder, build)
 }
 
-/// Writes `manifest.json`.
-///
-/// # Errors
-/// When the folder cannot be written to.
-pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
-    write_json(&runtime.folder, "manifest.json", &manifest(runtime))
+/// Keeps what this run worked out. Without it the next run takes longer; nothing else is lost.
+pub fn keep(memo: &Memo, complete: bool) {
+    if let Err(error) = memo.save(complete) {
+        tracing::debug!("what was worked out cannot be kept: {error}");
+    }
 }
 
 /// Writes `run_results.json`.
@@ -77,25 +78,30 @@ pub fn read_run_results(folder: &Path) -> Option<Value> {
 /// When the folder cannot be written to.
 pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<PathBuf, ArtifactError> {
     let folder = Path::new(ARTIFACTS_FOLDER).join("compiled");
-    let selected: Vec<&Model> =
-        runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();
-    selected.par_iter().try_for_each(|model| {
-        let path = folder.join(&model.path);
-        write_if_new(&runtime.folder, &path, model.full.sql.as_bytes())?;
-        match &model.incremental {
-            Some(sql) => write_if_new(&runtime.folder, &path.with_extension("incremental.sql"), sql.sql.as_bytes()),
-            None => Ok(()),
-        }
-    })?;
-    Ok(folder)
-}
-
-/// Most files are as they were: a read is cheaper than a write.
-fn write_if_new(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
-    if std::fs::read(folder.join(path)).is_ok_and(|old| old == bytes) {
-        return Ok(());
+    let record = KeyMaker::new("compiled SQL").finish();
+    let written: BTreeSet<Key> = runtime.memo.get(record).unwrap_or_default();
+    let models: Vec<&Model> = runtime.project.models.values().collect();
+    let now: Vec<Option<Key>> = models
+        .par_iter()
+        .map(|model| {
+            let path = folder.join(&model.path);
+            let key = model.key;
+            let is_there = written.contains(&key) && runtime.folder.join(&path).exists();
+            if is_there || !selection.contains(&model.name) {
+                return Ok(is_there.then_some(key));
+            }
+            write(&runtime.folder, &path, model.full.sql.as_bytes())?;
+            if let Some(rendered) = &model.incremental {
+                write(&runtime.folder, &path.with_extension("incremental.sql"), rendered.sql.as_bytes())?;
+            }
+            Ok(Some(key))
+        })
+        .collect::<Result<_, ArtifactError>>()?;
+    let now: BTreeSet<Key> = now.into_iter().flatten().collect();
+    if now != written {
+        runtime.memo.put(record, &now);
     }
-    write(folder, path, bytes)
+    Ok(folder)
 }
 
 /// Writes a page, by default to `docs/index.html`, and returns where.
@@ -123,55 +129,6 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> 
     let extension = format!("{}.tmp", std::process::id());
     let temporary = path.with_extension(extension);
     std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path)).map_err(fail)
-}
-
-/// The compiled project for other programs.
-fn manifest(runtime: &Runtime) -> Value {
-    let project = &runtime.project;
-    let models: Vec<&Model> = project.models.values().collect();
-    let nodes: BTreeMap<String, Value> =
-        models.par_iter().map(|model| (model.name.to_string(), model_json(runtime, model))).collect();
-    let sources: BTreeMap<String, Value> =
-        project.sources.values().map(|source| (source.name.to_string(), source_json(runtime, source))).collect();
-    let tests: BTreeMap<&str, Value> = runtime
-        .compiled
-        .tests
-        .iter()
-        .map(|test| {
-            let value = json!({
-                "name": test.name, "test_type": test.kind, "table": test.table, "column": test.column,
-                "severity": test.severity, "depends_on": test.reads, "tags": test.tags,
-                "description": test.description, "failures_sql": test.failures_sql(),
-                "state": {"body": compile::state::of_test(test)},
-            });
-            (test.name.as_str(), value)
-        })
-        .collect();
-    json!({
-        "metadata": {
-            "lake_version": env!("CARGO_PKG_VERSION"),
-            "manifest_version": MANIFEST_VERSION,
-            "generated_at": runtime.options.started_at,
-            "invocation_id": runtime.options.invocation_id,
-            "project_name": project.name,
-            "target": project.target.name,
-        },
-        "nodes": nodes,
-        "sources": sources,
-        "exposures": project.exposures.values().map(|e| (e.name.to_string(), exposure_json(e))).collect::<Value>(),
-        "groups": project.groups.values().map(|group| (group.name.clone(), group_json(group))).collect::<Value>(),
-        "tests": tests,
-        "parent_map": neighbours(runtime, |name| runtime.graph.parents(name)),
-        "child_map": neighbours(runtime, |name| runtime.graph.children(name)),
-    })
-}
-
-fn neighbours<'a>(
-    runtime: &'a Runtime,
-    of: impl Fn(&'a TableName) -> Vec<&'a TableName>,
-) -> BTreeMap<String, Vec<String>> {
-    let entry = |name: &'a TableName| (name.to_string(), of(name).into_iter().map(ToString::to_string).collect());
-    runtime.graph.order().iter().map(entry).collect()
 }
 
 /// A model for other programs.

@@ -19,6 +19,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Pri
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime(args.full_refresh)?;
     artifacts::write_manifest(&runtime)?;
+    artifacts::keep(&runtime.memo, false);
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let report = async_runtime.block_on(execute(inputs, &schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report)?;

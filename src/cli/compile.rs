@@ -1,6 +1,7 @@
 //! `lake compile`: every model checked, nothing run.
 
 use super::args::{Global, SelectArgs};
+use super::pipeline::timed;
 use super::printer::{Printer, plural};
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
@@ -14,8 +15,11 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let selection = choice.over(&compiled)?;
     let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
     let (runtime, _) = compiled.into_runtime(false)?;
-    artifacts::write_manifest(&runtime)?;
-    let written = artifacts::write_compiled_sql(&runtime, &selection)?;
+    timed("manifest", || artifacts::write_manifest(&runtime))?;
+    let written = timed("write", || artifacts::write_compiled_sql(&runtime, &selection))?;
+    artifacts::keep(&runtime.memo, false);
+    let (made, kept) = runtime.memo.counts();
+    tracing::info!("{made} products made, {kept} known from earlier runs");
     let selected: Vec<_> = runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();
     if printer.is_json() {
         let nodes: Vec<_> = selected.iter().map(|model| artifacts::model_json(&runtime, model)).collect();

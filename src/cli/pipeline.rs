@@ -42,6 +42,7 @@ pub(super) struct Compiled {
     /// Warnings; they have been shown already, except to programs.
     pub(super) diagnostics: Diagnostics,
     threads: usize,
+    memo: Memo,
 }
 
 /// The project is wrong, and every mistake has been reported.
@@ -96,10 +97,7 @@ impl Pipeline {
         let compiled = timed("compile", || {
             compile::compile(&self.project, &self.graph, &catalog, &session, &self.memo, &mut self.diagnostics)
         });
-        // Without it the next run takes longer; nothing else is lost.
-        if let Err(error) = timed("keep", || self.memo.save(!self.diagnostics.has_errors())) {
-            tracing::debug!("what was worked out cannot be kept: {error}");
-        }
+        timed("keep", || artifacts::keep(&self.memo, !self.diagnostics.has_errors()));
         report(&self.diagnostics, printer);
         let warnings = self.diagnostics.count(Severity::Warning);
         if self.diagnostics.has_errors() || self.deny_warnings && warnings > 0 {
@@ -120,6 +118,7 @@ impl Pipeline {
             async_runtime,
             diagnostics: self.diagnostics,
             threads,
+            memo: self.memo,
         }))
     }
 }
@@ -153,6 +152,7 @@ impl Compiled {
             compiled: self.compiled,
             lake,
             session: self.session,
+            memo: self.memo,
             folder,
             options,
         };
@@ -177,7 +177,7 @@ fn build_stamp() -> String {
 }
 
 /// Runs a stage and logs how long it took: shown with `-v`.
-fn timed<T>(stage: &str, run: impl FnOnce() -> T) -> T {
+pub(super) fn timed<T>(stage: &str, run: impl FnOnce() -> T) -> T {
     let start = std::time::Instant::now();
     let product = run();
     tracing::info!("{stage}: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);

@@ -16,6 +16,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let selection = choice.over(&compiled)?;
     let (runtime, async_runtime) = compiled.into_runtime(false)?;
     artifacts::write_manifest(&runtime)?;
+    artifacts::keep(&runtime.memo, false);
     let inputs = Inputs::new(Arc::clone(&runtime));
     let start = std::time::Instant::now();
     let show = |result: &run::TestResult| {

@@ -19,6 +19,7 @@ use datafusion::execution::session_state::SessionState;
 
 use crate::compile::CompiledProject;
 use crate::graph::Graph;
+use crate::memo::Memo;
 use crate::project::Project;
 use crate::tables::Lake;
 
@@ -41,6 +42,8 @@ pub struct Runtime {
     pub lake: Lake,
     /// DataFusion, with the memory of the whole run.
     pub session: SessionState,
+    /// What earlier runs worked out.
+    pub memo: Memo,
     /// The project folder.
     pub folder: PathBuf,
     /// What the call asked for.
