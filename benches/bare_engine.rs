@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::catalog::MemorySchemaProvider;
+use datafusion::common::TableReference;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrameWriteOptions;
@@ -81,7 +82,7 @@ async fn plan(folder: &Path) -> datafusion::error::Result<()> {
     let events = Schema::new(columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
     for number in 0..50 {
         let table = Arc::new(EmptyTable::new(Arc::new(events.clone())));
-        context.register_table(("bronze", format!("events_{number}").as_str()), table)?;
+        context.register_table(TableReference::partial("bronze", format!("events_{number}")), table)?;
     }
     let mut files = Vec::new();
     for layer in std::fs::read_dir(folder)? {
@@ -100,7 +101,7 @@ async fn plan(folder: &Path) -> datafusion::error::Result<()> {
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         let table = Arc::new(EmptyTable::new(Arc::new(plan.schema().as_arrow().clone())));
         let name = file.file_stem().expect("a listed file has a name").to_string_lossy();
-        context.register_table((layer.as_str(), name.as_ref()), table)?;
+        context.register_table(TableReference::partial(layer, name.as_ref()), table)?;
     }
     Ok(())
 }

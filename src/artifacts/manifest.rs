@@ -169,17 +169,7 @@ fn tests_by_table(runtime: &Runtime) -> Vec<Vec<&CompiledTest>> {
 }
 
 fn tests_key(tests: &[&CompiledTest]) -> Key {
-    let parts = |test: &CompiledTest| {
-        (
-            test.fingerprint(),
-            test.table.clone(),
-            test.column.clone(),
-            test.reads.clone(),
-            test.tags.clone(),
-            test.description.clone(),
-        )
-    };
-    tests.iter().fold(KeyMaker::new("tests"), |key, test| key.text(&test.name).value(&parts(test))).finish()
+    tests.iter().fold(KeyMaker::new("tests"), |key, test| key.key(test.key)).finish()
 }
 
 fn entries(tests: &[&CompiledTest]) -> Vec<u8> {
@@ -216,14 +206,12 @@ fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 3] {
     ]
 }
 
-/// Everything that decides the file apart from its parts, the time and the id of the run.
+/// Everything that decides the file apart from its parts, the time and the id of the run. What models read is among
+/// what decides their parts.
 fn frame_key(runtime: &Runtime) -> Key {
     let mut key = KeyMaker::new("frame").text(&runtime.project.name).text(&runtime.project.target.name);
     for (name, value) in frame_lists(runtime) {
         key = key.text(name).text(&value.to_string());
-    }
-    for name in runtime.graph.order() {
-        key = key.value(&(name, runtime.graph.parents(name)));
     }
     key.finish()
 }

@@ -24,6 +24,7 @@ use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
 use crate::project::{Column, Exposure, Group, Model, Source};
 use crate::run::{RunReport, Runtime};
+use crate::template::Rendered;
 
 pub use manifest::write_manifest;
 pub use state::{StateError, read_picture, read_results};
@@ -81,6 +82,16 @@ pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<Pa
     let record = KeyMaker::new("compiled SQL").finish();
     let written: BTreeSet<Key> = runtime.memo.get(record).unwrap_or_default();
     let models: Vec<&Model> = runtime.project.models.values().collect();
+    let parents = models.iter().filter_map(|model| Path::new(&model.path).parent());
+    for parent in parents.collect::<BTreeSet<_>>() {
+        let path = runtime.folder.join(&folder).join(parent);
+        std::fs::create_dir_all(&path).map_err(|source| ArtifactError { path, source })?;
+    }
+    // `lake` never reads these files, and writes one that a stopped run left half-written again: no rename is needed.
+    let write = |path: &Path, rendered: &Rendered| {
+        let path = runtime.folder.join(path);
+        std::fs::write(&path, &rendered.sql).map_err(|source| ArtifactError { path, source })
+    };
     let now: Vec<Option<Key>> = models
         .par_iter()
         .map(|model| {
@@ -90,9 +101,9 @@ pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<Pa
             if is_there || !selection.contains(&model.name) {
                 return Ok(is_there.then_some(key));
             }
-            write(&runtime.folder, &path, model.full.sql.as_bytes())?;
+            write(&path, &model.full)?;
             if let Some(rendered) = &model.incremental {
-                write(&runtime.folder, &path.with_extension("incremental.sql"), rendered.sql.as_bytes())?;
+                write(&path.with_extension("incremental.sql"), rendered)?;
             }
             Ok(Some(key))
         })

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::errors::{self, Place, Written};
 use super::{Compiler, schema_source};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::memo::Key;
 use crate::names::TableName;
 use crate::project::{DataTest, TestKind, TestSeverity};
 use crate::session::{self, Tables};
@@ -33,6 +34,8 @@ pub struct CompiledTest {
     pub contract: bool,
     /// For people.
     pub description: String,
+    /// What decided all of this.
+    pub key: Key,
 }
 
 /// How failures are found.
@@ -76,7 +79,7 @@ impl Compiler<'_> {
             .par_iter()
             .filter_map(|test| {
                 let key = self.key_of_test(test)?;
-                let compiled = compiled(test);
+                let compiled = compiled(test, key);
                 if self.memo.get::<()>(key).is_some() {
                     return Some(Ok(compiled));
                 }
@@ -134,8 +137,9 @@ impl Compiler<'_> {
     }
 }
 
-fn compiled(test: &DataTest) -> CompiledTest {
+fn compiled(test: &DataTest, key: Key) -> CompiledTest {
     CompiledTest {
+        key,
         name: test.name.clone(),
         kind: test.kind.name().to_owned(),
         table: test.table.clone(),

@@ -48,7 +48,7 @@ pub(super) fn read(list: &Node, reader: &mut Reader<'_>) -> Vec<(Constraint, Spa
 /// The constraints of enforced contracts as tests. A constraint without a contract is pointed out: nobody checks it.
 pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>) -> Vec<DataTest> {
     let mut tests = Vec::new();
-    for model in models.values() {
+    for model in models.values().filter(|model| model.has_constraints) {
         let constraints =
             model.columns.iter().flat_map(|c| c.constraints.iter().map(move |(what, span)| (c, what, span)));
         for (column, constraint, span) in constraints {

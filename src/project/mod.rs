@@ -150,6 +150,8 @@ pub struct Model {
     pub description: String,
     /// Columns that YAML describes.
     pub columns: Lazy<Vec<Column>>,
+    /// Some of them have constraints.
+    has_constraints: bool,
     /// What its file says.
     body: ModelBody,
     /// What the model is made of, in a hash.

@@ -26,6 +26,7 @@ pub(super) struct Properties {
     pub(super) columns: Lazy<Vec<Column>>,
     /// The contract is enforced.
     pub(super) has_contract: bool,
+    has_constraints: bool,
     pub(super) tests: Vec<DataTest>,
     /// The hash of all but the tests.
     key: Key,
@@ -71,6 +72,7 @@ pub(super) fn read_properties(
         found.push(Properties {
             key: KeyMaker::new("described").value(&(&name, &description, &config, &columns)).finish(),
             has_contract: config.get("contract").is_some_and(|contract| contract["enforced"] == true),
+            has_constraints: columns.iter().any(|column| !column.constraints.is_empty()),
             name,
             span: name_node.span.clone().into(),
             description,
@@ -135,6 +137,7 @@ pub(super) fn load(
         path: file.path.clone(),
         file: Arc::clone(file),
         description: properties.map(|properties| properties.description.clone()).unwrap_or_default(),
+        has_constraints: properties.is_some_and(|properties| properties.has_constraints),
         columns: properties.map_or_else(|| Vec::new().into(), |properties| properties.columns.clone()),
         body,
     };
