@@ -6,8 +6,7 @@
 use std::fmt;
 
 /// `schema.table`: the layer and name of a model, or the source and table of a bronze delivery.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
     /// The layer of a model, or the name of a source.
     pub schema: String,
@@ -33,20 +32,29 @@ impl fmt::Display for TableName {
     }
 }
 
-impl From<TableName> for String {
-    fn from(name: TableName) -> Self {
-        name.to_string()
+impl serde::Serialize for TableName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
-impl TryFrom<String> for TableName {
-    type Error = String;
+impl<'de> serde::Deserialize<'de> for TableName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Joined;
+        impl serde::de::Visitor<'_> for Joined {
+            type Value = TableName;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.split_once('.') {
-            Some((schema, table)) => Ok(Self::new(schema, table)),
-            None => Err(format!("`{text}` is not of the form `schema.table`")),
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name of the form `schema.table`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TableName, E> {
+                let parts =
+                    text.split_once('.').ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))?;
+                Ok(TableName::new(parts.0, parts.1))
+            }
         }
+        deserializer.deserialize_str(Joined)
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`load`]: from the text of all files to a [`Project`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -396,7 +396,7 @@ fn finish_tests(
     reader: &mut Reader<'_>,
 ) -> Vec<DataTest> {
     let mut finished: Vec<DataTest> = Vec::new();
-    let mut names: BTreeSet<String> = BTreeSet::new();
+    let mut names: HashSet<String> = HashSet::with_capacity(tests.len());
     for mut test in tests {
         if let TestKind::Relationships { to, .. } = &mut test.kind {
             let unresolved = to.clone();
