@@ -210,6 +210,15 @@ pub(super) struct RunArgs {
     /// Rebuild incremental models from all files
     #[arg(long, short)]
     pub(super) full_refresh: bool,
+    /// Take in these files only, again if they are known: 'views/2024-08-2*' matches from any folder on
+    #[arg(long, num_args = 1.., value_name = "GLOB", conflicts_with = "full_refresh")]
+    pub(super) files: Vec<String>,
+    /// Take in files from this day or moment on only (UTC; by the date in the path, else the time of the file)
+    #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
+    pub(super) since: Option<String>,
+    /// Take in files up to this day or moment only, the day included
+    #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
+    pub(super) until: Option<String>,
 }
 
 /// What to show.

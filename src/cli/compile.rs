@@ -13,7 +13,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
-    let (runtime, _) = compiled.into_runtime(false)?;
+    let (runtime, _) = compiled.into_runtime()?;
     artifacts::write_manifest(&runtime)?;
     let written = artifacts::write_compiled_sql(&runtime, &selection)?;
     let selected: Vec<_> = runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();

@@ -69,6 +69,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    if let Ok(point) = std::env::var("LAKE_FAIL_POINT") {
+        crate::fail_points::arm(&point);
+    }
     let cli = Cli::parse();
     let printer = Printer::new(cli.global.output, cli.global.quiet);
     log_to_stderr(cli.global.verbose);

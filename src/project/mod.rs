@@ -11,6 +11,7 @@ mod descriptions;
 mod exposures;
 mod files;
 mod groups;
+mod ingestion;
 mod load;
 mod models;
 mod selectors;
@@ -34,10 +35,11 @@ pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use groups::{Access, Group, Owner};
+pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
 pub use load::{LoadOptions, load, parse_vars, ref_span};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
-pub use sources::{Format, OnChangedFile, Source, SourceOptions};
+pub use sources::{Format, Source, SourceOptions};
 
 /// A loaded project.
 #[derive(Debug)]

@@ -106,6 +106,21 @@ pub struct RunReport {
     pub tests: Vec<TestResult>,
     /// The run was stopped from outside.
     pub cancelled: bool,
+    /// Files that moved to the archives of their sources.
+    pub archived: Vec<ArchiveResult>,
+}
+
+/// Files of a source that were archived.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArchiveResult {
+    /// The source.
+    pub source: TableName,
+    /// The folder, below that of the source.
+    pub to: String,
+    /// How many were moved.
+    pub files: usize,
+    /// Why some were not.
+    pub error: Option<String>,
 }
 
 impl RunReport {
@@ -120,6 +135,7 @@ impl RunReport {
         !self.cancelled
             && !self.nodes.iter().any(|node| failed(node.status))
             && !self.all_tests().any(TestResult::blocks)
+            && !self.archived.iter().any(|archive| archive.error.is_some())
     }
 
     /// How many nodes ended so.

@@ -10,6 +10,7 @@ mod diagnostics;
 mod formats;
 mod fuzz;
 mod guarantees;
+mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;
