@@ -165,6 +165,13 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         table.entries.iter().any(|(key, value)| key.plain_text() == "freshness" && matches!(value.value, Raw::Null));
     let own = table.take("freshness").and_then(|node| freshness(node, reader));
     let loaded_at_field = table.take("loaded_at_field").and_then(|node| reader.text(node));
+    let loaded_at_field = loaded_at_field.or_else(|| defaults.loaded_at_field.clone());
+    let freshness = own.or_else(|| defaults.freshness.clone().filter(|_| !silenced));
+    if loaded_at_field.is_none() && freshness.as_ref().is_some_and(|freshness| freshness.filter.is_some()) {
+        let message = "a `filter` of rows says nothing about the times of files";
+        let diagnostic = Diagnostic::error(Id::MissingKey, message).at(table.span.clone());
+        reader.diagnostics.push(diagnostic.help("give `loaded_at_field`, an expression over the columns"));
+    }
     Ingestion {
         on_changed_file,
         on_removed_file,
@@ -172,8 +179,8 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         max_files_per_batch,
         max_bytes_per_batch: max_bytes_per_batch.map(|bytes| bytes as u64),
         after_load,
-        freshness: own.or_else(|| defaults.freshness.clone().filter(|_| !silenced)),
-        loaded_at_field: loaded_at_field.or_else(|| defaults.loaded_at_field.clone()),
+        freshness,
+        loaded_at_field,
     }
 }
 
@@ -229,12 +236,13 @@ fn after_load(node: &Node, reader: &mut Reader<'_>) -> AfterLoad {
 
 fn freshness(node: &Node, reader: &mut Reader<'_>) -> Option<Freshness> {
     let mut mapping = reader.mapping(node, "freshness")?;
+    let says_when = mapping.take("warn_after").or(mapping.take("error_after")).is_some();
     let warn_after = mapping.take("warn_after").and_then(|node| age(node, reader));
     let error_after = mapping.take("error_after").and_then(|node| age(node, reader));
     let filter = mapping.take("filter").and_then(|node| reader.text(node));
     let span = mapping.span.clone();
     mapping.finish(reader);
-    if warn_after.is_none() && error_after.is_none() {
+    if !says_when {
         let diagnostic = Diagnostic::error(Id::MissingKey, "this freshness has neither `warn_after` nor `error_after`")
             .at(span)
             .help("for example: freshness: { warn_after: { count: 1, period: day } }");

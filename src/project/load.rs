@@ -195,6 +195,23 @@ fn document(
     Some(Document { sources, models, exposures, groups })
 }
 
+/// The one source that a text in the words of `sources.yml` declares, in a project of nothing else.
+pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagnostics) -> Option<Source> {
+    let files = ProjectFiles {
+        folder: folder.into(),
+        project: Arc::new(SourceFile::new("project.yml", "name: new\ntargets:\n  dev: { root: lake }\n")),
+        sources: Some(Arc::new(SourceFile::new("sources.yml", yaml))),
+        selectors: None,
+        models: Vec::new(),
+        properties: Vec::new(),
+        macros: Vec::new(),
+        tests: Vec::new(),
+        docs: Vec::new(),
+    };
+    let project = load(&files, &LoadOptions::default(), diagnostics)?;
+    project.sources.into_values().next().filter(|_| !diagnostics.has_errors())
+}
+
 fn load_sources(
     documents: &[Document],
     templates: &Templates,

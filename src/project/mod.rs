@@ -36,7 +36,7 @@ pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use groups::{Access, Group, Owner};
 pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
-pub use load::{LoadOptions, load, parse_vars, ref_span};
+pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
 pub use sources::{Format, Source, SourceOptions};

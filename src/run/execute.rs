@@ -107,6 +107,7 @@ fn not_run(inputs: &Inputs, step: &Step, status: Status, reason: &str) -> NodeRe
         version: None,
         started_at: chrono::Utc::now(),
         seconds: 0.0,
+        failed_file: None,
         tests: Vec::new(),
     }
 }

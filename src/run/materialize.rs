@@ -63,6 +63,7 @@ struct Outcome {
     bytes: Option<u64>,
     files_read: usize,
     version: Option<u64>,
+    failed_file: Option<String>,
     tests: Vec<TestResult>,
     /// Another batch waits.
     more: bool,
@@ -71,7 +72,18 @@ struct Outcome {
 impl Outcome {
     fn new(status: Status, action: &'static str, reason: String) -> Self {
         let (rows, bytes, version) = (None, None, None);
-        Self { status, action, reason, rows, bytes, files_read: 0, version, tests: Vec::new(), more: false }
+        Self {
+            status,
+            action,
+            reason,
+            rows,
+            bytes,
+            files_read: 0,
+            version,
+            failed_file: None,
+            tests: Vec::new(),
+            more: false,
+        }
     }
 
     /// The batches before this one and this one, as one outcome.
@@ -108,7 +120,11 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
                 inputs.forget(&model.name);
             }
             Err(failure) => {
-                break Outcome::new(Status::Error, "", failure.to_string()).after(before, progress.batches);
+                let mut outcome = Outcome::new(Status::Error, "", failure.to_string());
+                if let Failure::Bronze(BronzeError::File { file, .. }) = failure {
+                    outcome.failed_file = Some(file);
+                }
+                break outcome.after(before, progress.batches);
             }
             Ok(outcome) if outcome.more => {
                 attempt = 1;
@@ -132,6 +148,7 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         version: outcome.version,
         started_at,
         seconds: start.elapsed().as_secs_f64(),
+        failed_file: outcome.failed_file,
         tests: outcome.tests,
     }
 }

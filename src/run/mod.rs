@@ -13,6 +13,7 @@ mod intake;
 mod materialize;
 mod report;
 mod schedule;
+mod source_state;
 mod staging;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use inputs::Inputs;
 pub use materialize::Failure;
 pub use report::{ArchiveResult, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
+pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
 
 /// Everything a run reads and none of it changes.
 pub struct Runtime {

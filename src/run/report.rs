@@ -47,6 +47,8 @@ pub struct NodeResult {
     pub started_at: DateTime<Utc>,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// The source file that could not be read.
+    pub failed_file: Option<String>,
     /// Its tests.
     pub tests: Vec<TestResult>,
 }
