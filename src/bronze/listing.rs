@@ -10,6 +10,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::slice::path_date;
 use super::{BronzeError, shown};
 use crate::paths;
 use crate::project::{AfterLoad, Source};
@@ -121,7 +122,20 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     // A file that was delivered once more under the name of an archived one is the newer of the two.
     files.sort_by(|a, b| a.path.cmp(&b.path).then(a.archived.cmp(&b.archived)));
     files.dedup_by(|second, first| second.path == first.path);
+    if source.ingestion.snapshot {
+        keep_newest_delivery(&mut files);
+    }
     Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder) })
+}
+
+/// Files of one day or month by their paths are one delivery; a file without a date is one of its own.
+fn keep_newest_delivery(files: &mut Vec<BronzeFile>) {
+    let time = |file: &BronzeFile| path_date(&file.path).map_or_else(|| file.modified(), |(from, _)| from);
+    let Some(newest) = files.iter().max_by_key(|file| (time(file), file.path.clone())).cloned() else { return };
+    match path_date(&newest.path) {
+        Some(day) => files.retain(|file| path_date(&file.path) == Some(day)),
+        None => *files = vec![newest],
+    }
 }
 
 /// Hashes of the bytes of files, by path.

@@ -83,7 +83,7 @@ fn days(from: NaiveDate, to: Option<NaiveDate>) -> Option<(i64, i64)> {
 
 /// The day or month that a path names: `2024-08-20`, `20240820`, `2024/08/20`, `year=2024/month=8/day=20`; the last one
 /// counts.
-fn path_date(path: &str) -> Option<(i64, i64)> {
+pub(super) fn path_date(path: &str) -> Option<(i64, i64)> {
     static HIVE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?:^|/)year=(\d{4})/month=(\d{1,2})(?:/day=(\d{1,2}))?(?:/|$)").expect("it is a pattern")
     });

@@ -14,6 +14,8 @@ pub struct Ingestion {
     pub on_removed_file: OnRemovedFile,
     /// What makes a file the same file.
     pub identity: Identity,
+    /// Every delivery is the whole data set: only the newest one counts.
+    pub snapshot: bool,
     /// A backlog of more files is committed in several batches.
     pub max_files_per_batch: Option<u64>,
     /// The same, by bytes; a single larger file is a batch of its own.
@@ -155,7 +157,17 @@ pub(super) fn defaults(source: &mut Mapping<'_>, reader: &mut Reader<'_>) -> Def
 /// Takes the keys of a table of a source.
 pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Reader<'_>) -> Ingestion {
     let on_changed_file = choice(table, "on_changed_file", "value of `on_changed_file`", CHANGED, reader);
-    let on_removed_file = choice(table, "on_removed_file", "value of `on_removed_file`", REMOVED, reader);
+    let snapshot = table.take("snapshot").and_then(|node| reader.boolean(node)).unwrap_or_default();
+    let removed_node = table.take("on_removed_file");
+    let mut on_removed_file = choice(table, "on_removed_file", "value of `on_removed_file`", REMOVED, reader);
+    if snapshot && let Some(node) = removed_node.filter(|_| on_removed_file != OnRemovedFile::DeleteRows) {
+        let message = "the rows of an older delivery go when a newer one is there: that is what `snapshot` means";
+        let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(node.span.clone());
+        reader.diagnostics.push(diagnostic.help("leave `on_removed_file` out, or say `delete_rows`"));
+    }
+    if snapshot {
+        on_removed_file = OnRemovedFile::DeleteRows;
+    }
     let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
@@ -176,6 +188,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         on_changed_file,
         on_removed_file,
         identity,
+        snapshot,
         max_files_per_batch,
         max_bytes_per_batch: max_bytes_per_batch.map(|bytes| bytes as u64),
         after_load,

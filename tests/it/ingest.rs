@@ -268,6 +268,121 @@ fn a_file_is_archived_when_the_last_model_has_taken_it_in() {
 }
 
 #[test]
+fn of_a_source_of_whole_dumps_the_newest_one_is_the_truth() {
+    for model in [APPENDS, MERGES] {
+        let sandbox = project(model, &rules(&["snapshot: true"]));
+        sandbox.write(
+            "models/gold/all.sql",
+            "{{ config(materialized='table') }} select id from {{ source('raw', 'items') }}",
+        );
+        sandbox.write("in/items/2024-08-01.csv", file(&[1, 2], "a"));
+        sandbox.ok(&["build"]);
+        sandbox.write("in/items/2024-08-02/1.csv", file(&[2], "b"));
+        sandbox.write("in/items/2024-08-02/2.csv", file(&[3], "b"));
+        sandbox.ok(&["build"]);
+        assert_eq!(
+            (rows(&sandbox, "items"), rows(&sandbox, "all")),
+            (vec!["2 b".into(), "3 b".into()], vec!["2".into(), "3".into()])
+        );
+        assert_eq!(built(&sandbox, &["build"]).1, "no new files in raw.items");
+    }
+    let sandbox = project(APPENDS, &rules(&["snapshot: true", "on_removed_file: keep"]));
+    sandbox.lake(&["compile"]).assert_failed(2, "the rows of an older delivery go");
+}
+
+#[test]
+fn the_files_of_a_source_are_listed_with_what_is_known_of_them() {
+    let sandbox = project(APPENDS, &rules(&["on_changed_file: replace", "max_files_per_batch: 1"]));
+    for name in ["a", "b", "c"] {
+        sandbox.write(&format!("in/items/{name}.csv"), file(&[1], "x"));
+    }
+    sandbox.ok(&["build"]);
+    sandbox.write("in/items/a.csv", file(&[1, 2], "x"));
+    sandbox.write("in/items/d.csv", "id,value\nfour,x\n");
+    sandbox.write("in/items/e.csv", file(&[5], "x"));
+    std::fs::remove_file(sandbox.path("in/items/b.csv")).unwrap();
+    assert_eq!(sandbox.lake(&["build"]).code, 1);
+    let states = |args: &[&str]| -> Vec<String> {
+        let found = sandbox.json(&[&["source", "files", "items"], args].concat());
+        let line = |file: &serde_json::Value| {
+            format!("{} {}", file["path"].as_str().unwrap(), file["state"].as_str().unwrap())
+        };
+        found.as_array().unwrap_or_else(|| panic!("{found}")).iter().map(line).collect()
+    };
+    assert_eq!(states(&[]), ["a.csv loaded", "b.csv removed", "c.csv loaded", "d.csv failed", "e.csv pending"]);
+    assert_eq!(states(&["--failed"]), ["d.csv failed"]);
+    assert_eq!(states(&["--pending"]), ["d.csv failed", "e.csv pending"]);
+    assert_eq!(states(&["--loaded", "--model", "silver.items"]), ["a.csv loaded", "c.csv loaded"]);
+    let text = sandbox.ok(&["source", "files", "raw.items"]);
+    assert!(text.contains("Cannot cast") || text.contains("four"), "{text}");
+    sandbox.lake(&["source", "files", "itens"]).assert_failed(2, "did you mean `items`?");
+}
+
+#[test]
+fn a_stale_source_is_told_as_dbt_tells_it() {
+    let limits = "freshness: { warn_after: { count: 1, period: hour }, error_after: { count: 1, period: day } }";
+    let by_files = project(APPENDS, &rules(&[limits]));
+    let checked = |sandbox: &Sandbox| {
+        let found = sandbox.json(&["source", "freshness"]);
+        let written: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(sandbox.path(".lake/sources.json")).unwrap()).unwrap();
+        assert_eq!(found, written);
+        let result = &found["results"][0];
+        assert_eq!(result["unique_id"], "source.sandbox.raw.items", "{found}");
+        let code = sandbox.lake(&["source", "freshness"]).code;
+        (result["status"].as_str().unwrap().to_owned(), code)
+    };
+    std::fs::create_dir_all(by_files.path("in/items")).unwrap();
+    assert_eq!(checked(&by_files), ("error".to_owned(), 1));
+    by_files.write("in/items/a.csv", file(&[1], "x"));
+    for (hours, status, code) in [(0, "pass", 0), (2, "warn", 0), (30, "error", 1)] {
+        let time = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        let path = by_files.path("in/items/a.csv");
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        assert_eq!(checked(&by_files), (status.to_owned(), code));
+    }
+    let by_rows = project(
+        APPENDS,
+        &rules(&[
+            "freshness: { error_after: { count: 1, period: day }, filter: id < 5 }",
+            "loaded_at_field: cast(value as timestamp)",
+        ]),
+    );
+    by_rows.write("in/items/a.csv", "id,value\n1,2020-01-01 00:00:00\n9,2999-01-01 00:00:00\n");
+    assert_eq!(checked(&by_rows), ("error".to_owned(), 1));
+    by_rows.write("in/items/a.csv", "id,value\n1,2200-01-01 00:00:00\n");
+    assert_eq!(checked(&by_rows), ("pass".to_owned(), 0));
+    by_rows.write("in/items/a.csv", "id,value\n1,soon\n");
+    assert_eq!(checked(&by_rows), ("runtime error".to_owned(), 1));
+}
+
+#[test]
+fn an_inferred_source_builds() {
+    let sandbox = Sandbox::new(&[
+        ("in/shop/orders/1.csv", "id;amount;no\n1;2,5;\"a;b\"\n"),
+        ("in/shop/events/1.json", "{\"id\": 1, \"at\": {\"x\": 2.5}}\n{\"id\": 2}\n"),
+        ("in/shop/list/1.json", "[{\"id\": 1}]"),
+        ("in/shop/bare/1.tsv", "1\tx\n2\ty\n"),
+    ]);
+    for (at, (path, columns)) in
+        [("orders/", 3), ("events/*.json", 2), ("list", 1), ("bare/", 2)].into_iter().enumerate()
+    {
+        let path = format!("in/shop/{path}");
+        let yaml = sandbox.ok(&["source", "infer", &path, "--name", &format!("raw.t{at}")]);
+        sandbox.write("sources.yml", &yaml);
+        let found = sandbox.query(&format!("select * from raw.t{at}"));
+        assert_eq!(found[0].as_object().unwrap().len(), columns, "{yaml}");
+    }
+    let found = sandbox.json(&["source", "infer", "in/shop/orders/"]);
+    assert_eq!(
+        (&found["source"], &found["table"], &found["format"]),
+        (&"shop".into(), &"orders".into(), &"csv".into())
+    );
+    sandbox.lake(&["source", "infer", "in/none/"]).assert_failed(2, "`in/none/` does not exist");
+    sandbox.lake(&["source", "infer", "models.txt", "--name", "x"]).assert_failed(2, "does not exist");
+}
+
+#[test]
 fn mistakes_in_the_rules_are_told_with_their_place() {
     let lines = [
         "on_changed_file: replaced",
