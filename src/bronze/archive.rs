@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 
 use super::{BronzeError, BronzeFile, shown};
@@ -32,6 +33,17 @@ pub fn archive(source: &TableName, files: &[&BronzeFile], to: &str, folder: &Pat
         fail_points::reached("archived");
     }
     Ok(files.len())
+}
+
+/// Whether any file is no longer where it was listed.
+pub async fn any_missing(files: &[BronzeFile]) -> bool {
+    let store = LocalFileSystem::new();
+    for file in files {
+        if matches!(store.head(&file.meta.location).await, Err(object_store::Error::NotFound { .. })) {
+            return true;
+        }
+    }
+    false
 }
 
 fn move_one(file: &BronzeFile, to: &str) -> io::Result<()> {

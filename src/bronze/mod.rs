@@ -19,7 +19,7 @@ use datafusion::error::DataFusionError;
 
 use crate::names::TableName;
 
-pub use archive::archive;
+pub use archive::{any_missing, archive};
 pub use inspect::inspect;
 pub use listing::{BronzeFile, Listing, hashes, list};
 pub use manifest::{Change, Entry, Manifest};

@@ -1,7 +1,7 @@
 //! The listing minus the manifest: what a run has to read, what it has to take away, and what only changed its name.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::manifest::{Change, Entry, Manifest};
 use super::{BronzeError, BronzeFile, Listing, Slice};
@@ -231,21 +231,18 @@ fn refuse(mut files: Vec<String>, error: impl FnOnce(usize, Vec<String>) -> Bron
 }
 
 impl Pending {
-    /// Leaves the first files of a backlog, as many as a batch of the source may have.
-    pub fn cut(&mut self, ingestion: &Ingestion) {
-        let limit = ingestion.max_files_per_batch.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-        let most = ingestion.max_bytes_per_batch.unwrap_or(u64::MAX);
-        let (mut count, mut bytes) = (0, 0_u64);
-        for read in &self.reads {
-            bytes = bytes.saturating_add(read.file.meta.size);
-            // A file that is too large alone is a batch of its own.
-            if count == limit || bytes > most && count > 0 {
-                break;
-            }
-            count += 1;
-        }
-        self.more |= count < self.reads.len();
-        self.reads.truncate(count);
+    /// Leaves the first files of a backlog, as many as a batch of the source may have, and returns the others.
+    pub fn cut(&mut self, ingestion: &Ingestion) -> VecDeque<Read> {
+        let mut rest = VecDeque::from(std::mem::take(&mut self.reads));
+        self.reads = next_batch(&mut rest, ingestion);
+        self.more |= !rest.is_empty();
+        rest
+    }
+
+    /// The next batch of a backlog.
+    pub fn next(rest: &mut VecDeque<Read>, ingestion: &Ingestion) -> Self {
+        let reads = next_batch(rest, ingestion);
+        Self { reads, more: !rest.is_empty(), ..Self::default() }
     }
 
     /// Files to read, apart from why.
@@ -288,6 +285,21 @@ impl Pending {
         }
         change
     }
+}
+
+/// Takes as many files as a batch may have; one that is too large alone is a batch of its own.
+fn next_batch(rest: &mut VecDeque<Read>, ingestion: &Ingestion) -> Vec<Read> {
+    let limit = ingestion.max_files_per_batch.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let most = ingestion.max_bytes_per_batch.unwrap_or(u64::MAX);
+    let (mut count, mut bytes) = (0, 0_u64);
+    for read in rest.iter() {
+        bytes = bytes.saturating_add(read.file.meta.size);
+        if count == limit || bytes > most && count > 0 {
+            break;
+        }
+        count += 1;
+    }
+    rest.drain(..count).collect()
 }
 
 #[cfg(test)]
@@ -386,7 +398,8 @@ mod tests {
             let ingestion =
                 Ingestion { max_files_per_batch: files, max_bytes_per_batch: bytes, ..Ingestion::default() };
             let mut pending = diff(&Manifest::default(), &now, &ingestion, &[]).unwrap();
-            pending.cut(&ingestion);
+            let rest = pending.cut(&ingestion);
+            assert_eq!(pending.reads.len() + rest.len(), 4);
             (pending.reads.len(), pending.more)
         };
         assert_eq!(cut(None, None), (4, false));

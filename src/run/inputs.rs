@@ -47,6 +47,11 @@ impl Inputs {
         Ok(Arc::clone(cell.get_or_try_init(list).await?))
     }
 
+    /// Lists a source again: another run has moved its files.
+    pub(super) fn forget_listing(&self, name: &TableName) {
+        self.listings.lock().expect("no holder panics").remove(name);
+    }
+
     /// The published version of a table, inspected at the first call.
     pub(super) async fn published(&self, name: &TableName) -> Result<Option<Published>, Failure> {
         let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(name.clone()).or_default());

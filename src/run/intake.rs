@@ -1,15 +1,15 @@
 //! Which files a model takes in: what is known of each source, what is pending, and whether the old rows of a file can
 //! be told apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::decide::Counts;
 use super::inputs::{Chosen, Inputs};
 use super::materialize::Failure;
-use crate::bronze::{self, Listing, Manifest, Pending, Rules, Why, manifest};
+use crate::bronze::{self, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::names::TableName;
-use crate::project::{Identity, Materialization, Model, OnRemovedFile, Source};
+use crate::project::{AfterLoad, Identity, Materialization, Model, OnRemovedFile, Source};
 use crate::tables::Published;
 use crate::template::SourceRead;
 
@@ -46,6 +46,8 @@ pub(super) struct Progress {
     manifests: BTreeMap<TableName, Manifest>,
     hashes: BTreeMap<TableName, BTreeMap<String, String>>,
     redone: BTreeMap<TableName, BTreeSet<String>>,
+    /// What is left of a backlog after the batch at hand.
+    rest: BTreeMap<TableName, VecDeque<Read>>,
 }
 
 impl Progress {
@@ -94,6 +96,9 @@ impl<'a> Intake<'a> {
             None => None,
         };
         let manifest = match progress.manifests.remove(source).filter(|kept| kept.head() == head) {
+            Some(manifest) if progress.rest.get(source).is_some_and(|rest| !rest.is_empty()) => {
+                return self.next_batch(source, manifest, progress).await;
+            }
             Some(kept) => kept,
             None => {
                 let store = runtime.lake.files_of(&self.model.name)?;
@@ -109,6 +114,19 @@ impl<'a> Intake<'a> {
             self.find_pending(source, &mut taken, true, progress).await?;
         }
         Ok(taken)
+    }
+
+    /// The batch before is published and nothing else happened: what was found to be pending still is.
+    async fn next_batch(
+        &self,
+        source: &TableName,
+        manifest: Manifest,
+        progress: &mut Progress,
+    ) -> Result<TakenIn, Failure> {
+        let rest = progress.rest.entry(source.clone()).or_default();
+        let pending = Pending::next(rest, &self.source(source).ingestion);
+        let counts = count(&pending);
+        Ok(TakenIn { manifest, listing: self.inputs.listing(source).await?, pending, counts })
     }
 
     /// Forgets what is known. A table that is replaced as a whole is replaced by all files, so that no reader sees half
@@ -151,9 +169,25 @@ impl<'a> Intake<'a> {
         taken.pending = taken.manifest.pending(&taken.listing, &rules)?;
         taken.counts = count(&taken.pending);
         if in_parts {
-            taken.pending.cut(ingestion);
+            let rest = taken.pending.cut(ingestion);
+            // Of several files with one content only the first is pending, until it is taken in.
+            let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };
+            progress.rest.insert(source.clone(), rest);
         }
         Ok(())
+    }
+
+    /// Whether another run has archived some of these files meanwhile: they are found again by another listing.
+    pub(super) async fn moved_meanwhile(&self, chosen: &Chosen) -> bool {
+        let mut moved = false;
+        for (name, files) in chosen {
+            let archives = self.source(name).ingestion.after_load != AfterLoad::Keep;
+            if archives && bronze::any_missing(files).await {
+                self.inputs.forget_listing(name);
+                moved = true;
+            }
+        }
+        moved
     }
 
     /// Refuses a source that was moved or renamed: its files would all look new, and their rows would double.

@@ -335,11 +335,15 @@ impl Node<'_> {
         let chosen = chosen(&world.taken);
         let (staged, traces) = match self.stage(&world, mode, &chosen).await {
             Ok(staged) => staged,
+            Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
             Err(failure) => return Err(self.blame(failure, &chosen).await),
         };
         fail_points::reached("staged");
         if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
             staged.discard(&runtime.lake).await;
+            if self.intake.moved_meanwhile(&chosen).await {
+                return Err(self.conflict());
+            }
             let file = bronze::shown(file.meta.location.as_ref(), &runtime.folder);
             return Err(Failure::text(format!(
                 "`{file}` changed while it was read; nothing was published, build again"
@@ -373,6 +377,10 @@ impl Node<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    fn conflict(&self) -> Failure {
+        Failure::Table(TableError::Conflict { table: self.model.name.clone() })
     }
 
     fn action(&self, world: &World, mode: Mode) -> &'static str {

@@ -577,9 +577,10 @@ fn builds_that_are_killed_while_files_are_dropped_in_and_rewritten_lose_nothing(
 
 #[test]
 fn builds_at_the_same_time_replace_each_file_exactly_once() {
-    let sandbox = project(APPENDS, &rules(&["on_changed_file: replace", "max_files_per_batch: 2"]));
+    let lines = ["on_changed_file: replace", "max_files_per_batch: 2", "after_load: { archive: { to: done } }"];
+    let sandbox = project(APPENDS, &rules(&lines));
     let (mut model, mut random) = (Model::new(&sandbox), Random(0x2b));
-    for round in 0..3 {
+    for round in 0..4 {
         (0..6).for_each(|at| model.deliver(&format!("f{at}.csv"), &mut random));
         let runs: Vec<_> = std::thread::scope(|scope| {
             let builds: Vec<_> = (0..2).map(|_| scope.spawn(|| sandbox.lake(&["build"]))).collect();
