@@ -20,6 +20,7 @@
 //! | [`names`] | what a table may be called, and which name a typo meant |
 //! | [`paths`] | absolute paths without dots |
 //! | [`memo`] | what earlier runs worked out, by the hash of what decides it |
+//! | [`fail_points`] | moments at which a test kills the program |
 //! | [`diagnostics`] | mistakes of users, where they are, and how they are shown |
 //! | [`catalog`] | schemas of sources, and the types that Delta can store |
 //! | [`session`] | the configuration of DataFusion, and the one planner of SQL |
@@ -44,6 +45,8 @@ pub mod names;
 pub mod paths;
 
 pub mod memo;
+
+pub mod fail_points;
 
 pub mod diagnostics;
 

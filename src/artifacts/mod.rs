@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `manifest.json` | the compiled project: nodes, columns, tests, who reads whom |
 //! | `run_results.json` | the last run |
+//! | `sources.json` | how fresh the sources are, in the shape of dbt's |
 //! | `compiled/` | the SQL of every model after Jinja |
 
 mod manifest;
@@ -25,7 +26,7 @@ use crate::graph::Selection;
 use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
 use crate::project::{Column, Exposure, Group, Model, Source};
-use crate::run::{RunReport, Runtime};
+use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
 pub use manifest::write_manifest;
@@ -73,6 +74,54 @@ pub fn write_run_results(folder: &Path, report: &RunReport) -> Result<(), Artifa
 pub fn read_run_results(folder: &Path) -> Option<Value> {
     let text = std::fs::read(folder.join(ARTIFACTS_FOLDER).join("run_results.json")).ok()?;
     serde_json::from_slice(&text).ok()
+}
+
+/// Files that the last run could not read, by model and path, with the reason.
+pub fn read_failed_files(folder: &Path) -> BTreeMap<(String, String), String> {
+    let results = read_run_results(folder).unwrap_or_default();
+    let nodes = results["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let failed = nodes.iter().filter_map(|node| {
+        let text = |key: &str| node[key].as_str().map(str::to_owned);
+        Some(((text("name")?, text("failed_file")?), text("reason")?))
+    });
+    failed.collect()
+}
+
+/// Writes `sources.json`, and returns what it says.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_freshness(runtime: &Runtime, results: &[FreshnessResult], seconds: f64) -> Result<Value, ArtifactError> {
+    let results: Vec<Value> = results
+        .iter()
+        .map(|result| {
+            json!({
+                "unique_id": format!("source.{}.{}", runtime.project.name, result.source),
+                "max_loaded_at": result.max_loaded_at,
+                "snapshotted_at": result.snapshotted_at,
+                "max_loaded_at_time_ago_in_s": result.age(),
+                "status": result.status,
+                "error": result.error,
+                "criteria": {
+                    "warn_after": result.criteria.warn_after,
+                    "error_after": result.criteria.error_after,
+                    "filter": result.criteria.filter,
+                },
+                "execution_time": result.seconds,
+            })
+        })
+        .collect();
+    let value = json!({
+        "metadata": {
+            "lake_version": env!("CARGO_PKG_VERSION"),
+            "generated_at": chrono::Utc::now(),
+            "invocation_id": runtime.options.invocation_id,
+        },
+        "results": results,
+        "elapsed_time": seconds,
+    });
+    write_json(&runtime.folder, "sources.json", &value)?;
+    Ok(value)
 }
 
 /// Which SQL is in `compiled/`, by the keys of the models, and when its folders last changed.

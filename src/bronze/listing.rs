@@ -1,17 +1,19 @@
 //! The files of a source, listed once: a file that arrives later waits for the next listing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use globset::GlobBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path as StorePath;
+use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::slice::path_date;
 use super::{BronzeError, shown};
 use crate::paths;
-use crate::project::Source;
+use crate::project::{AfterLoad, Source};
 
 /// A file as it was seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,8 @@ pub struct BronzeFile {
     pub path: String,
     /// Where it is in its store.
     pub meta: ObjectMeta,
+    /// It has been moved to the archive of its source.
+    pub archived: bool,
 }
 
 impl BronzeFile {
@@ -39,6 +43,12 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The file at a path.
+    pub fn get(&self, path: &str) -> Option<&BronzeFile> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        self.files.get(at)
+    }
+
     /// A hash of which files there are: paths, sizes and times.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -77,26 +87,87 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
     let storage = |error| BronzeError::Storage { source_name: source.name.clone(), source: error };
     if metadata.is_file() {
+        if source.ingestion.after_load != AfterLoad::Keep {
+            let (source_name, path) = (source.name.clone(), source.path.clone());
+            let why = "is one file, and only files of a folder or pattern can be archived".to_owned();
+            return Err(BronzeError::Path { source_name, path, why });
+        }
         let meta = object_store::ObjectStoreExt::head(store.as_ref(), &root).await.map_err(storage)?;
         let path = root.filename().unwrap_or_default().to_owned();
         let folder_of = place.base.parent().unwrap_or(&place.base);
         return Ok(Listing {
-            files: vec![BronzeFile { path, meta }],
+            files: vec![BronzeFile { path, meta, archived: false }],
             base: shown(&folder_of.to_string_lossy(), folder),
         });
     }
-    let found: Vec<ObjectMeta> = store.list(Some(&root)).try_collect().await.map_err(storage)?;
-    let mut files: Vec<BronzeFile> = found
-        .into_iter()
-        .filter_map(|meta| {
-            let parts: Vec<_> = meta.location.prefix_match(&root)?.map(|part| part.as_ref().to_owned()).collect();
-            let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
-            let path = parts.join("/");
-            (!hidden && (place.matches)(&path)).then_some(BronzeFile { path, meta })
-        })
-        .collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let archive = match &source.ingestion.after_load {
+        AfterLoad::Keep => Vec::new(),
+        AfterLoad::Archive { to } => to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect(),
+    };
+    let mut files = Vec::new();
+    let mut found = store.list(Some(&root));
+    while let Some(meta) = found.try_next().await.map_err(storage)? {
+        let parts: Option<Vec<String>> =
+            meta.location.prefix_match(&root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
+        let Some(parts) = parts else { continue };
+        // An archived file goes by its old path: for a table that takes it in, nothing happened to it.
+        let archived = !archive.is_empty() && parts.starts_with(&archive);
+        let parts = if archived { &parts[archive.len()..] } else { &parts[..] };
+        let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
+        let path = parts.join("/");
+        if !hidden && (place.matches)(&path) {
+            files.push(BronzeFile { path, meta, archived });
+        }
+    }
+    // A file that was delivered once more under the name of an archived one is the newer of the two.
+    files.sort_by(|a, b| a.path.cmp(&b.path).then(a.archived.cmp(&b.archived)));
+    files.dedup_by(|second, first| second.path == first.path);
+    if source.ingestion.snapshot {
+        keep_newest_delivery(&mut files);
+    }
     Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder) })
+}
+
+/// Files of one day or month by their paths are one delivery; a file without a date is one of its own.
+fn keep_newest_delivery(files: &mut Vec<BronzeFile>) {
+    let time = |file: &BronzeFile| path_date(&file.path).map_or_else(|| file.modified(), |(from, _)| from);
+    let Some(newest) = files.iter().max_by_key(|file| (time(file), file.path.clone())).cloned() else { return };
+    match path_date(&newest.path) {
+        Some(day) => files.retain(|file| path_date(&file.path) == Some(day)),
+        None => *files = vec![newest],
+    }
+}
+
+/// Hashes of the bytes of files, by path.
+///
+/// # Errors
+/// When a file cannot be read.
+pub async fn hashes<'a>(
+    files: impl Iterator<Item = &'a BronzeFile>,
+    folder: &Path,
+) -> Result<BTreeMap<String, String>, BronzeError> {
+    const AT_ONCE: usize = 8;
+    let one = |file: &BronzeFile| {
+        let (path, location) = (file.path.clone(), file.meta.location.clone());
+        let shown = shown(location.as_ref(), folder);
+        async move {
+            let hash = tokio::task::spawn_blocking(move || hash(&location)).await;
+            match hash {
+                Ok(Ok(hash)) => Ok((path, hash)),
+                Ok(Err(error)) => Err(BronzeError::File { file: shown, why: error.to_string() }),
+                Err(error) => Err(BronzeError::File { file: shown, why: error.to_string() }),
+            }
+        }
+    };
+    let pending: Vec<_> = files.map(one).collect();
+    futures::stream::iter(pending).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+fn hash(location: &StorePath) -> std::io::Result<String> {
+    let path = LocalFileSystem::new().path_to_filesystem(location)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
 fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
@@ -126,4 +197,21 @@ fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
         .map_err(|error| bad(&format!("is not a pattern: {}", error.kind())))?
         .compile_matcher();
     Ok(Place { base, matches: Box::new(move |path| glob.is_match(path)) })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A file of this size, as it was in November 2023.
+    pub(crate) fn file(path: &str, size: u64) -> BronzeFile {
+        let meta = ObjectMeta {
+            location: path.into(),
+            last_modified: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            size,
+            e_tag: None,
+            version: None,
+        };
+        BronzeFile { path: path.to_owned(), meta, archived: false }
+    }
 }

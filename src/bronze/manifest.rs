@@ -4,61 +4,123 @@
 //! counts if it is reachable from the head, so rows and manifest become visible in one commit: a crash
 //! before it leaves a batch that nobody points at, a crash after it has lost nothing. Now and then a
 //! batch is written as a base that holds the whole chain, so that reading stays short.
+//!
+//! A batch is text: a header, then a file a line. Lines are read one by one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::{BronzeError, BronzeFile, Listing};
+use super::{BronzeError, BronzeFile};
+use crate::fail_points;
 use crate::names::TableName;
-use crate::project::OnChangedFile;
 
 /// Batches between two bases.
 const BASE_EVERY: usize = 32;
 
-/// How many files a message names.
-const EXAMPLES: usize = 3;
-
 /// What is remembered of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Entry {
     /// Bytes.
     pub size: u64,
     /// Microseconds since 1970 (UTC).
     pub modified: i64,
+    /// The batch that took it in: microseconds since 1970 at which it was written, or a little more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<i64>,
+    /// A hash of its bytes, where that is its identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// The table's data files that hold its rows and no others; `None` if its rows are mixed with others'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Vec<String>>,
 }
+
+impl Entry {
+    /// What a file is when it is taken in.
+    pub fn of(file: &BronzeFile) -> Self {
+        Self { size: file.meta.size, modified: file.modified(), ..Self::default() }
+    }
+
+    /// Whether the file is as it was taken in.
+    pub fn is(&self, file: &BronzeFile) -> bool {
+        self.size == file.meta.size && self.modified == file.modified()
+    }
+}
+
+/// What a batch says of files: taken in so, or no longer known.
+pub type Change = BTreeMap<String, Option<Entry>>;
 
 /// The files that one table has taken in from one source.
 #[derive(Debug, Clone, Default)]
 pub struct Manifest {
     head: Option<i64>,
-    files: BTreeMap<String, Stamp>,
+    files: BTreeMap<String, Entry>,
     folder: Option<String>,
     batches_since_base: usize,
 }
 
-/// One batch file.
+/// The first line of a batch.
 #[derive(Debug, Serialize, Deserialize)]
-struct Batch {
+struct Header {
     id: i64,
     previous: Option<i64>,
     /// The batch holds the whole chain: what is before it need not be read.
     base: bool,
     /// The folder that the paths are relative to.
     folder: String,
-    files: BTreeMap<String, Stamp>,
+    /// Lines that follow: fewer, and the batch is damaged.
+    #[serde(default)]
+    lines: usize,
+    /// Where files stood before they had a line each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    files: BTreeMap<String, Entry>,
 }
 
-/// What an incremental run will read.
-#[derive(Debug, Default)]
-pub struct Pending {
-    /// Files to read, sorted by path.
-    pub files: Vec<BronzeFile>,
-    /// Files of the listing that were taken in already.
-    pub known: usize,
+/// Any other line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    /// No longer known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    modified: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Cow<'a, [String]>>,
+}
+
+impl<'a> Line<'a> {
+    /// In the batch `id`.
+    fn of(path: &'a str, entry: Option<&'a Entry>, id: i64) -> Self {
+        let (size, modified) = entry.map_or((0, 0), |entry| (entry.size, entry.modified));
+        Self {
+            path: path.into(),
+            gone: entry.is_none(),
+            size,
+            modified,
+            batch: entry.and_then(|entry| entry.batch).filter(|batch| *batch != id),
+            hash: entry.and_then(|entry| entry.hash.as_deref()).map(Cow::from),
+            data: entry.and_then(|entry| entry.data.as_deref()).map(Cow::from),
+        }
+    }
+
+    fn entry(self) -> Option<Entry> {
+        let (hash, data) = (self.hash.map(Cow::into_owned), self.data.map(Cow::into_owned));
+        (!self.gone).then_some(Entry { size: self.size, modified: self.modified, batch: self.batch, hash, data })
+    }
 }
 
 /// The `appId` of the `txn` action that holds the head.
@@ -76,63 +138,30 @@ impl Manifest {
     /// # Errors
     /// When a batch that counts is missing or damaged.
     pub async fn read(
-        files: &Arc<dyn ObjectStore>,
+        store: &Arc<dyn ObjectStore>,
         table: &TableName,
         source: &TableName,
         head: Option<i64>,
     ) -> Result<Self, BronzeError> {
         let mut manifest = Self { head, ..Self::default() };
+        // Newer batches come first and win; what they no longer know stays unknown.
+        let mut known: Change = Change::new();
         let mut next = head;
         while let Some(id) = next {
             let path = batch_path(source, id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-            let found = files.get(&path).await.map_err(|error| bad(error.to_string()))?;
+            let found = store.get(&path).await.map_err(|error| bad(error.to_string()))?;
             let bytes = found.bytes().await.map_err(|error| bad(error.to_string()))?;
-            let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-            manifest.folder.get_or_insert(batch.folder);
-            for (path, stamp) in batch.files {
-                // Newer batches come first and win.
-                manifest.files.entry(path).or_insert(stamp);
-            }
-            if batch.base {
+            let header = parse(&bytes, &mut known).map_err(bad)?;
+            manifest.folder.get_or_insert(header.folder);
+            if header.base {
                 break;
             }
             manifest.batches_since_base += 1;
-            next = batch.previous;
+            next = header.previous;
         }
+        manifest.files = known.into_iter().filter_map(|(path, entry)| Some((path, entry?))).collect();
         Ok(manifest)
-    }
-
-    /// Files of the listing that are not taken in yet.
-    ///
-    /// # Errors
-    /// [`BronzeError::Changed`] if the source asks to refuse files that changed.
-    pub fn pending(
-        &self,
-        listing: &Listing,
-        source: &TableName,
-        on_changed: OnChangedFile,
-    ) -> Result<Pending, BronzeError> {
-        let mut pending = Pending::default();
-        let mut changed = Vec::new();
-        for file in &listing.files {
-            let stamp = Stamp { size: file.meta.size, modified: file.modified() };
-            match self.files.get(&file.path) {
-                None => pending.files.push(file.clone()),
-                Some(known) if *known == stamp => pending.known += 1,
-                Some(_) => match on_changed {
-                    OnChangedFile::Fail => changed.push(file.path.clone()),
-                    OnChangedFile::Ignore => pending.known += 1,
-                    OnChangedFile::Append => pending.files.push(file.clone()),
-                },
-            }
-        }
-        if changed.is_empty() {
-            return Ok(pending);
-        }
-        let count = changed.len();
-        changed.truncate(EXAMPLES);
-        Err(BronzeError::Changed { source_name: source.clone(), count, examples: changed })
     }
 
     /// Writes the batch that a publish will make the head, and returns its id: unique and increasing.
@@ -144,32 +173,71 @@ impl Manifest {
         store: &Arc<dyn ObjectStore>,
         table: &TableName,
         source: &TableName,
-        taken: &[BronzeFile],
+        change: &Change,
         folder: &str,
         now: chrono::DateTime<chrono::Utc>,
     ) -> Result<i64, BronzeError> {
-        let new =
-            taken.iter().map(|file| (file.path.clone(), Stamp { size: file.meta.size, modified: file.modified() }));
-        let base = self.head.is_none() || self.batches_since_base + 1 >= BASE_EVERY;
-        let files = if base {
-            self.files.iter().map(|(path, stamp)| (path.clone(), *stamp)).chain(new).collect()
-        } else {
-            new.collect()
-        };
-        let first = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
-        let mut batch =
-            Batch { id: first, previous: self.head.filter(|_| !base), base, folder: folder.to_owned(), files };
+        let mut id = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
         loop {
-            let path = batch_path(source, batch.id);
+            let path = batch_path(source, id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-            let bytes = serde_json::to_vec(&batch).map_err(|error| bad(error.to_string()))?;
-            match store.put_opts(&path, PutPayload::from(bytes), PutMode::Create.into()).await {
-                Ok(_) => return Ok(batch.id),
+            let text = self.text(id, change, folder).map_err(|error| bad(error.to_string()))?;
+            match store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await {
+                Ok(_) => break,
                 // A crashed run's, or that of a run at the same moment: it is not ours to overwrite.
-                Err(object_store::Error::AlreadyExists { .. }) => batch.id += 1,
+                Err(object_store::Error::AlreadyExists { .. }) => id += 1,
                 Err(error) => return Err(bad(error.to_string())),
             }
         }
+        fail_points::reached("manifest-written");
+        Ok(id)
+    }
+
+    /// The manifest after the batch `id` was published, without reading it again.
+    pub fn published(mut self, id: i64, change: Change, folder: &str) -> Self {
+        self.batches_since_base = if self.writes_base() { 0 } else { self.batches_since_base + 1 };
+        self.head = Some(id);
+        self.folder = Some(folder.to_owned());
+        for (path, entry) in change {
+            match entry {
+                Some(entry) => {
+                    self.files.insert(path, Entry { batch: entry.batch.or(Some(id)), ..entry });
+                }
+                None => {
+                    self.files.remove(&path);
+                }
+            }
+        }
+        self
+    }
+
+    fn writes_base(&self) -> bool {
+        self.head.is_none() || self.batches_since_base + 1 >= BASE_EVERY
+    }
+
+    fn text(&self, id: i64, change: &Change, folder: &str) -> std::io::Result<Vec<u8>> {
+        let base = self.writes_base();
+        let known = self.files.iter().filter(|(path, _)| base && !change.contains_key(*path));
+        let known = known.map(|(path, entry)| (path, Some(entry)));
+        // A base has nothing before it that could be forgotten.
+        let new = change.iter().map(|(path, entry)| (path, entry.as_ref())).filter(|(_, e)| !base || e.is_some());
+        let lines: Vec<(&String, Option<&Entry>)> = known.chain(new).collect();
+        let header = Header {
+            id,
+            previous: self.head.filter(|_| !base),
+            base,
+            folder: folder.to_owned(),
+            lines: lines.len(),
+            files: BTreeMap::new(),
+        };
+        let mut text = Vec::with_capacity(128 * (lines.len() + 1));
+        serde_json::to_writer(&mut text, &header)?;
+        text.write_all(b"\n")?;
+        for (path, entry) in lines {
+            serde_json::to_writer(&mut text, &Line::of(path, entry, id))?;
+            text.write_all(b"\n")?;
+        }
+        Ok(text)
     }
 
     /// The manifest of a full refresh: nothing is taken in, and the next batch still gets a greater id.
@@ -177,25 +245,43 @@ impl Manifest {
         Self { head: self.head, batches_since_base: BASE_EVERY, ..Self::default() }
     }
 
-    /// The folder that files were taken in from, as [`Listing::base`] has it.
+    /// The head of the chain; `None` if no batch was ever published.
+    pub fn head(&self) -> Option<i64> {
+        self.head
+    }
+
+    /// The files that are taken in, by path.
+    pub fn files(&self) -> &BTreeMap<String, Entry> {
+        &self.files
+    }
+
+    /// The folder that files were taken in from, as [`Listing::base`](super::Listing::base) has it.
     pub fn base(&self) -> Option<&str> {
         self.folder.as_deref()
     }
+}
 
-    /// Whether any batch was ever published.
-    pub fn has_head(&self) -> bool {
-        self.head.is_some()
+/// Reads a batch into what newer ones have not said already.
+fn parse(bytes: &[u8], known: &mut Change) -> Result<Header, String> {
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let header: Header =
+        serde_json::from_slice(lines.next().unwrap_or_default()).map_err(|error| format!("its header: {error}"))?;
+    let mut add = |path: String, entry: Option<Entry>| {
+        known
+            .entry(path)
+            .or_insert_with(|| entry.map(|entry| Entry { batch: entry.batch.or(Some(header.id)), ..entry }));
+    };
+    let mut count = 0;
+    for line in lines {
+        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", count + 2))?;
+        add(line.path.clone().into_owned(), line.entry());
+        count += 1;
     }
-
-    /// How many files are taken in.
-    pub fn len(&self) -> usize {
-        self.files.len()
+    header.files.iter().for_each(|(path, entry)| add(path.clone(), Some(entry.clone())));
+    if count != header.lines {
+        return Err(format!("it has {count} of {} lines", header.lines));
     }
-
-    /// Whether no file is taken in.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -203,62 +289,93 @@ mod tests {
     use super::*;
     use object_store::memory::InMemory;
 
-    fn file(path: &str, size: u64) -> BronzeFile {
-        let meta = object_store::ObjectMeta {
-            location: path.into(),
-            last_modified: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-            size,
-            e_tag: None,
-            version: None,
-        };
-        BronzeFile { path: path.to_owned(), meta }
+    struct Chain {
+        store: Arc<dyn ObjectStore>,
+        head: Option<i64>,
+    }
+
+    impl Chain {
+        fn new() -> Self {
+            Self { store: Arc::new(InMemory::new()), head: None }
+        }
+
+        async fn read(&self) -> Manifest {
+            let (table, source) = names();
+            Manifest::read(&self.store, &table, &source, self.head).await.unwrap()
+        }
+
+        async fn write(&self, manifest: &Manifest, change: &Change) -> i64 {
+            let (table, source) = names();
+            // The clock stands still: ids still increase.
+            let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+            manifest.write(&self.store, &table, &source, change, "in", now).await.unwrap()
+        }
+    }
+
+    fn names() -> (TableName, TableName) {
+        (TableName::new("silver", "views"), TableName::new("bronze", "views"))
+    }
+
+    fn taken(path: &str) -> Change {
+        let data = Some(vec![format!("{path}.parquet")]);
+        Change::from([(path.to_owned(), Some(Entry { size: 1, modified: 2, data, ..Entry::default() }))])
     }
 
     #[tokio::test]
     async fn a_chain_of_batches_remembers_every_file_across_bases() {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let (table, source) = (TableName::new("silver", "views"), TableName::new("bronze", "views"));
-        let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let mut head = None;
+        let mut chain = Chain::new();
         for day in 0..2 * BASE_EVERY + 3 {
-            let manifest = Manifest::read(&store, &table, &source, head).await.unwrap();
-            assert_eq!(manifest.len(), day);
+            let manifest = chain.read().await;
+            assert_eq!(manifest.files.len(), day);
             assert!(manifest.batches_since_base <= BASE_EVERY);
-            // The clock stands still: ids still increase.
-            let id =
-                manifest.write(&store, &table, &source, &[file(&format!("{day}.csv"), 1)], "in", now).await.unwrap();
-            assert!(Some(id) > head);
-            head = Some(id);
+            let change = taken(&format!("{day}.csv"));
+            let id = chain.write(&manifest, &change).await;
+            assert!(Some(id) > chain.head);
+            chain.head = Some(id);
+            let (kept, read) = (manifest.published(id, change, "in"), chain.read().await);
+            assert_eq!((&kept.files, kept.head, kept.base()), (&read.files, read.head, read.base()));
+            assert_eq!(kept.batches_since_base, read.batches_since_base);
         }
     }
 
     #[tokio::test]
+    async fn a_forgotten_file_stays_forgotten_across_bases_until_it_is_taken_in_again() {
+        let mut chain = Chain::new();
+        chain.head = Some(chain.write(&Manifest::default(), &taken("a.csv")).await);
+        let manifest = chain.read().await;
+        chain.head = Some(chain.write(&manifest, &Change::from([("a.csv".to_owned(), None)])).await);
+        for day in 0..BASE_EVERY {
+            let manifest = chain.read().await;
+            assert!(!manifest.files.contains_key("a.csv"), "{day}");
+            chain.head = Some(chain.write(&manifest, &taken(&format!("{day}.csv"))).await);
+        }
+        let manifest = chain.read().await;
+        chain.head = Some(chain.write(&manifest, &taken("a.csv")).await);
+        assert_eq!(chain.read().await.files["a.csv"].batch, chain.head);
+    }
+
+    #[tokio::test]
     async fn a_batch_that_nobody_published_is_not_overwritten() {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let (table, source) = (TableName::new("silver", "views"), TableName::new("bronze", "views"));
-        let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let manifest = Manifest::default();
-        let lost = manifest.write(&store, &table, &source, &[file("a.csv", 1)], "in", now).await.unwrap();
-        let id = manifest.write(&store, &table, &source, &[file("b.csv", 1)], "in", now).await.unwrap();
+        let mut chain = Chain::new();
+        let lost = chain.write(&Manifest::default(), &taken("a.csv")).await;
+        let id = chain.write(&Manifest::default(), &taken("b.csv")).await;
         assert!(id > lost);
-        let read = Manifest::read(&store, &table, &source, Some(id)).await.unwrap();
-        assert_eq!(read.files.keys().collect::<Vec<_>>(), ["b.csv"]);
+        chain.head = Some(id);
+        assert_eq!(chain.read().await.files.keys().collect::<Vec<_>>(), ["b.csv"]);
     }
 
     #[test]
-    fn pending_is_the_listing_minus_the_manifest() {
-        let source = TableName::new("bronze", "views");
-        let known = file("a.csv", 1);
-        let stamp = Stamp { size: 1, modified: known.modified() };
-        let manifest = Manifest { files: BTreeMap::from([("a.csv".to_owned(), stamp)]), ..Manifest::default() };
-        let listing = Listing { files: vec![known, file("b.csv", 2)], base: "in".into() };
-        let pending = manifest.pending(&listing, &source, OnChangedFile::Fail).unwrap();
-        assert_eq!((pending.files.len(), pending.known), (1, 1));
+    fn a_batch_of_an_earlier_form_is_read_and_a_damaged_one_is_refused() {
+        let earlier =
+            br#"{"id":7,"previous":null,"base":true,"folder":"in","files":{"a.csv":{"size":1,"modified":2}}}"#;
+        let mut known = Change::new();
+        parse(earlier, &mut known).unwrap();
+        assert_eq!(known["a.csv"].as_ref().unwrap().batch, Some(7));
 
-        let changed = Listing { files: vec![file("a.csv", 7)], base: "in".into() };
-        let error = manifest.pending(&changed, &source, OnChangedFile::Fail).unwrap_err();
-        assert!(error.to_string().contains("1 file was taken in before and changed since: a.csv"), "{error}");
-        assert_eq!(manifest.pending(&changed, &source, OnChangedFile::Append).unwrap().files.len(), 1);
-        assert_eq!(manifest.pending(&changed, &source, OnChangedFile::Ignore).unwrap().files.len(), 0);
+        let text = Manifest::default().text(9, &taken("a.csv"), "in").unwrap();
+        let cut = text.len() - 2;
+        assert!(parse(&text[..cut], &mut Change::new()).is_err());
+        let header = text.split(|byte| *byte == b'\n').next().unwrap();
+        assert_eq!(parse(header, &mut Change::new()).unwrap_err(), "it has 0 of 1 lines");
     }
 }

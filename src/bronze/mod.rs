@@ -1,13 +1,17 @@
 //! Bronze: source files, listed once, taken in exactly once.
 //!
-//! [`list`] sees the files of a source; [`manifest`] knows which of them a table has taken in;
+//! [`list`] sees the files of a source; [`manifest`] knows which of them a table has taken in; [`Pending`] is the
+//! difference;
 //! [`scan`](scan::scan) reads exactly the files it is told. Models and tests are unknown here.
 
+mod archive;
 mod formats;
 mod inspect;
 pub mod listing;
 pub mod manifest;
+mod pending;
 pub mod scan;
+mod slice;
 
 use std::path::Path;
 
@@ -15,10 +19,13 @@ use datafusion::error::DataFusionError;
 
 use crate::names::TableName;
 
+pub use archive::{any_missing, archive};
 pub use inspect::inspect;
-pub use listing::{BronzeFile, Listing, list};
-pub use manifest::{Manifest, Pending};
+pub use listing::{BronzeFile, Listing, hashes, list};
+pub use manifest::{Change, Entry, Manifest};
+pub use pending::{Pending, Read, Rows, Rules, Why};
 pub use scan::{find_culprit, first_changed, infer_schema, scan};
+pub use slice::Slice;
 
 /// A source that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +58,8 @@ pub enum BronzeError {
     },
     /// A file that was taken in has changed since.
     #[error(
-        "source `{source_name}`: {} taken in before and changed since: {}; set `on_changed_file: append` or `ignore`, \
-         or rebuild with --full-refresh",
+        "source `{source_name}`: {} taken in before and changed since: {}; set `on_changed_file: replace`, `append` or \
+         `ignore`, or rebuild with --full-refresh",
         count_files(*count), examples.join(", ")
     )]
     Changed {
@@ -62,6 +69,30 @@ pub enum BronzeError {
         count: usize,
         /// Some of them.
         examples: Vec<String>,
+    },
+    /// A file that was taken in is gone.
+    #[error(
+        "source `{source_name}`: {} taken in before and gone: {}; set `on_removed_file: keep` or `delete_rows`, or \
+         rebuild with --full-refresh",
+        count_files(*count), examples.join(", ")
+    )]
+    Gone {
+        /// The source.
+        source_name: TableName,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        examples: Vec<String>,
+    },
+    /// A file that cannot be moved to the archive.
+    #[error("source `{source_name}`: `{file}` cannot be archived, and stays where it is: {why}")]
+    Archive {
+        /// The source.
+        source_name: TableName,
+        /// The file, as users know it.
+        file: String,
+        /// Why.
+        why: String,
     },
     /// The manifest cannot be read or written.
     #[error("manifest of `{table}`: `{path}`: {why}")]

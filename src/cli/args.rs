@@ -83,6 +83,12 @@ pub(super) enum Command {
     Ls(LsArgs),
     /// Show rows of a model, or of a query over the lake
     Show(ShowArgs),
+    /// Look at the files of a source: what is taken in, how fresh they are, what they hold
+    Source {
+        /// What to look at.
+        #[command(subcommand)]
+        command: SourceCommand,
+    },
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
     /// What changed since another compile, and what it means for what reads it
@@ -210,6 +216,15 @@ pub(super) struct RunArgs {
     /// Rebuild incremental models from all files
     #[arg(long, short)]
     pub(super) full_refresh: bool,
+    /// Take in these files only, again if they are known: 'views/2024-08-2*' matches from any folder on
+    #[arg(long, num_args = 1.., value_name = "GLOB", conflicts_with = "full_refresh")]
+    pub(super) files: Vec<String>,
+    /// Take in files from this day or moment on only (UTC; by the date in the path, else the time of the file)
+    #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
+    pub(super) since: Option<String>,
+    /// Take in files up to this day or moment only, the day included
+    #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
+    pub(super) until: Option<String>,
 }
 
 /// What to show.
@@ -224,6 +239,51 @@ pub(super) struct ShowArgs {
     /// Rows to show; 0 for all
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(super) limit: usize,
+}
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub(super) enum SourceCommand {
+    /// List the files of a source, and which of them each model has taken in
+    Files(SourceFilesArgs),
+    /// Check how old the newest data of sources is; fails where it is older than `error_after`
+    Freshness(SelectArgs),
+    /// Write the YAML of a new source, from its files
+    Infer(SourceInferArgs),
+}
+
+/// Which files.
+#[derive(Debug, Args)]
+pub(super) struct SourceFilesArgs {
+    /// The source: bronze.views, or views
+    #[arg(value_name = "SOURCE")]
+    pub(super) source: String,
+    /// As this model knows them only
+    #[arg(long, value_name = "MODEL")]
+    pub(super) model: Option<String>,
+    /// Files that wait for the next build, changed and failed ones too
+    #[arg(long)]
+    pub(super) pending: bool,
+    /// Files whose rows are published
+    #[arg(long)]
+    pub(super) loaded: bool,
+    /// Files that the last build could not read
+    #[arg(long)]
+    pub(super) failed: bool,
+}
+
+/// Where the files are.
+#[derive(Debug, Args)]
+pub(super) struct SourceInferArgs {
+    /// A folder, a pattern or one file, relative to the project
+    #[arg(value_name = "PATH")]
+    pub(super) path: String,
+    /// What to call it [default: the last two folders of the path]
+    #[arg(long, value_name = "SOURCE.TABLE")]
+    pub(super) name: Option<String>,
+    /// Look at files of this format only [default: the one that most files have]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<String>,
 }
 
 /// What to document.

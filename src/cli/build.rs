@@ -9,15 +9,17 @@ use super::printer::{Paint, Printer, plural};
 use super::progress::Progress;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
+use crate::bronze::Slice;
 use crate::run::{self, Inputs, RunReport, Schedule, Status, TestMode, TestStatus};
 
 pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let slice = Slice::new(&args.files, args.since.as_deref(), args.until.as_deref()).map_err(anyhow::Error::msg)?;
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let choice = pipeline.choose(&args.selection)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime(args.full_refresh)?;
+    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice)?;
     artifacts::write_manifest(&runtime)?;
     artifacts::keep(&runtime.memo, false);
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
@@ -53,6 +55,17 @@ async fn execute(inputs: Arc<Inputs>, schedule: &Schedule, printer: &Printer) ->
 }
 
 fn summary(report: &RunReport, printer: &Printer) {
+    for archive in &report.archived {
+        match &archive.error {
+            Some(error) => printer.failure(error),
+            None => printer.note(&format!(
+                "{} of {} archived in {}/",
+                plural(archive.files as u64, "file"),
+                archive.source,
+                archive.to
+            )),
+        }
+    }
     let mut parts = Vec::new();
     for (status, word, paint) in [
         (Status::Success, "built", Paint::Green),

@@ -14,7 +14,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
-    let (runtime, _async_runtime) = compiled.into_runtime(false)?;
+    let (runtime, _async_runtime) = compiled.into_runtime()?;
     timed("manifest", || artifacts::write_manifest(&runtime))?;
     let written = timed("write", || artifacts::write_compiled_sql(&runtime, &selection))?;
     artifacts::keep(&runtime.memo, false);

@@ -71,7 +71,7 @@ fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<E
 
 fn generate(pipeline: Pipeline, path: Option<&Path>, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let (runtime, async_runtime) = compiled.into_runtime(false)?;
+    let (runtime, async_runtime) = compiled.into_runtime()?;
     let published = async_runtime.block_on(async {
         let mut found = BTreeMap::new();
         for model in runtime.project.models.values().filter(|model| model.is_stored()) {

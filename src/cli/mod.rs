@@ -11,12 +11,14 @@ mod compile;
 mod diff;
 mod docs;
 mod explain;
+mod infer;
 mod init;
 mod ls;
 mod pipeline;
 mod printer;
 mod progress;
 mod show;
+mod source;
 mod test;
 
 use std::process::ExitCode;
@@ -69,6 +71,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    if let Ok(point) = std::env::var("LAKE_FAIL_POINT") {
+        crate::fail_points::arm(&point);
+    }
     let cli = Cli::parse();
     let printer = Printer::new(cli.global.output, cli.global.quiet);
     log_to_stderr(cli.global.verbose);
@@ -93,6 +98,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Compile(args) => compile::run(&cli.global, args, printer),
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
+        Command::Source { command } => source::run(&cli.global, command, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),

@@ -10,7 +10,7 @@ use tokio::runtime;
 use super::args::{Deny, Global};
 use super::printer::{Printer, plural};
 use crate::artifacts;
-use crate::bronze;
+use crate::bronze::{self, Slice};
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph};
@@ -137,10 +137,20 @@ impl Pipeline {
 
 impl Compiled {
     /// Everything that a run reads, and the async runtime that it runs on.
-    pub(super) fn into_runtime(self, full_refresh: bool) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
+    pub(super) fn into_runtime(self) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
+        self.into_runtime_for(false, None)
+    }
+
+    /// As [`Self::into_runtime`], for a run that rebuilds all, or reads some files only.
+    pub(super) fn into_runtime_for(
+        self,
+        full_refresh: bool,
+        slice: Option<Slice>,
+    ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
         let options = RunOptions {
             full_refresh,
+            slice,
             threads: self.threads,
             started_at: self.options.run_started_at,
             invocation_id: self.options.invocation_id,

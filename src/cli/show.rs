@@ -31,7 +31,7 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
         (None, None) => String::new(),
     };
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let (runtime, async_runtime) = compiled.into_runtime(false)?;
+    let (runtime, async_runtime) = compiled.into_runtime()?;
     let inputs = Inputs::new(Arc::clone(&runtime));
     let rows: Result<(Vec<RecordBatch>, usize), Failure> = async_runtime.block_on(async {
         let plan = inputs.plan_query(&sql).await?;

@@ -14,7 +14,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let choice = pipeline.choose(args)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
-    let (runtime, async_runtime) = compiled.into_runtime(false)?;
+    let (runtime, async_runtime) = compiled.into_runtime()?;
     artifacts::write_manifest(&runtime)?;
     artifacts::keep(&runtime.memo, false);
     let inputs = Inputs::new(Arc::clone(&runtime));
@@ -32,6 +32,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
         nodes: Vec::new(),
         tests,
         cancelled: false,
+        archived: Vec::new(),
     };
     artifacts::write_run_results(&runtime.folder, &report)?;
     if printer.is_json() {

@@ -141,7 +141,7 @@ pub fn of_source(source: &Source) -> NodeState {
     let columns: Vec<_> = source.columns.iter().map(|c| (&c.name, c.data_type.as_ref().map(|t| &t.0))).collect();
     NodeState {
         body: digest(&[&format!("{:?} {:?} {columns:?}", source.format, source.options)]),
-        config: digest(&[&format!("{:?}", source.on_changed_file)]),
+        config: digest(&[&format!("{:?}", source.ingestion)]),
         relation: source.declared_path.clone(),
         descriptions: descriptions(&source.description, &source.columns),
         ..NodeState::default()

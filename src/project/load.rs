@@ -235,6 +235,23 @@ fn template_settings(settings: &Settings, target: &Target, options: &LoadOptions
     template::Settings { target: json, ..base_settings(settings, options) }
 }
 
+/// The one source that a text in the words of `sources.yml` declares, in a project of nothing else.
+pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagnostics) -> Option<Source> {
+    let files = ProjectFiles {
+        folder: folder.into(),
+        project: Arc::new(SourceFile::new("project.yml", "name: new\ntargets:\n  dev: { root: lake }\n")),
+        sources: Some(Arc::new(SourceFile::new("sources.yml", yaml))),
+        selectors: None,
+        models: Vec::new(),
+        properties: Vec::new(),
+        macros: Vec::new(),
+        tests: Vec::new(),
+        docs: Vec::new(),
+    };
+    let project = load(&files, &LoadOptions::default(), &Memo::none(), diagnostics)?;
+    project.sources.into_values().next().filter(|_| !diagnostics.has_errors())
+}
+
 fn load_sources(
     documents: &Documents<'_>,
     templates: &Templates,

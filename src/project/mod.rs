@@ -12,6 +12,7 @@ mod documents;
 mod exposures;
 mod files;
 mod groups;
+mod ingestion;
 mod load;
 mod models;
 mod selectors;
@@ -38,10 +39,11 @@ pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use groups::{Access, Group, Owner};
-pub use load::{LoadOptions, load, parse_vars, ref_span};
+pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
+pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
-pub use sources::{Format, OnChangedFile, Source, SourceOptions};
+pub use sources::{Format, Source, SourceOptions};
 
 /// A loaded project.
 #[derive(Debug)]

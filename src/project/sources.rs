@@ -1,6 +1,7 @@
 //! Sources: declared sets of bronze files.
 
 use super::data_tests::{self, DataTest};
+use super::ingestion::{self, Ingestion};
 use super::yaml::{Mapping, Node, Reader};
 use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
@@ -28,8 +29,8 @@ pub struct Source {
     pub options: SourceOptions,
     /// Declared columns; those of the files, with inferred types, if none are.
     pub columns: Vec<Column>,
-    /// What to do about a file that was taken in and has changed since.
-    pub on_changed_file: OnChangedFile,
+    /// How its files are taken in.
+    pub ingestion: Ingestion,
     /// Tags, for selection.
     pub tags: Vec<String>,
 }
@@ -83,17 +84,6 @@ pub struct SourceOptions {
     pub comment: Option<u8>,
 }
 
-/// What to do about a file that was taken in and has changed since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnChangedFile {
-    /// Refuse.
-    Fail,
-    /// Take it in again, beside its old rows; right for a model that merges on a key.
-    Append,
-    /// Keep the old rows.
-    Ignore,
-}
-
 const FORMATS: &[(&str, Format)] = &[
     ("csv", Format::Csv),
     ("tsv", Format::Tsv),
@@ -101,8 +91,6 @@ const FORMATS: &[(&str, Format)] = &[
     ("ndjson", Format::Ndjson),
     ("parquet", Format::Parquet),
 ];
-const CHANGED: &[(&str, OnChangedFile)] =
-    &[("fail", OnChangedFile::Fail), ("append", OnChangedFile::Append), ("ignore", OnChangedFile::Ignore)];
 
 /// Reads a `sources:` list into sources and their tests.
 pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) -> (Vec<Source>, Vec<DataTest>) {
@@ -115,12 +103,14 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
         let root = root.as_ref().map(|(rendered, written)| (rendered.as_str(), written.as_str()));
         let tags = mapping.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
         mapping.take("description");
+        let defaults = ingestion::defaults(&mut mapping, reader);
         let tables = mapping.require("tables", reader);
         mapping.finish(reader);
         let (Some(schema), Some(tables)) = (name, tables) else { continue };
         for node in reader.list(tables) {
             if let Some(mut table) = reader.mapping(node, "source table")
-                && let Some(mut source) = read_table(&schema, root, &mut table, templates, &mut tests, reader)
+                && let Some(mut source) =
+                    read_table(&schema, (root, &defaults), &mut table, templates, &mut tests, reader)
             {
                 source.tags.extend(tags.iter().cloned());
                 table.finish(reader);
@@ -133,7 +123,7 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
 
 fn read_table(
     schema: &str,
-    root: Option<(&str, &str)>,
+    (root, defaults): (Option<(&str, &str)>, &ingestion::Defaults),
     table: &mut Mapping<'_>,
     templates: &Templates,
     tests: &mut Vec<DataTest>,
@@ -143,8 +133,7 @@ fn read_table(
     let path_node = table.require("path", reader);
     let format = table.require("format", reader).and_then(|node| reader.choice(node, "format", FORMATS));
     let description = table.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
-    let on_changed_file =
-        table.take("on_changed_file").and_then(|node| reader.choice(node, "value of `on_changed_file`", CHANGED));
+    let ingestion = ingestion::read(table, defaults, reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let columns_node = table.take("columns");
@@ -176,7 +165,7 @@ fn read_table(
         format,
         options,
         columns,
-        on_changed_file: on_changed_file.unwrap_or(OnChangedFile::Fail),
+        ingestion,
         tags,
         name,
     })

@@ -31,14 +31,41 @@ pub(super) struct Facts<'a> {
     pub(super) volatile: Option<&'a str>,
     /// Versions of tables and hashes of file lists, by name.
     pub(super) inputs: &'a BTreeMap<String, String>,
-    /// New files, by source, for a model that takes files in.
-    pub(super) pending: &'a BTreeMap<String, usize>,
+    /// Files to do something about, by source, for a model that takes files in.
+    pub(super) pending: &'a BTreeMap<String, Counts>,
+    /// Why old rows that have to go cannot be told apart from others.
+    pub(super) rebuild: Option<&'a str>,
+    /// Only some of the files were asked for.
+    pub(super) sliced: bool,
     /// Nothing that the model reads exists yet: empty folders, unbuilt tables.
     pub(super) nothing_to_read: bool,
     /// Rows are added and never replaced: to add the same ones again would double them.
     pub(super) appends: bool,
     /// A manifest of the table has a head.
     pub(super) has_manifest: bool,
+}
+
+/// Files of a source to do something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    /// To take in.
+    pub(super) new: usize,
+    /// To take in anew, in place of their old rows.
+    pub(super) changed: usize,
+    /// Known and asked for again.
+    pub(super) again: usize,
+    /// To take out.
+    pub(super) removed: usize,
+    /// To remember under another name.
+    pub(super) renamed: usize,
+}
+
+impl Counts {
+    fn words(self) -> Vec<String> {
+        let Self { new, changed, again, removed, renamed } = self;
+        let counts = [(new, "new"), (changed, "changed"), (again, "again"), (removed, "removed"), (renamed, "renamed")];
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
+    }
 }
 
 pub(super) fn decide(facts: &Facts<'_>) -> Action {
@@ -82,15 +109,11 @@ fn incremental(facts: &Facts<'_>) -> Action {
         // Which files its rows came from is not known: to add some might double them.
         return Action::Full("it was not incremental before".to_owned());
     }
-    let new: usize = facts.pending.values().sum();
-    if new > 0 {
-        let sources: Vec<String> = facts
-            .pending
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(source, count)| format!("{} in {source}", files(*count)))
-            .collect();
-        return Action::Incremental(format!("new: {}", sources.join(", ")));
+    if let Some(why) = facts.rebuild {
+        return Action::Full(why.to_owned());
+    }
+    if let Some(reason) = what_to_take_in(facts.pending) {
+        return Action::Incremental(reason);
     }
     let Some(state) = facts.state else {
         if facts.inputs.is_empty() {
@@ -110,6 +133,9 @@ fn incremental(facts: &Facts<'_>) -> Action {
     } else {
         "; its definition changed, and --full-refresh would apply it to the rows that are there"
     };
+    if !facts.pending.is_empty() && facts.sliced {
+        return Action::Skip(format!("no files in {} are asked for", names(facts.pending)));
+    }
     if !facts.pending.is_empty() {
         return Action::Skip(format!("no new files in {}{hint}", names(facts.pending)));
     }
@@ -123,6 +149,22 @@ fn incremental(facts: &Facts<'_>) -> Action {
         return Action::Incremental(format!("its rows depend on {function}"));
     }
     Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
+}
+
+/// `new: 2 files in bronze.views`, or `files in bronze.views: 2 new, 1 changed`.
+fn what_to_take_in(pending: &BTreeMap<String, Counts>) -> Option<String> {
+    let some: Vec<_> = pending.iter().filter(|(_, counts)| **counts != Counts::default()).collect();
+    if some.is_empty() {
+        return None;
+    }
+    if some.iter().all(|(_, counts)| **counts == Counts { new: counts.new, ..Counts::default() }) {
+        let sources: Vec<String> =
+            some.iter().map(|(source, counts)| format!("{} in {source}", files(counts.new))).collect();
+        return Some(format!("new: {}", sources.join(", ")));
+    }
+    let sources: Vec<String> =
+        some.iter().map(|(source, counts)| format!("files in {source}: {}", counts.words().join(", "))).collect();
+    Some(sources.join("; "))
 }
 
 /// The first input that is not what it was, in words.
@@ -156,7 +198,7 @@ fn same_inputs(inputs: &BTreeMap<String, String>) -> String {
     list.join(", ")
 }
 
-fn names(pending: &BTreeMap<String, usize>) -> String {
+fn names(pending: &BTreeMap<String, Counts>) -> String {
     pending.keys().cloned().collect::<Vec<_>>().join(", ")
 }
 
@@ -183,6 +225,8 @@ mod tests {
             volatile: None,
             inputs: &inputs,
             pending: &pending,
+            rebuild: None,
+            sliced: false,
             nothing_to_read: false,
             has_manifest: true,
             appends: false,
@@ -206,8 +250,12 @@ mod tests {
 
     #[test]
     fn an_incremental_model_runs_for_new_files_only() {
-        let none: &'static _ = Box::leak(Box::new(BTreeMap::from([("bronze.views".to_owned(), 0)])));
-        let two: &'static _ = Box::leak(Box::new(BTreeMap::from([("bronze.views".to_owned(), 2)])));
+        let pending = |counts: Counts| -> &'static BTreeMap<String, Counts> {
+            Box::leak(Box::new(BTreeMap::from([("bronze.views".to_owned(), counts)])))
+        };
+        let none = pending(Counts::default());
+        let two = pending(Counts { new: 2, ..Counts::default() });
+        let mixed = pending(Counts { new: 2, changed: 1, removed: 3, ..Counts::default() });
         let run = |pending, definition: &'static str| {
             action(|f| {
                 f.materialized = Materialization::Incremental;
@@ -218,5 +266,7 @@ mod tests {
         assert_eq!(run(none, "d"), Action::Skip("no new files in bronze.views".into()));
         assert!(matches!(run(none, "e"), Action::Skip(why) if why.contains("--full-refresh")));
         assert_eq!(run(two, "d"), Action::Incremental("new: 2 files in bronze.views".into()));
+        let reason = "files in bronze.views: 2 new, 1 changed, 3 removed";
+        assert_eq!(run(mixed, "d"), Action::Incremental(reason.into()));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::after_load::archive;
 use super::audit::audit;
 use super::inputs::Inputs;
 use super::materialize::materialize;
@@ -41,6 +42,7 @@ pub async fn execute(
         nodes: Vec::new(),
         tests: Vec::new(),
         cancelled: false,
+        archived: Vec::new(),
     };
     let mut board = Board::new(schedule);
     let mut running: JoinSet<(usize, NodeResult)> = JoinSet::new();
@@ -86,6 +88,7 @@ pub async fn execute(
         let tests: Vec<&CompiledTest> =
             schedule.loose_tests.iter().map(|index| &inputs.runtime().compiled.tests[*index]).collect();
         report.tests = audit(&inputs, &tests, None).await;
+        report.archived = archive(&inputs, schedule).await;
     }
     report.seconds = start.elapsed().as_secs_f64();
     report
@@ -104,6 +107,7 @@ fn not_run(inputs: &Inputs, step: &Step, status: Status, reason: &str) -> NodeRe
         version: None,
         started_at: chrono::Utc::now(),
         seconds: 0.0,
+        failed_file: None,
         tests: Vec::new(),
     }
 }

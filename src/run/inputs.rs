@@ -21,7 +21,7 @@ use super::materialize::Failure;
 /// The world as this run sees it.
 pub struct Inputs {
     runtime: SharedRuntime,
-    listings: Mutex<HashMap<TableName, Arc<OnceCell<Listing>>>>,
+    listings: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
 }
 
@@ -40,11 +40,16 @@ impl Inputs {
     }
 
     /// The files of a source, listed at the first call.
-    pub(super) async fn listing(&self, name: &TableName) -> Result<Listing, Failure> {
+    pub(super) async fn listing(&self, name: &TableName) -> Result<Arc<Listing>, Failure> {
         let cell = Arc::clone(self.listings.lock().expect("no holder panics").entry(name.clone()).or_default());
         let source = &self.runtime.project.sources[name];
-        let listing = cell.get_or_try_init(|| bronze::list(source, &self.runtime.folder)).await?;
-        Ok(listing.clone())
+        let list = || async { bronze::list(source, &self.runtime.folder).await.map(Arc::new) };
+        Ok(Arc::clone(cell.get_or_try_init(list).await?))
+    }
+
+    /// Lists a source again: another run has moved its files.
+    pub(super) fn forget_listing(&self, name: &TableName) {
+        self.listings.lock().expect("no holder panics").remove(name);
     }
 
     /// The published version of a table, inspected at the first call.
@@ -79,13 +84,17 @@ impl Inputs {
                 self.add_model(&mut tables, name).await?;
             }
             for (name, read) in sources {
+                let listing;
                 let files = match (read, chosen.get(name)) {
-                    (SourceRead::Changes, Some(files)) => files.clone(),
-                    _ => self.listing(name).await?.files,
+                    (SourceRead::Changes, Some(files)) => files,
+                    _ => {
+                        listing = self.listing(name).await?;
+                        &listing.files
+                    }
                 };
                 let schema = self.source_schema(name);
                 let source = &self.runtime.project.sources[name];
-                let table = bronze::scan(source, &schema, &files, &self.runtime.folder).await?;
+                let table = bronze::scan(source, &schema, files, &self.runtime.folder).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)

@@ -6,20 +6,19 @@ use std::time::Instant;
 
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::LogicalPlan;
 
 use super::audit::audit;
 use super::decide::{Action, Facts, decide};
-use super::evolve::{evolved, latest_only};
 use super::inputs::{Chosen, Inputs};
+use super::intake::{Intake, Progress, TakenIn, chosen};
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
-use crate::bronze::{self, BronzeError, BronzeFile, Listing, Manifest, manifest};
+use crate::bronze::{self, BronzeError, Change, manifest};
 use crate::compile::{CompiledModel, CompiledTest, Input};
+use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Materialization, Model, Strategy};
-use crate::session;
-use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
+use crate::tables::{self, Commit, Published, TableError, TableState};
 use crate::template::SourceRead;
 
 /// How often a node starts again after another run was faster.
@@ -64,12 +63,48 @@ struct Outcome {
     bytes: Option<u64>,
     files_read: usize,
     version: Option<u64>,
+    failed_file: Option<String>,
     tests: Vec<TestResult>,
+    /// Another batch waits.
+    more: bool,
 }
 
 impl Outcome {
     fn new(status: Status, action: &'static str, reason: String) -> Self {
-        Self { status, action, reason, rows: None, bytes: None, files_read: 0, version: None, tests: Vec::new() }
+        let (rows, bytes, version) = (None, None, None);
+        Self {
+            status,
+            action,
+            reason,
+            rows,
+            bytes,
+            files_read: 0,
+            version,
+            failed_file: None,
+            tests: Vec::new(),
+            more: false,
+        }
+    }
+
+    /// The batches before this one and this one, as one outcome.
+    fn after(self, before: Option<Self>, batches: usize) -> Self {
+        let Some(before) = before else { return self };
+        let sum = |a: Option<u64>, b: Option<u64>| a.map(|a| a + b.unwrap_or_default()).or(b);
+        let (action, reason) = match self.status {
+            Status::Success => (before.action, before.reason),
+            Status::Skipped => return before,
+            _ if batches == 1 => (self.action, format!("{}; 1 batch before it is published", self.reason)),
+            _ => (self.action, format!("{}; {batches} batches before it are published", self.reason)),
+        };
+        Self {
+            action,
+            reason,
+            rows: sum(before.rows, self.rows),
+            bytes: sum(before.bytes, self.bytes),
+            files_read: before.files_read + self.files_read,
+            version: self.version.or(before.version),
+            ..self
+        }
     }
 }
 
@@ -77,17 +112,30 @@ impl Outcome {
 pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let model = &inputs.runtime().project.models[&step.name];
-    let mut attempt = 1;
-    let outcome = loop {
-        match run(inputs, model, step).await {
+    let (mut attempt, mut progress, mut before) = (1, Progress::default(), None);
+    let mut outcome = loop {
+        match run(inputs, model, step, &mut progress).await {
             Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => {
                 attempt += 1;
                 inputs.forget(&model.name);
             }
-            Err(failure) => break Outcome::new(Status::Error, "", failure.to_string()),
-            Ok(outcome) => break outcome,
+            Err(failure) => {
+                let mut outcome = Outcome::new(Status::Error, "", failure.to_string());
+                if let Failure::Bronze(BronzeError::File { file, .. }) = failure {
+                    outcome.failed_file = Some(file);
+                }
+                break outcome.after(before, progress.batches);
+            }
+            Ok(outcome) if outcome.more => {
+                attempt = 1;
+                before = Some(outcome.after(before, progress.batches));
+            }
+            Ok(outcome) => break outcome.after(before, progress.batches),
         }
     };
+    if outcome.status == Status::Success && progress.batches > 1 {
+        outcome.reason.push_str(&format!("; in {} batches", progress.batches));
+    }
     NodeResult {
         name: step.name.clone(),
         materialized: model.config.materialized.name(),
@@ -100,11 +148,13 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         version: outcome.version,
         started_at,
         seconds: start.elapsed().as_secs_f64(),
+        failed_file: outcome.failed_file,
         tests: outcome.tests,
     }
 }
 
-async fn run(inputs: &Inputs, model: &Model, step: &Step) -> Result<Outcome, Failure> {
+/// One batch of one model.
+async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progress) -> Result<Outcome, Failure> {
     let runtime = inputs.runtime();
     let Some(compiled) = runtime.compiled.models.get(&model.name) else {
         return Ok(Outcome::new(Status::Blocked, "", "it was not checked: something it reads is broken".to_owned()));
@@ -113,12 +163,17 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step) -> Result<Outcome, Fai
     if !model.is_stored() {
         return view(inputs, model, &tests).await;
     }
-    let node = Node { inputs, model, compiled, tests };
-    let world = node.look().await?;
-    match node.decide(&world) {
+    let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
+    let mut world = node.look(progress).await?;
+    match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
-        Action::Full(reason) => node.build(&world, Mode::Full, reason).await,
-        Action::Incremental(reason) => node.build(&world, Mode::Incremental, reason).await,
+        Action::Full(reason) => {
+            for (source, taken) in &mut world.taken {
+                node.intake.restart(source, taken, world.published.is_none(), progress).await?;
+            }
+            node.build(world, Mode::Full, reason, progress).await
+        }
+        Action::Incremental(reason) => node.build(world, Mode::Incremental, reason, progress).await,
     }
 }
 
@@ -138,38 +193,32 @@ async fn view(inputs: &Inputs, model: &Model, tests: &[&CompiledTest]) -> Result
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Full,
     Incremental,
 }
 
 /// A stored model in this run.
-struct Node<'a> {
-    inputs: &'a Inputs,
-    model: &'a Model,
-    compiled: &'a CompiledModel,
+pub(super) struct Node<'a> {
+    pub(super) inputs: &'a Inputs,
+    pub(super) model: &'a Model,
+    pub(super) compiled: &'a CompiledModel,
     tests: Vec<&'a CompiledTest>,
+    pub(super) intake: Intake<'a>,
 }
 
 /// What was found of its table and its inputs.
-struct World {
-    published: Option<Published>,
+pub(super) struct World {
+    pub(super) published: Option<Published>,
     /// Versions and file lists, by name, as the fingerprint has them.
     versions: BTreeMap<String, String>,
     /// Sources whose files it takes in, with what it took in before.
-    taken: BTreeMap<TableName, TakenIn>,
+    pub(super) taken: BTreeMap<TableName, TakenIn>,
     nothing_to_read: bool,
 }
 
-struct TakenIn {
-    manifest: Manifest,
-    pending: Vec<BronzeFile>,
-    all: Vec<BronzeFile>,
-    base: String,
-}
-
 impl Node<'_> {
-    async fn look(&self) -> Result<World, Failure> {
+    async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
         let mut world = World {
             published: self.inputs.published(&self.model.name).await?,
             versions: BTreeMap::new(),
@@ -187,8 +236,8 @@ impl Node<'_> {
                 Input::Source(name, SourceRead::Changes)
                     if self.model.config.materialized == Materialization::Incremental =>
                 {
-                    let taken = self.taken_in(name, world.published.as_ref()).await?;
-                    world.nothing_to_read &= taken.all.is_empty();
+                    let taken = self.intake.taken_in(name, world.published.as_ref(), progress).await?;
+                    world.nothing_to_read &= taken.pending.reads.is_empty();
                     world.taken.insert(name.clone(), taken);
                 }
                 Input::Source(name, _) => {
@@ -201,75 +250,29 @@ impl Node<'_> {
         Ok(world)
     }
 
-    async fn taken_in(&self, source: &TableName, published: Option<&Published>) -> Result<TakenIn, Failure> {
-        let runtime = self.inputs.runtime();
-        let app_id = manifest::app_id(&self.model.name, source);
-        let head = match published {
-            Some(published) => published.transaction(&app_id).await?,
-            None => None,
-        };
-        let store = runtime.lake.files_of(&self.model.name)?;
-        let known = Manifest::read(&store, &self.model.name, source, head).await?;
-        let listing = self.inputs.listing(source).await?;
-        self.same_source(source, &known, &listing, published)?;
-        let pending = if self.full_refresh() {
-            Vec::new()
-        } else {
-            known.pending(&listing, source, runtime.project.sources[source].on_changed_file)?.files
-        };
-        Ok(TakenIn { manifest: known, pending, all: listing.files, base: listing.base })
-    }
-
-    /// Refuses a source that was moved or renamed: its files would all look new, and their rows would double.
-    fn same_source(
-        &self,
-        source: &TableName,
-        known: &Manifest,
-        listing: &Listing,
-        published: Option<&Published>,
-    ) -> Result<(), Failure> {
-        if self.full_refresh() {
-            return Ok(());
-        }
-        if let Some(base) = known.base().filter(|base| *base != listing.base) {
-            return Err(Failure::text(format!(
-                "files of `{source}` were taken in from `{base}` and are now looked for in `{}`; rebuild `{}` with \
-                 --full-refresh",
-                listing.base, self.model.name
-            )));
-        }
-        let before = published.and_then(|published| published.state.as_ref()).map(|state| state.sources.as_slice());
-        let gone =
-            before.into_iter().flatten().find(|name| !self.model.sources.iter().any(|(s, _)| s.to_string() == **name));
-        match gone {
-            Some(gone) if !known.has_head() => Err(Failure::text(format!(
-                "`{source}` takes the place of `{gone}`, whose files `{}` has taken in; rebuild it with --full-refresh",
-                self.model.name
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    fn full_refresh(&self) -> bool {
-        self.model.config.full_refresh.unwrap_or(self.inputs.runtime().options.full_refresh)
-    }
-
-    fn decide(&self, world: &World) -> Action {
-        let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.pending.len())).collect();
+    fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
+        let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
-        decide(&Facts {
+        let full_refresh = incremental && self.intake.full_refresh(progress);
+        let rebuild = match full_refresh {
+            true => None,
+            false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
+        };
+        Ok(decide(&Facts {
             materialized: self.model.config.materialized,
             exists: world.published.is_some(),
-            full_refresh: incremental && self.full_refresh(),
+            full_refresh,
             state: world.published.as_ref().and_then(|published| published.state.as_ref()),
             definition: &self.compiled.definition,
             volatile: self.compiled.volatile.as_deref(),
             inputs: &world.versions,
             pending: &pending,
+            rebuild: rebuild.as_deref(),
+            sliced: self.inputs.runtime().options.slice.is_some(),
             nothing_to_read: world.nothing_to_read,
             appends: self.model.appends(),
-            has_manifest: world.taken.values().any(|taken| taken.manifest.has_head()),
-        })
+            has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
+        }))
     }
 
     /// Nothing to build. Tests that the published version has not passed yet still run.
@@ -321,30 +324,35 @@ impl Node<'_> {
         Ok(stamp)
     }
 
-    async fn build(&self, world: &World, mode: Mode, reason: String) -> Result<Outcome, Failure> {
+    async fn build(
+        &self,
+        mut world: World,
+        mode: Mode,
+        reason: String,
+        progress: &mut Progress,
+    ) -> Result<Outcome, Failure> {
         let runtime = self.inputs.runtime();
-        let chosen: Chosen = world
-            .taken
-            .iter()
-            .map(|(name, taken)| {
-                (name.clone(), if mode == Mode::Full { taken.all.clone() } else { taken.pending.clone() })
-            })
-            .collect();
-        let published = world.published.as_ref();
-        let staged = match self.stage(world, mode, &chosen).await {
+        let chosen = chosen(&world.taken);
+        let (staged, traces) = match self.stage(&world, mode, &chosen).await {
             Ok(staged) => staged,
+            Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
             Err(failure) => return Err(self.blame(failure, &chosen).await),
         };
+        fail_points::reached("staged");
         if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
             staged.discard(&runtime.lake).await;
+            if self.intake.moved_meanwhile(&chosen).await {
+                return Err(self.conflict());
+            }
             let file = bronze::shown(file.meta.location.as_ref(), &runtime.folder);
             return Err(Failure::text(format!(
                 "`{file}` changed while it was read; nothing was published, build again"
             )));
         }
+        let published = world.published.as_ref();
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
-        let mut outcome = Outcome::new(Status::Success, self.action(published, mode), reason);
+        let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(Vec::len).sum();
         outcome.tests = tests;
         if let Some(message) = failed_tests(&outcome.tests) {
@@ -353,71 +361,38 @@ impl Node<'_> {
             outcome.reason = format!("{message}; nothing was published");
             return Ok(outcome);
         }
-        let commit = self.commit(world, mode, &chosen, &outcome.tests).await?;
+        let changes = world.taken.iter().map(|(name, taken)| (name.clone(), taken.pending.change(&traces))).collect();
+        let (commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
+        fail_points::reached("published");
         outcome.version = Some(fresh.version());
+        outcome.more = world.taken.values().any(|taken| taken.pending.more);
         self.inputs.set_published(fresh);
+        progress.batches += 1;
+        for (source, change) in changes {
+            if let (Some(taken), Some(id)) = (world.taken.remove(&source), batches.get(&source)) {
+                let manifest = taken.manifest.published(*id, change, &taken.listing.base);
+                progress.published(&source, manifest, &taken.pending);
+            }
+        }
         Ok(outcome)
     }
 
-    fn action(&self, published: Option<&Published>, mode: Mode) -> &'static str {
-        match (published, mode, self.model.config.incremental_strategy) {
+    fn conflict(&self) -> Failure {
+        Failure::Table(TableError::Conflict { table: self.model.name.clone() })
+    }
+
+    fn action(&self, world: &World, mode: Mode) -> &'static str {
+        match (&world.published, mode, self.model.config.incremental_strategy) {
             (None, _, _) => "create",
             (Some(_), Mode::Full, _) => "replace",
-            (Some(_), Mode::Incremental, Strategy::Append) => "append",
             (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
-        }
-    }
-
-    async fn stage(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<Staged, Failure> {
-        let runtime = self.inputs.runtime();
-        let plan = self.plan(world, mode, chosen).await?;
-        let published = world.published.as_ref();
-        let config = &self.model.config;
-        let kept = published.filter(|_| mode == Mode::Incremental);
-        if let Some(published) = kept
-            && published.partition_columns() != config.partition_by
-        {
-            let was = published.partition_columns().join(", ");
-            return Err(Failure::text(format!(
-                "the table is partitioned by ({was}) and the model by ({}); rebuild `{}` with --full-refresh",
-                config.partition_by.join(", "),
-                self.model.name
-            )));
-        }
-        let schema = match kept {
-            Some(published) => evolved(self.model, &published.schema, &self.compiled.schema)?,
-            None => Arc::clone(&self.compiled.schema),
-        };
-        let staged =
-            tables::stage(&runtime.lake, &self.model.name, plan, &schema, &config.partition_by, &runtime.session)
-                .await?;
-        let staged = if self.model.merges() {
-            tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
-        } else {
-            staged
-        };
-        Ok(if mode == Mode::Full { staged.replacing_all() } else { staged })
-    }
-
-    async fn plan(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<LogicalPlan, Failure> {
-        let runtime = self.inputs.runtime();
-        let rendered = self.model.rendered(mode == Mode::Incremental);
-        let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen).await?;
-        if let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) {
-            let own = tables::table_provider(published).await?;
-            tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));
-        }
-        let sql = match &self.model.config.sequence_by {
-            Some(column) if self.model.merges() => {
-                // Printed from its syntax tree: a comment at its end would swallow what is put around it.
-                let sql = session::parse(&rendered.sql)?.to_string();
-                latest_only(&sql, &self.model.config.unique_key, column, &self.compiled.schema)
+            (Some(_), Mode::Incremental, Strategy::Append) => {
+                let takes_away = world.taken.values().any(|taken| taken.pending.outgoing().next().is_some());
+                if takes_away { "update" } else { "append" }
             }
-            _ => rendered.sql.clone(),
-        };
-        Ok(session::plan(&runtime.session, session::parse(&sql)?, &tables)?)
+        }
     }
 
     /// A query that failed because of a file says which file.
@@ -432,7 +407,7 @@ impl Node<'_> {
             let files = match (read, chosen.get(name)) {
                 (SourceRead::Changes, Some(files)) => files.clone(),
                 _ => match self.inputs.listing(name).await {
-                    Ok(listing) => listing.files,
+                    Ok(listing) => listing.files.clone(),
                     Err(_) => continue,
                 },
             };
@@ -449,28 +424,30 @@ impl Node<'_> {
         &self,
         world: &World,
         mode: Mode,
-        chosen: &Chosen,
+        changes: &BTreeMap<TableName, Change>,
         tests: &[TestResult],
-    ) -> Result<Commit, Failure> {
+    ) -> Result<(Commit, BTreeMap<TableName, i64>), Failure> {
         let runtime = self.inputs.runtime();
-        let mut transactions = Vec::new();
+        let mut batches = BTreeMap::new();
+        let store = runtime.lake.files_of(&self.model.name)?;
         for (source, taken) in &world.taken {
-            let store = runtime.lake.files_of(&self.model.name)?;
-            let files = &chosen[source];
-            let manifest = if mode == Mode::Full { taken.manifest.restarted() } else { taken.manifest.clone() };
-            if mode == Mode::Incremental && files.is_empty() {
+            let change = &changes[source];
+            if mode == Mode::Incremental && change.is_empty() {
                 continue;
             }
             let now = chrono::Utc::now();
-            let id = manifest.write(&store, &self.model.name, source, files, &taken.base, now).await?;
-            transactions.push((manifest::app_id(&self.model.name, source), id));
+            let base = &taken.listing.base;
+            let id = taken.manifest.write(&store, &self.model.name, source, change, base, now).await?;
+            batches.insert(source.clone(), id);
         }
+        let transactions =
+            batches.iter().map(|(source, id)| (manifest::app_id(&self.model.name, source), *id)).collect();
         let ran: BTreeMap<&str, bool> = tests.iter().map(|t| (t.name.as_str(), !t.blocks())).collect();
         let mut passed = BTreeMap::new();
         for test in self.tests.iter().filter(|test| ran.get(test.name.as_str()) == Some(&true)) {
             passed.insert(test.name.clone(), self.stamp(test).await?);
         }
-        Ok(Commit {
+        let commit = Commit {
             state: TableState {
                 definition: self.compiled.definition.clone(),
                 materialized: self.model.config.materialized.name().to_owned(),
@@ -482,7 +459,8 @@ impl Node<'_> {
             },
             transactions,
             id: uuid::Uuid::new_v4().to_string(),
-        })
+        };
+        Ok((commit, batches))
     }
 }
 

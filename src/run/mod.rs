@@ -3,20 +3,25 @@
 //! [`schedule`] is pure: order and tests. [`execute`] runs nodes as their parents finish; each node is
 //! decided (`decide`), executed, staged, audited and published in `materialize`.
 
+mod after_load;
 mod audit;
 mod decide;
 mod evolve;
 mod execute;
 mod inputs;
+mod intake;
 mod materialize;
 mod report;
 mod schedule;
+mod source_state;
+mod staging;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::execution::session_state::SessionState;
 
+use crate::bronze::Slice;
 use crate::compile::CompiledProject;
 use crate::graph::Graph;
 use crate::memo::Memo;
@@ -27,8 +32,9 @@ pub use audit::run_tests;
 pub use execute::{Event, execute};
 pub use inputs::Inputs;
 pub use materialize::Failure;
-pub use report::{NodeResult, RunReport, Status, TestResult, TestStatus};
+pub use report::{ArchiveResult, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
+pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
 
 /// Everything a run reads and none of it changes.
 pub struct Runtime {
@@ -55,6 +61,8 @@ pub struct Runtime {
 pub struct RunOptions {
     /// Rebuild incremental models from all files.
     pub full_refresh: bool,
+    /// Of the files that models take in: these only, known or not.
+    pub slice: Option<Slice>,
     /// Nodes that run at once.
     pub threads: usize,
     /// When the run started.

@@ -47,6 +47,8 @@ pub struct NodeResult {
     pub started_at: DateTime<Utc>,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// The source file that could not be read.
+    pub failed_file: Option<String>,
     /// Its tests.
     pub tests: Vec<TestResult>,
 }
@@ -106,6 +108,21 @@ pub struct RunReport {
     pub tests: Vec<TestResult>,
     /// The run was stopped from outside.
     pub cancelled: bool,
+    /// Files that moved to the archives of their sources.
+    pub archived: Vec<ArchiveResult>,
+}
+
+/// Files of a source that were archived.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArchiveResult {
+    /// The source.
+    pub source: TableName,
+    /// The folder, below that of the source.
+    pub to: String,
+    /// How many were moved.
+    pub files: usize,
+    /// Why some were not.
+    pub error: Option<String>,
 }
 
 impl RunReport {
@@ -120,6 +137,7 @@ impl RunReport {
         !self.cancelled
             && !self.nodes.iter().any(|node| failed(node.status))
             && !self.all_tests().any(TestResult::blocks)
+            && !self.archived.iter().any(|archive| archive.error.is_some())
     }
 
     /// How many nodes ended so.

@@ -8,7 +8,7 @@ mod publish;
 mod read;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -132,6 +132,14 @@ impl Published {
     pub fn bytes(&self) -> u64 {
         let Ok(snapshot) = self.table.snapshot() else { return 0 };
         snapshot.log_data().iter().map(|file| u64::try_from(file.size()).unwrap_or_default()).sum()
+    }
+
+    /// Paths of its data files.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn data_files(&self) -> Result<BTreeSet<String>, TableError> {
+        publish::file_paths(self)
     }
 
     /// The version of the `txn` action of an application: the head of a manifest.

@@ -52,6 +52,37 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// No rows: for a publish that only takes files away, or to collect others.
+    pub fn nothing(lake: &Lake, name: &TableName, schema: &SchemaRef, partition_by: &[String]) -> Self {
+        Self {
+            name: name.clone(),
+            table_url: lake.table_url(name),
+            adds: Vec::new(),
+            removed: BTreeSet::new(),
+            replaces_all: false,
+            schema: Arc::clone(schema),
+            partition_by: partition_by.to_vec(),
+        }
+    }
+
+    /// The new files of both.
+    pub fn with(mut self, other: Self) -> Self {
+        self.adds.extend(other.adds);
+        self.removed.extend(other.removed);
+        self
+    }
+
+    /// The publish takes these published files away.
+    pub fn removing(mut self, files: impl IntoIterator<Item = String>) -> Self {
+        self.removed.extend(files);
+        self
+    }
+
+    /// Paths of the new files, as the log will have them.
+    pub fn paths(&self) -> Vec<String> {
+        self.adds.iter().map(|add| add.path.clone()).collect()
+    }
+
     /// The publish takes the place of everything that the table holds.
     pub fn replacing_all(mut self) -> Self {
         self.replaces_all = true;
@@ -113,15 +144,7 @@ pub async fn stage(
         None,
     );
     let adds = write_partitions(&log_store, physical, config, session.task_ctx(), schema, name).await?;
-    Ok(Staged {
-        name: name.clone(),
-        table_url: lake.table_url(name),
-        adds,
-        removed: BTreeSet::new(),
-        replaces_all: false,
-        schema: Arc::clone(schema),
-        partition_by: partition_by.to_vec(),
-    })
+    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
 
 fn properties() -> WriterProperties {

@@ -9,6 +9,7 @@ const FLOW: &[&str] = &[
     "names",
     "paths",
     "memo",
+    "fail_points",
     "diagnostics",
     "catalog",
     "session",

@@ -11,6 +11,7 @@ mod formats;
 mod fuzz;
 mod guarantees;
 mod incremental;
+mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;

@@ -1,0 +1,274 @@
+//! How the files of a source are taken in: what a changed, removed or renamed file means, how a backlog is split,
+//! what happens to files afterwards, and when a source counts as stale.
+
+use super::settings::bytes;
+use super::yaml::{Mapping, Node, Raw, Reader};
+use crate::diagnostics::{Diagnostic, Id};
+
+/// How the files of a source are taken in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ingestion {
+    /// What to do about a file that was taken in and has changed since.
+    pub on_changed_file: OnChangedFile,
+    /// What to do about a file that was taken in and is gone.
+    pub on_removed_file: OnRemovedFile,
+    /// What makes a file the same file.
+    pub identity: Identity,
+    /// Every delivery is the whole data set: only the newest one counts.
+    pub snapshot: bool,
+    /// A backlog of more files is committed in several batches.
+    pub max_files_per_batch: Option<u64>,
+    /// The same, by bytes; a single larger file is a batch of its own.
+    pub max_bytes_per_batch: Option<u64>,
+    /// What happens to files when all models have taken them in.
+    pub after_load: AfterLoad,
+    /// When the source counts as stale.
+    pub freshness: Option<Freshness>,
+    /// An expression over its columns: when a row was loaded. File times, if there is none.
+    pub loaded_at_field: Option<String>,
+}
+
+impl Ingestion {
+    /// Whether the rows of single files may have to be taken out of a table again.
+    pub fn needs_traces(&self) -> bool {
+        self.on_changed_file == OnChangedFile::Replace || self.on_removed_file == OnRemovedFile::DeleteRows
+    }
+}
+
+/// What to do about a file that was taken in and has changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChangedFile {
+    /// Refuse.
+    #[default]
+    Fail,
+    /// Its new rows take the place of those that came from its old self.
+    Replace,
+    /// Take it in again, beside its old rows; right for a model that merges on a key.
+    Append,
+    /// Keep the old rows.
+    Ignore,
+}
+
+/// What to do about a file that was taken in and is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRemovedFile {
+    /// Keep its rows.
+    #[default]
+    Keep,
+    /// Take its rows out of the table.
+    DeleteRows,
+    /// Refuse.
+    Fail,
+}
+
+/// What makes a file the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// Its path; it changed if its size or modification time is another.
+    #[default]
+    Path,
+    /// A hash of its bytes: a renamed file is known, a copy is not taken in twice.
+    Content,
+}
+
+/// What happens to files when all models have taken them in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AfterLoad {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They move to a folder below the source's own, where they are still found.
+    Archive {
+        /// Relative to the folder of the source.
+        to: String,
+    },
+}
+
+/// When a source counts as stale, as in dbt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Freshness {
+    /// Warn when the newest data is older.
+    pub warn_after: Option<Age>,
+    /// Fail when the newest data is older.
+    pub error_after: Option<Age>,
+    /// Only rows that match count.
+    pub filter: Option<String>,
+}
+
+/// An age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Age {
+    /// How many.
+    pub count: u64,
+    /// Of what.
+    pub period: Period,
+}
+
+impl Age {
+    /// In seconds.
+    pub fn seconds(self) -> u64 {
+        let period = match self.period {
+            Period::Minute => 60,
+            Period::Hour => 3_600,
+            Period::Day => 86_400,
+        };
+        self.count.saturating_mul(period)
+    }
+}
+
+/// What ages are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+}
+
+const CHANGED: &[(&str, OnChangedFile)] = &[
+    ("fail", OnChangedFile::Fail),
+    ("replace", OnChangedFile::Replace),
+    ("append", OnChangedFile::Append),
+    ("ignore", OnChangedFile::Ignore),
+];
+const REMOVED: &[(&str, OnRemovedFile)] =
+    &[("keep", OnRemovedFile::Keep), ("delete_rows", OnRemovedFile::DeleteRows), ("fail", OnRemovedFile::Fail)];
+const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
+const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
+
+/// What a source says for all its tables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Defaults {
+    freshness: Option<Freshness>,
+    loaded_at_field: Option<String>,
+}
+
+/// Takes the keys that a source may say for all its tables.
+pub(super) fn defaults(source: &mut Mapping<'_>, reader: &mut Reader<'_>) -> Defaults {
+    Defaults {
+        freshness: source.take("freshness").and_then(|node| freshness(node, reader)),
+        loaded_at_field: source.take("loaded_at_field").and_then(|node| reader.text(node)),
+    }
+}
+
+/// Takes the keys of a table of a source.
+pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Reader<'_>) -> Ingestion {
+    let on_changed_file = choice(table, "on_changed_file", "value of `on_changed_file`", CHANGED, reader);
+    let snapshot = table.take("snapshot").and_then(|node| reader.boolean(node)).unwrap_or_default();
+    let removed_node = table.take("on_removed_file");
+    let mut on_removed_file = choice(table, "on_removed_file", "value of `on_removed_file`", REMOVED, reader);
+    if snapshot && let Some(node) = removed_node.filter(|_| on_removed_file != OnRemovedFile::DeleteRows) {
+        let message = "the rows of an older delivery go when a newer one is there: that is what `snapshot` means";
+        let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(node.span.clone());
+        reader.diagnostics.push(diagnostic.help("leave `on_removed_file` out, or say `delete_rows`"));
+    }
+    if snapshot {
+        on_removed_file = OnRemovedFile::DeleteRows;
+    }
+    let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
+    let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
+    let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
+    let after_load = table.take("after_load").map(|node| after_load(node, reader)).unwrap_or_default();
+    // `freshness: null` on a table says that the source's own is not meant for it.
+    let silenced =
+        table.entries.iter().any(|(key, value)| key.plain_text() == "freshness" && matches!(value.value, Raw::Null));
+    let own = table.take("freshness").and_then(|node| freshness(node, reader));
+    let loaded_at_field = table.take("loaded_at_field").and_then(|node| reader.text(node));
+    let loaded_at_field = loaded_at_field.or_else(|| defaults.loaded_at_field.clone());
+    let freshness = own.or_else(|| defaults.freshness.clone().filter(|_| !silenced));
+    if loaded_at_field.is_none() && freshness.as_ref().is_some_and(|freshness| freshness.filter.is_some()) {
+        let message = "a `filter` of rows says nothing about the times of files";
+        let diagnostic = Diagnostic::error(Id::MissingKey, message).at(table.span.clone());
+        reader.diagnostics.push(diagnostic.help("give `loaded_at_field`, an expression over the columns"));
+    }
+    Ingestion {
+        on_changed_file,
+        on_removed_file,
+        identity,
+        snapshot,
+        max_files_per_batch,
+        max_bytes_per_batch: max_bytes_per_batch.map(|bytes| bytes as u64),
+        after_load,
+        freshness,
+        loaded_at_field,
+    }
+}
+
+fn choice<T: Copy + Default>(
+    table: &mut Mapping<'_>,
+    key: &'static str,
+    what: &str,
+    choices: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> T {
+    table.take(key).and_then(|node| reader.choice(node, what, choices)).unwrap_or_default()
+}
+
+fn at_least_one(node: &Node, reader: &mut Reader<'_>) -> Option<u64> {
+    let count = reader.count(node)?;
+    if count == 0 {
+        reader.invalid(&node.span, "a batch has at least one file");
+        return None;
+    }
+    Some(count)
+}
+
+/// `keep`, or `{archive: {to: processed/}}`.
+fn after_load(node: &Node, reader: &mut Reader<'_>) -> AfterLoad {
+    if matches!(node.value, Raw::Scalar(_)) {
+        reader.choice(
+            node,
+            "value of `after_load`: `keep`, or a mapping such as { archive: { to: processed/ } }",
+            &[("keep", ())],
+        );
+        return AfterLoad::Keep;
+    }
+    let Some(mut mapping) = reader.mapping(node, "value of `after_load`") else { return AfterLoad::Keep };
+    let archive = mapping.require("archive", reader);
+    mapping.finish(reader);
+    let Some(mut archive) = archive.and_then(|node| reader.mapping(node, "group of archive settings")) else {
+        return AfterLoad::Keep;
+    };
+    let to = archive.require("to", reader).and_then(|node| Some((reader.text(node)?, node)));
+    archive.finish(reader);
+    let Some((to, node)) = to else { return AfterLoad::Keep };
+    let folder = to.trim_start_matches("./").trim_end_matches('/');
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if folder.starts_with('/') || folder.contains("://") || !folder.split('/').all(plain) {
+        let diagnostic = Diagnostic::error(Id::InvalidValue, format!("`{to}` is not a folder below the source's own"))
+            .at(node.span.clone())
+            .help("name one relative to the folder of `path`, such as `processed/`");
+        reader.diagnostics.push(diagnostic);
+        return AfterLoad::Keep;
+    }
+    AfterLoad::Archive { to: folder.to_owned() }
+}
+
+fn freshness(node: &Node, reader: &mut Reader<'_>) -> Option<Freshness> {
+    let mut mapping = reader.mapping(node, "freshness")?;
+    let says_when = mapping.take("warn_after").or(mapping.take("error_after")).is_some();
+    let warn_after = mapping.take("warn_after").and_then(|node| age(node, reader));
+    let error_after = mapping.take("error_after").and_then(|node| age(node, reader));
+    let filter = mapping.take("filter").and_then(|node| reader.text(node));
+    let span = mapping.span.clone();
+    mapping.finish(reader);
+    if !says_when {
+        let diagnostic = Diagnostic::error(Id::MissingKey, "this freshness has neither `warn_after` nor `error_after`")
+            .at(span)
+            .help("for example: freshness: { warn_after: { count: 1, period: day } }");
+        reader.diagnostics.push(diagnostic);
+        return None;
+    }
+    Some(Freshness { warn_after, error_after, filter })
+}
+
+fn age(node: &Node, reader: &mut Reader<'_>) -> Option<Age> {
+    let mut mapping = reader.mapping(node, "freshness limit")?;
+    let count = mapping.require("count", reader).and_then(|node| reader.count(node));
+    let period = mapping.require("period", reader).and_then(|node| reader.choice(node, "period", PERIODS));
+    mapping.finish(reader);
+    Some(Age { count: count?, period: period? })
+}

@@ -1,0 +1,315 @@
+//! Which files a model takes in: what is known of each source, what is pending, and whether the old rows of a file can
+//! be told apart.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::decide::Counts;
+use super::inputs::{Chosen, Inputs};
+use super::materialize::Failure;
+use crate::bronze::{self, Listing, Manifest, Pending, Read, Rules, Why, manifest};
+use crate::names::TableName;
+use crate::project::{AfterLoad, Identity, Materialization, Model, OnRemovedFile, Source};
+use crate::tables::Published;
+use crate::template::SourceRead;
+
+/// What is known of the files of a source that a model takes in.
+pub(super) struct TakenIn {
+    pub(super) manifest: Manifest,
+    pub(super) listing: Arc<Listing>,
+    /// What the next batch does.
+    pub(super) pending: Pending,
+    /// What that batch and those after it will do.
+    pub(super) counts: Counts,
+}
+
+fn count(pending: &Pending) -> Counts {
+    let mut counts = Counts { removed: pending.removed.len(), ..Counts::default() };
+    for read in &pending.reads {
+        match read.why {
+            Why::New => counts.new += 1,
+            Why::Changed(_) => counts.changed += 1,
+            Why::Again(_) => counts.again += 1,
+        }
+    }
+    counts.renamed = pending.relabelled.values().flatten().count();
+    // A name that a known content left, with nothing in its place.
+    counts.removed += usize::from(counts == Counts::default() && !pending.relabelled.is_empty());
+    counts
+}
+
+/// What a run remembers of a model between its batches.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Batches that are published.
+    pub(super) batches: usize,
+    manifests: BTreeMap<TableName, Manifest>,
+    hashes: BTreeMap<TableName, BTreeMap<String, String>>,
+    redone: BTreeMap<TableName, BTreeSet<String>>,
+    /// What is left of a backlog after the batch at hand.
+    rest: BTreeMap<TableName, VecDeque<Read>>,
+}
+
+impl Progress {
+    /// A batch of a source is published: its manifest need not be read again.
+    pub(super) fn published(&mut self, source: &TableName, manifest: Manifest, pending: &Pending) {
+        self.manifests.insert(source.clone(), manifest);
+        self.redone.entry(source.clone()).or_default().extend(pending.repeats().map(|file| file.path.clone()));
+    }
+}
+
+/// The files of one model.
+pub(super) struct Intake<'a> {
+    pub(super) inputs: &'a Inputs,
+    pub(super) model: &'a Model,
+}
+
+impl<'a> Intake<'a> {
+    /// Whether everything is to be read again. The batches after the first one only add to it.
+    pub(super) fn full_refresh(&self, progress: &Progress) -> bool {
+        let asked = self.model.config.full_refresh.unwrap_or(self.inputs.runtime().options.full_refresh);
+        progress.batches == 0 && asked
+    }
+
+    fn source(&self, name: &TableName) -> &'a Source {
+        &self.inputs.runtime().project.sources[name]
+    }
+
+    /// The source whose files each have data files of their own, so that their rows can be taken out again.
+    pub(super) fn traced(&self) -> Option<&'a TableName> {
+        let mut taken = self.model.sources.iter().filter(|(_, read)| *read == SourceRead::Changes);
+        let (Some((only, _)), None) = (taken.next(), taken.next()) else { return None };
+        (self.model.appends() && self.source(only).ingestion.needs_traces()).then_some(only)
+    }
+
+    /// What is known, and what is pending.
+    pub(super) async fn taken_in(
+        &self,
+        source: &TableName,
+        published: Option<&Published>,
+        progress: &mut Progress,
+    ) -> Result<TakenIn, Failure> {
+        let runtime = self.inputs.runtime();
+        let app_id = manifest::app_id(&self.model.name, source);
+        let head = match published {
+            Some(published) => published.transaction(&app_id).await?,
+            None => None,
+        };
+        let manifest = match progress.manifests.remove(source).filter(|kept| kept.head() == head) {
+            Some(manifest) if progress.rest.get(source).is_some_and(|rest| !rest.is_empty()) => {
+                return self.next_batch(source, manifest, progress).await;
+            }
+            Some(kept) => kept,
+            None => {
+                let store = runtime.lake.files_of(&self.model.name)?;
+                Manifest::read(&store, &self.model.name, source, head).await?
+            }
+        };
+        let listing = self.inputs.listing(source).await?;
+        let mut taken = TakenIn { manifest, listing, pending: Pending::default(), counts: Counts::default() };
+        if self.full_refresh(progress) {
+            self.restart(source, &mut taken, published.is_none(), progress).await?;
+        } else {
+            self.same_source(source, &taken, published)?;
+            self.find_pending(source, &mut taken, true, progress).await?;
+        }
+        Ok(taken)
+    }
+
+    /// The batch before is published and nothing else happened: what was found to be pending still is.
+    async fn next_batch(
+        &self,
+        source: &TableName,
+        manifest: Manifest,
+        progress: &mut Progress,
+    ) -> Result<TakenIn, Failure> {
+        let rest = progress.rest.entry(source.clone()).or_default();
+        let pending = Pending::next(rest, &self.source(source).ingestion);
+        let counts = count(&pending);
+        Ok(TakenIn { manifest, listing: self.inputs.listing(source).await?, pending, counts })
+    }
+
+    /// Forgets what is known. A table that is replaced as a whole is replaced by all files, so that no reader sees half
+    /// of it; one that does not exist yet may begin with some.
+    pub(super) async fn restart(
+        &self,
+        source: &TableName,
+        taken: &mut TakenIn,
+        is_new: bool,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        taken.manifest = taken.manifest.restarted();
+        self.find_pending(source, taken, is_new, progress).await
+    }
+
+    async fn find_pending(
+        &self,
+        source: &TableName,
+        taken: &mut TakenIn,
+        in_parts: bool,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let ingestion = &self.source(source).ingestion;
+        let hashes = progress.hashes.entry(source.clone()).or_default();
+        let mut needed = BTreeMap::new();
+        if ingestion.identity == Identity::Content {
+            let missing = taken.manifest.unfamiliar(&taken.listing).filter(|file| !hashes.contains_key(&file.path));
+            let found = bronze::hashes(missing, &self.inputs.runtime().folder).await?;
+            hashes.extend(found);
+            let unfamiliar = taken.manifest.unfamiliar(&taken.listing);
+            needed = unfamiliar.map(|file| (file.path.clone(), hashes[&file.path].clone())).collect();
+        }
+        let rules = Rules {
+            source,
+            ingestion,
+            slice: self.inputs.runtime().options.slice.as_ref().filter(|_| in_parts),
+            hashes: &needed,
+            redone: progress.redone.entry(source.clone()).or_default(),
+        };
+        taken.pending = taken.manifest.pending(&taken.listing, &rules)?;
+        taken.counts = count(&taken.pending);
+        if in_parts {
+            let rest = taken.pending.cut(ingestion);
+            // Of several files with one content only the first is pending, until it is taken in.
+            let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };
+            progress.rest.insert(source.clone(), rest);
+        }
+        Ok(())
+    }
+
+    /// Whether another run has archived some of these files meanwhile: they are found again by another listing.
+    pub(super) async fn moved_meanwhile(&self, chosen: &Chosen) -> bool {
+        let mut moved = false;
+        for (name, files) in chosen {
+            let archives = self.source(name).ingestion.after_load != AfterLoad::Keep;
+            if archives && bronze::any_missing(files).await {
+                self.inputs.forget_listing(name);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Refuses a source that was moved or renamed: its files would all look new, and their rows would double.
+    fn same_source(&self, source: &TableName, taken: &TakenIn, published: Option<&Published>) -> Result<(), Failure> {
+        let known = &taken.manifest;
+        if let Some(base) = known.base().filter(|base| *base != taken.listing.base) {
+            return Err(Failure::text(format!(
+                "files of `{source}` were taken in from `{base}` and are now looked for in `{}`; rebuild `{}` with \
+                 --full-refresh",
+                taken.listing.base, self.model.name
+            )));
+        }
+        let before = published.and_then(|published| published.state.as_ref()).map(|state| state.sources.as_slice());
+        let gone =
+            before.into_iter().flatten().find(|name| !self.model.sources.iter().any(|(s, _)| s.to_string() == **name));
+        match gone {
+            Some(gone) if known.head().is_none() => Err(Failure::text(format!(
+                "`{source}` takes the place of `{gone}`, whose files `{}` has taken in; rebuild it with --full-refresh",
+                self.model.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the table has to be rebuilt: rows have to go, and nothing tells which ones. `None` if it has not.
+    pub(super) fn rebuild(
+        &self,
+        taken: &BTreeMap<TableName, TakenIn>,
+        published: Option<&Published>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(published) = published else { return Ok(None) };
+        for (source, taken) in taken {
+            let untraced = match self.traced() {
+                Some(_) => {
+                    let there = published.data_files()?;
+                    let is_there = |file: &String| there.contains(file);
+                    taken.pending.outgoing().any(|rows| !rows.as_ref().is_some_and(|data| data.iter().all(is_there)))
+                }
+                None => taken.pending.outgoing().next().is_some(),
+            };
+            if untraced && self.model.appends() && taken.pending.repeats().next().is_some() {
+                return Err(self.cannot_repeat(source));
+            }
+            if !untraced || !taken.pending.takes_back() {
+                continue;
+            }
+            self.can_rebuild(source, taken)?;
+            let why = if self.model.appends() {
+                "the old rows cannot be told apart"
+            } else {
+                "a table that merges does not tell which rows came from which file"
+            };
+            return Ok(Some(format!("files of {source} changed or are gone, and {why}")));
+        }
+        Ok(None)
+    }
+
+    fn cannot_repeat(&self, source: &TableName) -> Failure {
+        Failure::text(format!(
+            "`{}` appends, and its rows do not tell which file of `{source}` they came from: to read files again would \
+             double them; set `on_changed_file: replace` on the source and rebuild once with --full-refresh, or give the \
+             model a `unique_key`",
+            self.model.name
+        ))
+    }
+
+    fn can_rebuild(&self, source: &TableName, taken: &TakenIn) -> Result<(), Failure> {
+        let why = if self.model.config.full_refresh == Some(false) {
+            "its `full_refresh: false` forbids it".to_owned()
+        } else if taken.pending.gone > 0 && self.source(source).ingestion.on_removed_file == OnRemovedFile::Keep {
+            let gone = taken.pending.gone;
+            let files =
+                if gone == 1 { "1 file that is gone".to_owned() } else { format!("{gone} files that are gone") };
+            format!("it would lose the rows of {files}; --full-refresh does it all the same")
+        } else {
+            return Ok(());
+        };
+        Err(Failure::text(format!(
+            "files of `{source}` changed or are gone, and `{}` has to be rebuilt to take their old rows out, but {why}",
+            self.model.name
+        )))
+    }
+}
+
+/// The files that a batch reads of each source.
+pub(super) fn chosen(taken: &BTreeMap<TableName, TakenIn>) -> Chosen {
+    taken.iter().map(|(name, taken)| (name.clone(), taken.pending.files())).collect()
+}
+
+/// Files of a source that every model that takes them in has published, as they are.
+///
+/// # Errors
+/// When a manifest or the folder cannot be read.
+pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result<Vec<bronze::BronzeFile>, Failure> {
+    let runtime = inputs.runtime();
+    let listing = inputs.listing(source).await?;
+    let mut files: Vec<_> = listing.files.iter().filter(|file| !file.archived).cloned().collect();
+    let mut consumers = 0;
+    for model in runtime.project.models.values() {
+        if !takes_in(model, source) {
+            continue;
+        }
+        consumers += 1;
+        let manifest = manifest_of(inputs, &model.name, source).await?;
+        files.retain(|file| manifest.files().get(&file.path).is_some_and(|entry| entry.is(file)));
+    }
+    Ok(if consumers == 0 { Vec::new() } else { files })
+}
+
+/// Whether a model takes in the files of a source.
+pub(super) fn takes_in(model: &Model, source: &TableName) -> bool {
+    model.config.materialized == Materialization::Incremental
+        && model.sources.iter().any(|(name, read)| name == source && *read == SourceRead::Changes)
+}
+
+/// What the published version of a model has taken in from a source.
+///
+/// # Errors
+/// When the table or its manifest cannot be read.
+pub(super) async fn manifest_of(inputs: &Inputs, model: &TableName, source: &TableName) -> Result<Manifest, Failure> {
+    let Some(published) = inputs.published(model).await? else { return Ok(Manifest::default()) };
+    let head = published.transaction(&manifest::app_id(model, source)).await?;
+    let store = inputs.runtime().lake.files_of(model)?;
+    Ok(Manifest::read(&store, model, source, head).await?)
+}

@@ -1,0 +1,119 @@
+//! Staging one batch of a model: its query over the files that were chosen, all together or each by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::evolve::{evolved, latest_only};
+use super::inputs::Chosen;
+use super::materialize::{Failure, Mode, Node, World};
+use crate::names::TableName;
+use crate::session;
+use crate::tables::{self, Staged};
+
+/// The data files of each source file that was read by itself, by path.
+type Traces = BTreeMap<String, Vec<String>>;
+
+impl Node<'_> {
+    /// Stages what a batch reads.
+    pub(super) async fn stage(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<(Staged, Traces), Failure> {
+        let runtime = self.inputs.runtime();
+        let published = world.published.as_ref();
+        let config = &self.model.config;
+        let kept = published.filter(|_| mode == Mode::Incremental);
+        if let Some(published) = kept
+            && published.partition_columns() != config.partition_by
+        {
+            let was = published.partition_columns().join(", ");
+            return Err(Failure::text(format!(
+                "the table is partitioned by ({was}) and the model by ({}); rebuild `{}` with --full-refresh",
+                config.partition_by.join(", "),
+                self.model.name
+            )));
+        }
+        let schema = match kept {
+            Some(published) => evolved(self.model, &published.schema, &self.compiled.schema)?,
+            None => Arc::clone(&self.compiled.schema),
+        };
+        let (staged, traces) = match self.intake.traced() {
+            Some(source) => self.stage_each(world, mode, source, &schema).await?,
+            None => (self.stage_files(world, mode, chosen, &schema).await?, Traces::new()),
+        };
+        let staged = if self.model.merges() {
+            tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
+        } else {
+            staged
+        };
+        let outgoing = world.taken.values().flat_map(|taken| taken.pending.outgoing()).flatten().flatten().cloned();
+        let staged = staged.removing(outgoing);
+        Ok((if mode == Mode::Full { staged.replacing_all() } else { staged }, traces))
+    }
+
+    async fn stage_files(
+        &self,
+        world: &World,
+        mode: Mode,
+        chosen: &Chosen,
+        schema: &SchemaRef,
+    ) -> Result<Staged, Failure> {
+        let runtime = self.inputs.runtime();
+        let plan = self.plan(world, mode, chosen).await?;
+        let partition_by = &self.model.config.partition_by;
+        Ok(tables::stage(&runtime.lake, &self.model.name, plan, schema, partition_by, &runtime.session).await?)
+    }
+
+    /// Every file by itself: its data files hold its rows and no others.
+    async fn stage_each(
+        &self,
+        world: &World,
+        mode: Mode,
+        source: &TableName,
+        schema: &SchemaRef,
+    ) -> Result<(Staged, Traces), Failure> {
+        let runtime = self.inputs.runtime();
+        let (lake, partition_by) = (&runtime.lake, &self.model.config.partition_by);
+        let mut all = Staged::nothing(lake, &self.model.name, schema, partition_by);
+        let (mut traces, mut failure) = (Traces::new(), None);
+        for some in world.taken[source].pending.reads.chunks(runtime.options.threads.max(1)) {
+            let staged = some.iter().map(|read| async {
+                let chosen = Chosen::from([(source.clone(), vec![read.file.clone()])]);
+                self.stage_files(world, mode, &chosen, schema).await
+            });
+            for (read, result) in some.iter().zip(futures::future::join_all(staged).await) {
+                match result {
+                    Ok(staged) => {
+                        traces.insert(read.file.path.clone(), staged.paths());
+                        all = all.with(staged);
+                    }
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            if let Some(failure) = failure {
+                all.discard(lake).await;
+                return Err(failure);
+            }
+        }
+        Ok((all, traces))
+    }
+
+    async fn plan(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<LogicalPlan, Failure> {
+        let runtime = self.inputs.runtime();
+        let rendered = self.model.rendered(mode == Mode::Incremental);
+        let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen).await?;
+        if let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) {
+            let own = tables::table_provider(published).await?;
+            tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));
+        }
+        let sql = match &self.model.config.sequence_by {
+            Some(column) if self.model.merges() => {
+                // Printed from its syntax tree: a comment at its end would swallow what is put around it.
+                let sql = session::parse(&rendered.sql)?.to_string();
+                latest_only(&sql, &self.model.config.unique_key, column, &self.compiled.schema)
+            }
+            _ => rendered.sql.clone(),
+        };
+        Ok(session::plan(&runtime.session, session::parse(&sql)?, &tables)?)
+    }
+}
