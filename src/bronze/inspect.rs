@@ -1,15 +1,15 @@
 //! Sources -> [`Catalog`]: declared columns, or those of the files.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::execution::session_state::SessionState;
 
-use super::{BronzeError, infer_schema, list, scan::declared_schema};
+use super::scan::{column_type, declared_schema, with_file_columns};
+use super::{BronzeError, infer_schema, list};
 use crate::catalog::Catalog;
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
-use crate::project::{Project, Source};
+use crate::project::{Column, Project, Source};
 
 /// The schema of every source. Only sources with undeclared columns are looked at.
 pub async fn inspect(project: &Project, session: &SessionState, diagnostics: &mut Diagnostics) -> Catalog {
@@ -50,19 +50,26 @@ async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Resul
     Ok(declared_over(source, &inferred, session))
 }
 
-/// Types that YAML declares win over those of the files.
+/// Types that YAML declares win over those of the files; a declared column need not be in any of them.
 fn declared_over(source: &Source, inferred: &SchemaRef, session: &SessionState) -> SchemaRef {
-    let fields: Vec<Field> = inferred
+    let declared = |column: &Column| column_type(session, &column.data_type.as_ref()?.0).ok();
+    let mut fields: Vec<Field> = inferred
         .fields()
         .iter()
         .map(|field| {
             let column = source.columns.iter().find(|column| column.name == *field.name());
-            let declared = column.and_then(|column| column.data_type.as_ref());
-            match declared.and_then(|(text, _)| crate::session::parse_data_type(session, text).ok()) {
+            match column.and_then(declared) {
                 Some(data_type) => Field::new(field.name(), data_type, true),
                 None => field.as_ref().clone(),
             }
         })
         .collect();
-    Arc::new(Schema::new(fields))
+    for column in &source.columns {
+        if inferred.field_with_name(&column.name).is_err()
+            && let Some(data_type) = declared(column)
+        {
+            fields.push(Field::new(&column.name, data_type, true));
+        }
+    }
+    with_file_columns(source, fields)
 }

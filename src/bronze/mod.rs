@@ -3,11 +3,13 @@
 //! [`list`] sees the files of a source; [`manifest`] knows which of them a table has taken in;
 //! [`scan`](scan::scan) reads exactly the files it is told. Models and tests are unknown here.
 
+mod file_columns;
 mod formats;
 mod inspect;
 pub mod listing;
 pub mod manifest;
 pub mod scan;
+mod text;
 
 use std::path::Path;
 
@@ -18,7 +20,7 @@ use crate::names::TableName;
 pub use inspect::inspect;
 pub use listing::{BronzeFile, Listing, list};
 pub use manifest::{Manifest, Pending};
-pub use scan::{find_culprit, first_changed, infer_schema, scan};
+pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
 
 /// A source that cannot be read.
 #[derive(Debug, thiserror::Error)]

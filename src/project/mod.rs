@@ -10,11 +10,14 @@ mod data_tests;
 mod descriptions;
 mod exposures;
 mod files;
+mod formats;
 mod groups;
 mod load;
 mod models;
+mod path_columns;
 mod selectors;
 mod settings;
+mod source_options;
 mod sources;
 mod yaml;
 
@@ -33,11 +36,14 @@ pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaC
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
+pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
 pub use load::{LoadOptions, load, parse_vars, ref_span};
+pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
-pub use sources::{Format, OnChangedFile, Source, SourceOptions};
+pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
+pub use sources::{OnChangedFile, Source};
 
 /// A loaded project.
 #[derive(Debug)]

@@ -94,11 +94,12 @@ fn positive(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
     usize::try_from(count).ok()
 }
 
-fn bytes(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
+/// An amount of memory or of disk.
+pub(super) fn bytes(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
     let text = reader.text(node)?;
     let size = parse_bytes(&text);
     if size.is_none() {
-        reader.invalid(&node.span, format!("`{text}` is not an amount of memory such as `512MB` or `16GB`"));
+        reader.invalid(&node.span, format!("`{text}` is not an amount such as `512MB` or `16GB`"));
     }
     size
 }

@@ -326,6 +326,15 @@ impl<'n> Mapping<'n> {
         (!matches!(value.value, Raw::Null)).then_some(value)
     }
 
+    /// The value of a key that belongs elsewhere: it is known, and no suggestion for another one.
+    pub(super) fn take_known(&mut self, key: &'static str) -> Option<&'n Node> {
+        let found = self.entries.iter().find(|(name, _)| name.plain_text() == key);
+        if found.is_some() {
+            self.taken.push(key);
+        }
+        found.map(|(_, value)| value)
+    }
+
     /// The value of the first of several spellings of a key.
     pub(super) fn take_any(&mut self, keys: &[&'static str]) -> Option<&'n Node> {
         keys.iter().filter_map(|key| self.take(key)).next_back()

@@ -85,7 +85,8 @@ impl Inputs {
                 };
                 let schema = self.source_schema(name);
                 let source = &self.runtime.project.sources[name];
-                let table = bronze::scan(source, &schema, &files, &self.runtime.folder).await?;
+                let Runtime { session, folder, options, .. } = self.runtime();
+                let table = bronze::scan(source, &schema, &files, session, folder, &options.invocation_id).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)

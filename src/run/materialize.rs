@@ -423,8 +423,9 @@ impl Node<'_> {
     /// A query that failed because of a file says which file.
     async fn blame(&self, failure: Failure, chosen: &Chosen) -> Failure {
         let runtime = self.inputs.runtime();
-        if !matches!(failure, Failure::Table(TableError::Query(_))) {
-            return failure;
+        let Failure::Table(TableError::Query(error)) = &failure else { return failure };
+        if let Some(file) = bronze::named_file(error) {
+            return file.into();
         }
         for (name, read) in &self.model.sources {
             let source = &runtime.project.sources[name];
