@@ -17,7 +17,7 @@ use datafusion::error::DataFusionError;
 
 use crate::names::TableName;
 
-pub use inspect::inspect;
+pub use inspect::{declared_over, inspect};
 pub use listing::{BronzeFile, Listing, list};
 pub use manifest::{Manifest, Pending};
 pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};

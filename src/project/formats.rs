@@ -54,6 +54,11 @@ const ENDINGS: &[(&str, Format)] = &[
 ];
 
 impl Format {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        FORMATS.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| *name)
+    }
+
     /// Whether columns come from the text of a header line.
     pub fn is_delimited(self) -> bool {
         matches!(self, Self::Csv | Self::Tsv)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::timezone::Tz;
 
-use super::formats::{COMPRESSIONS, Compression, FORMATS, Format};
+use super::formats::{COMPRESSIONS, Compression, Format};
 use super::path_columns::PathColumns;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -66,8 +66,8 @@ pub enum TimeTravel {
 pub struct SourceOptions {
     /// The first line names the columns.
     pub header: bool,
-    /// Between fields.
-    pub delimiter: u8,
+    /// Between fields, where YAML says it.
+    pub delimiter: Option<u8>,
     /// Around fields; `None` if a quote is a letter like any other.
     pub quote: Option<u8>,
     /// Before a quote inside a quoted field, if quotes are not doubled.
@@ -119,12 +119,18 @@ const MAX_LINE_BYTES: usize = 32 << 20;
 /// gzip cannot do more than about 1,030 to 1.
 const MAX_DECOMPRESSION_RATIO: u64 = 1_000;
 
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SourceOptions {
-    /// The options of a format where YAML says nothing.
-    pub fn of(format: Format) -> Self {
+    /// The options where YAML says nothing.
+    pub fn new() -> Self {
         Self {
             header: true,
-            delimiter: if format == Format::Tsv { b'\t' } else { b',' },
+            delimiter: None,
             quote: Some(b'"'),
             escape: None,
             comment: None,
@@ -149,6 +155,11 @@ impl SourceOptions {
             time_travel: None,
         }
     }
+
+    /// The byte between the fields of a file of this format.
+    pub fn delimiter(&self, format: Format) -> u8 {
+        self.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' })
+    }
 }
 
 /// Options that only some formats have.
@@ -171,12 +182,12 @@ const TEXT_OPTIONS: &[&str] = &[
 
 /// Reads `options:`.
 pub(super) fn read(node: Option<&Node>, format: Format, reader: &mut Reader<'_>) -> SourceOptions {
-    let mut options = SourceOptions::of(format);
+    let mut options = SourceOptions::new();
     let Some(mut mapping) = node.and_then(|node| reader.mapping(node, "group of source options")) else {
         return options;
     };
     if format.may_be(Format::is_delimited) {
-        delimited(&mut options, &mut mapping, reader);
+        delimited(&mut options, format, &mut mapping, reader);
     }
     if format.may_be(|format| format == Format::Json)
         && let Some(node) = mapping.take("record_path")
@@ -191,9 +202,9 @@ pub(super) fn read(node: Option<&Node>, format: Format, reader: &mut Reader<'_>)
     options
 }
 
-fn delimited(options: &mut SourceOptions, mapping: &mut Mapping<'_>, reader: &mut Reader<'_>) {
+fn delimited(options: &mut SourceOptions, format: Format, mapping: &mut Mapping<'_>, reader: &mut Reader<'_>) {
     set(&mut options.header, mapping.take("header").and_then(|node| reader.boolean(node)));
-    set(&mut options.delimiter, mapping.take("delimiter").and_then(|node| one_byte(node, reader)));
+    options.delimiter = mapping.take("delimiter").and_then(|node| one_byte(node, reader));
     if let Some(node) = mapping.take("quote") {
         let off = node.to_json() == serde_json::Value::Bool(false) || matches!(&*node.plain_text(), "" | "none");
         options.quote = if off { None } else { one_byte(node, reader) };
@@ -204,7 +215,7 @@ fn delimited(options: &mut SourceOptions, mapping: &mut Mapping<'_>, reader: &mu
     set(&mut options.truncated_rows, mapping.take("truncated_rows").and_then(|node| reader.boolean(node)));
     options.newlines_in_values = options.quote.is_some();
     set(&mut options.newlines_in_values, mapping.take("newlines_in_values").and_then(|node| reader.boolean(node)));
-    let special = [Some(options.delimiter), options.quote, options.comment];
+    let special = [Some(options.delimiter(format)), options.quote, options.comment];
     if special.iter().flatten().any(|byte| matches!(byte, b'\n' | b'\r'))
         || special.iter().enumerate().any(|(at, byte)| byte.is_some() && special[..at].contains(byte))
     {
@@ -240,11 +251,21 @@ fn refuse_foreign(mapping: &mut Mapping<'_>, format: Format, reader: &mut Reader
         (TEXT_OPTIONS, "CSV, TSV and JSON", format.may_be(Format::is_text)),
     ] {
         for key in keys.iter().filter(|_| !fits) {
-            if let Some(node) = mapping.take_known(key) {
-                let name = FORMATS.iter().find(|(_, known)| *known == format).map_or("", |(name, _)| *name);
-                let message = format!("`{key}` is an option of {whose}; it means nothing for `format: {name}`");
-                reader.diagnostics.push(Diagnostic::error(Id::UnknownKey, message).at(node.span.clone()));
+            if let Some(span) = mapping.take_known(key) {
+                let message =
+                    format!("`{key}` is an option of {whose}; it means nothing for `format: {}`", format.name());
+                reader.diagnostics.push(Diagnostic::error(Id::UnknownKey, message).at(span.clone()));
             }
+        }
+    }
+}
+
+/// Options that stand beside `options:` and not below it.
+pub(super) fn misplaced(table: &mut Mapping<'_>, reader: &mut Reader<'_>) {
+    for key in [DELIMITED_OPTIONS, JSON_OPTIONS, TEXT_OPTIONS].into_iter().flatten() {
+        if let Some(span) = table.take_known(key) {
+            let diagnostic = Diagnostic::error(Id::UnknownKey, format!("`{key}` is one of the `options` of a source"));
+            reader.diagnostics.push(diagnostic.at(span.clone()).help(format!("write `options: {{ {key}: ... }}`")));
         }
     }
 }
@@ -352,6 +373,13 @@ pub(super) fn metadata_columns(node: &Node, format: Format, reader: &mut Reader<
 /// Reads `version:` and `timestamp:` of a Delta source.
 pub(super) fn time_travel(table: &mut Mapping<'_>, format: Format, reader: &mut Reader<'_>) -> Option<TimeTravel> {
     if format != Format::Delta {
+        for key in ["version", "timestamp"] {
+            if let Some(span) = table.take_known(key) {
+                let message =
+                    format!("`{key}` is for a `format: delta`; it means nothing for `format: {}`", format.name());
+                reader.diagnostics.push(Diagnostic::error(Id::UnknownKey, message).at(span.clone()));
+            }
+        }
         return None;
     }
     let (version, timestamp) = (table.take("version"), table.take("timestamp"));

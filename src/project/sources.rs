@@ -69,6 +69,7 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
                 && let Some(mut source) = read_table(&schema, root, &mut table, templates, &mut tests, reader)
             {
                 source.tags.extend(tags.iter().cloned());
+                source_options::misplaced(&mut table, reader);
                 table.finish(reader);
                 sources.push(source);
             }
@@ -172,8 +173,27 @@ fn path_of(
     }
     match paths.len() {
         1 => Some((paths.remove(0), declared.remove(0))),
-        _ => Some((alternatives(&paths, format.unwrap_or(Format::Auto)), declared.join(" "))),
+        _ => Some((
+            alternatives(
+                &paths.iter().map(|path| without_dots(path)).collect::<Vec<_>>(),
+                format.unwrap_or(Format::Auto),
+            ),
+            declared.join(" "),
+        )),
     }
+}
+
+/// A path without `.` and `..`: a pattern has no parents.
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.last().is_some_and(|last| !matches!(*last, "" | "..")) => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// Paths as one glob: what all have in front, then `{a,b}`. A folder stands for the files of the format in it.
@@ -195,7 +215,7 @@ fn alternatives(paths: &[String], format: Format) -> String {
                 return rest.to_owned();
             }
             let folder = if rest.is_empty() { String::new() } else { format!("{}/", rest.trim_end_matches('/')) };
-            format!("{folder}**/*.{{{endings}}}{{,.gz,.bz2,.xz,.zst}}")
+            format!("{folder}**/*.{{{endings}}},{folder}**/*.{{{endings}}}.{{gz,bz2,xz,zst}}")
         })
         .collect();
     format!("{}{{{}}}", &paths[0][..common], parts.join(","))

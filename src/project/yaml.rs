@@ -326,13 +326,11 @@ impl<'n> Mapping<'n> {
         (!matches!(value.value, Raw::Null)).then_some(value)
     }
 
-    /// The value of a key that belongs elsewhere: it is known, and no suggestion for another one.
-    pub(super) fn take_known(&mut self, key: &'static str) -> Option<&'n Node> {
-        let found = self.entries.iter().find(|(name, _)| name.plain_text() == key);
-        if found.is_some() {
-            self.taken.push(key);
-        }
-        found.map(|(_, value)| value)
+    /// The place of a key that belongs elsewhere, if it is here: it is known, and no suggestion for another one.
+    pub(super) fn take_known(&mut self, key: &'static str) -> Option<&'n Span> {
+        let (name, _) = self.entries.iter().find(|(name, _)| name.plain_text() == key)?;
+        self.taken.push(key);
+        Some(&name.span)
     }
 
     /// The value of the first of several spellings of a key.

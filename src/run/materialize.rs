@@ -17,7 +17,7 @@ use super::schedule::Step;
 use crate::bronze::{self, BronzeError, BronzeFile, Listing, Manifest, manifest};
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::names::TableName;
-use crate::project::{Materialization, Model, Strategy};
+use crate::project::{Format, Materialization, Model, Strategy};
 use crate::session;
 use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
 use crate::template::SourceRead;
@@ -185,16 +185,17 @@ impl Node<'_> {
                     world.versions.insert(name.to_string(), text);
                 }
                 Input::Source(name, SourceRead::Changes)
-                    if self.model.config.materialized == Materialization::Incremental =>
+                    if self.model.config.materialized == Materialization::Incremental
+                        && self.inputs.runtime().project.sources[name].format != Format::Delta =>
                 {
                     let taken = self.taken_in(name, world.published.as_ref()).await?;
                     world.nothing_to_read &= taken.all.is_empty();
                     world.taken.insert(name.clone(), taken);
                 }
                 Input::Source(name, _) => {
-                    let listing = self.inputs.listing(name).await?;
-                    world.nothing_to_read &= listing.files.is_empty();
-                    world.versions.insert(name.to_string(), listing.fingerprint());
+                    let (state, has_rows) = self.inputs.source_state(name).await?;
+                    world.nothing_to_read &= !has_rows;
+                    world.versions.insert(name.to_string(), state);
                 }
             }
         }
@@ -314,7 +315,7 @@ impl Node<'_> {
                         let version = self.inputs.published(&name).await?.map(|published| published.version());
                         format!(" {name}@{version:?}")
                     }
-                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.listing(&name).await?.fingerprint()),
+                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),
                 });
             }
         }
@@ -429,6 +430,9 @@ impl Node<'_> {
         }
         for (name, read) in &self.model.sources {
             let source = &runtime.project.sources[name];
+            if source.format == Format::Delta {
+                continue;
+            }
             let schema = &runtime.compiled.sources[name];
             let files = match (read, chosen.get(name)) {
                 (SourceRead::Changes, Some(files)) => files.clone(),

@@ -4,6 +4,7 @@
 //! [`TableState`] that explains how it came to be.
 
 mod merge;
+mod outside;
 mod publish;
 mod read;
 mod stage;
@@ -24,6 +25,7 @@ use crate::names::TableName;
 use crate::paths;
 
 pub use merge::merge;
+pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};

@@ -250,11 +250,10 @@ impl Read for LinesWithin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::Format;
     use std::io::Cursor;
 
     fn options() -> SourceOptions {
-        SourceOptions::of(Format::Csv)
+        SourceOptions::new()
     }
 
     fn text(bytes: &[u8], path: &str, options: &SourceOptions) -> Result<String, String> {

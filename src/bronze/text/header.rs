@@ -7,14 +7,28 @@ use datafusion::arrow::csv::reader::Format as CsvFormat;
 use datafusion::arrow::datatypes::{Field, Schema};
 
 use super::rows::{BadFile, Layout, NO_QUOTE};
-use crate::project::SourceOptions;
+use crate::project::{Format, SourceOptions};
+
+/// How one file is delimited.
+#[derive(Clone, Copy)]
+pub(super) struct Dialect<'a> {
+    pub(super) delimiter: u8,
+    pub(super) options: &'a SourceOptions,
+}
+
+impl<'a> Dialect<'a> {
+    pub(super) fn new(options: &'a SourceOptions, format: Format) -> Self {
+        Self { delimiter: options.delimiter(format), options }
+    }
+}
 
 /// Takes the names of the columns off the start of a text; none if it is empty.
 pub(super) fn take(
     mut text: Box<dyn BufRead + Send>,
-    options: &SourceOptions,
+    dialect: Dialect<'_>,
 ) -> Result<(Vec<String>, Box<dyn BufRead + Send>), BadFile> {
-    let mut ends = RecordEnds::new(options);
+    let options = dialect.options;
+    let mut ends = RecordEnds::new(dialect);
     let mut bytes = Vec::new();
     let (mut start, mut end) = (0, None);
     while end.is_none() {
@@ -41,16 +55,16 @@ pub(super) fn take(
         }
     }
     let end = end.unwrap_or(bytes.len());
-    let names = names(&bytes[start..end], options)?;
+    let names = names(&bytes[start..end], dialect)?;
     let rest = Cursor::new(bytes.split_off(end));
     Ok((names, Box::new(rest.chain(text))))
 }
 
-fn names(record: &[u8], options: &SourceOptions) -> Result<Vec<String>, BadFile> {
-    if record.is_empty() || Some(record[0]) == options.comment {
+fn names(record: &[u8], dialect: Dialect<'_>) -> Result<Vec<String>, BadFile> {
+    if record.is_empty() || Some(record[0]) == dialect.options.comment {
         return Ok(Vec::new());
     }
-    let (schema, _) = format(options).infer_schema(record, Some(0)).map_err(|error| {
+    let (schema, _) = format(dialect).infer_schema(record, Some(0)).map_err(|error| {
         let utf8 = std::str::from_utf8(record).is_err();
         let why = if utf8 {
             "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned()
@@ -69,10 +83,11 @@ fn names(record: &[u8], options: &SourceOptions) -> Result<Vec<String>, BadFile>
 }
 
 /// The format for Arrow's inference: the same options as those of the decoder.
-pub(super) fn format(options: &SourceOptions) -> CsvFormat {
+pub(super) fn format(dialect: Dialect<'_>) -> CsvFormat {
+    let options = dialect.options;
     let mut format = CsvFormat::default()
         .with_header(true)
-        .with_delimiter(options.delimiter)
+        .with_delimiter(dialect.delimiter)
         .with_quote(options.quote.unwrap_or(NO_QUOTE))
         .with_truncated_rows(options.truncated_rows);
     if let Some(escape) = options.escape {
@@ -131,9 +146,9 @@ enum Place {
 }
 
 impl RecordEnds {
-    fn new(options: &SourceOptions) -> Self {
-        let SourceOptions { delimiter, quote, escape, comment, .. } = *options;
-        Self { delimiter, quote, escape, comment, place: Place::RecordStart }
+    fn new(dialect: Dialect<'_>) -> Self {
+        let SourceOptions { quote, escape, comment, .. } = *dialect.options;
+        Self { delimiter: dialect.delimiter, quote, escape, comment, place: Place::RecordStart }
     }
 
     /// Whether a line that is no part of a longer record ends here; it may be blank or a comment.
@@ -158,8 +173,9 @@ impl RecordEnds {
 }
 
 /// The line on which a record begins, from 1. For a message: the text is read once more.
-pub(super) fn line_of(text: &mut dyn BufRead, record: usize, options: &SourceOptions) -> Option<usize> {
-    let mut ends = RecordEnds::new(options);
+pub(super) fn line_of(text: &mut dyn BufRead, record: usize, dialect: Dialect<'_>) -> Option<usize> {
+    let options = dialect.options;
+    let mut ends = RecordEnds::new(dialect);
     let (mut line, mut begun, mut records, mut first) = (1 + options.skip_lines as usize, None, 0, None);
     let wanted = record + usize::from(options.header);
     loop {
@@ -192,27 +208,29 @@ pub(super) fn line_of(text: &mut dyn BufRead, record: usize, options: &SourceOpt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::Format;
 
     #[test]
     fn records_and_lines_are_not_the_same() {
-        let options = SourceOptions { comment: Some(b'#'), skip_lines: 2, ..SourceOptions::of(Format::Csv) };
+        let options = SourceOptions { comment: Some(b'#'), skip_lines: 2, ..SourceOptions::new() };
         let text = "# c\na,b\r\n\r\n1,\"x\n\"\"y\n\"\n#\n2,5\" z\n3,3";
-        let line = |record| line_of(&mut text.as_bytes(), record, &options);
+        let line = |record| line_of(&mut text.as_bytes(), record, Dialect::new(&options, Format::Csv));
         // Two lines were skipped before the text.
         assert_eq!([line(1), line(2), line(3), line(4)], [Some(6), Some(10), Some(11), None]);
     }
 
     #[test]
     fn a_header_is_one_record() {
-        let options = SourceOptions { comment: Some(b'#'), ..SourceOptions::of(Format::Csv) };
+        let options = SourceOptions { comment: Some(b'#'), ..SourceOptions::new() };
         let text = || Box::new("\n#a,b\n\" x\ny\",b\r\n1,2\n".as_bytes()) as Box<dyn BufRead + Send>;
-        let (names, mut rest) = take(text(), &options).unwrap();
+        let (names, mut rest) = take(text(), Dialect::new(&options, Format::Csv)).unwrap();
         assert_eq!(names, ["x\ny", "b"]);
         let mut left = String::new();
         rest.read_to_string(&mut left).unwrap();
         assert_eq!(left, "\n1,2\n");
-        assert!(take(Box::new("a,a\n".as_bytes()), &options).is_err_and(|error| error.why.contains("twice")));
-        assert_eq!(take(Box::new("".as_bytes()), &options).unwrap().0, Vec::<String>::new());
+        assert!(
+            take(Box::new("a,a\n".as_bytes()), Dialect::new(&options, Format::Csv))
+                .is_err_and(|error| error.why.contains("twice"))
+        );
+        assert_eq!(take(Box::new("".as_bytes()), Dialect::new(&options, Format::Csv)).unwrap().0, Vec::<String>::new());
     }
 }

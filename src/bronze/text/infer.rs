@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::Value;
 
-use super::header;
+use super::header::{self, Dialect};
 use super::records::Records;
 use super::rows::BadFile;
 use crate::bronze::scan::common_type;
@@ -23,14 +23,14 @@ pub(super) fn columns(
     format: Format,
     options: &SourceOptions,
 ) -> Result<Schema, BadFile> {
-    if format.is_delimited() { delimited(text, options) } else { objects(text, format, options) }
+    if format.is_delimited() { delimited(text, Dialect::new(options, format)) } else { objects(text, format, options) }
 }
 
-fn delimited(mut text: Box<dyn BufRead + Send>, options: &SourceOptions) -> Result<Schema, BadFile> {
+fn delimited(mut text: Box<dyn BufRead + Send>, dialect: Dialect<'_>) -> Result<Schema, BadFile> {
     if text.fill_buf()?.is_empty() {
         return Ok(Schema::empty());
     }
-    let (names, rest) = header::take(text, options)?;
+    let (names, rest) = header::take(text, dialect)?;
     if names.is_empty() {
         return Ok(Schema::empty());
     }
@@ -41,7 +41,8 @@ fn delimited(mut text: Box<dyn BufRead + Send>, options: &SourceOptions) -> Resu
         let end = sample.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         sample.truncate(end);
     }
-    let mut format = header::format(options).with_header(false);
+    let mut format = header::format(dialect).with_header(false);
+    let options = dialect.options;
     if !options.null_values.is_empty() {
         let words: Vec<String> = options.null_values.iter().map(|word| regex::escape(word)).collect();
         let words = regex::Regex::new(&format!("^(?:{})?$", words.join("|")));

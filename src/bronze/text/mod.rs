@@ -36,6 +36,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::StreamExt;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore};
 
+use self::header::Dialect;
 use self::rows::{BadFile, Rows};
 use super::{BronzeError, shown};
 use crate::project::{Compression, Format, SourceOptions};
@@ -223,34 +224,53 @@ impl FileOpener for TextOpener {
         let (text, columns, batch_size) = (self.text.clone(), self.columns.clone(), self.batch_size);
         let store = Arc::clone(&self.store);
         Ok(Box::pin(async move {
-            let meta = file.object_meta.clone();
-            let told =
-                |bad: &BadFile, line| DataFusionError::External(Box::new(bad_file(&meta, bad, line, &text.folder)));
             let rows = match file_rows(&text, &columns, batch_size, &store, &file).await {
                 Ok(rows) => rows,
-                Err(bad) => return Err(told(&bad, None)),
+                Err(bad) => return Err(external(bad_file(&file.object_meta, &bad, None, &text.folder))),
             };
-            let whole = file.range.is_none();
             let stream = futures::stream::iter(rows).then(move |batch| {
-                let (store, meta, text) = (Arc::clone(&store), meta.clone(), text.clone());
+                let (store, file, text, columns) = (Arc::clone(&store), file.clone(), text.clone(), columns.clone());
                 async move {
                     match batch {
                         Ok(batch) => Ok(batch),
-                        Err(mut bad) => {
-                            let line = match bad.row.filter(|_| whole) {
-                                Some(row) => line_of(&store, &meta, &text, row).await,
-                                None => None,
-                            };
-                            // Within a part of a file rows are not counted from its start.
-                            bad.row = bad.row.filter(|_| whole);
-                            Err(DataFusionError::External(Box::new(bad_file(&meta, &bad, line, &text.folder))))
-                        }
+                        Err(bad) => Err(external(placed(bad, &text, &columns, &store, file).await)),
                     }
                 }
             });
             Ok(stream.boxed())
         }))
     }
+}
+
+fn external(error: BronzeError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// A mistake with its row and line. Where these are not known, the file is read again row by row.
+async fn placed(
+    mut bad: BadFile,
+    text: &TextFormat,
+    columns: &[usize],
+    store: &Arc<dyn ObjectStore>,
+    mut file: PartitionedFile,
+) -> BronzeError {
+    let format = text.format.of_file(file.object_meta.location.as_ref());
+    let is_json = format.is_some_and(|format| !format.is_delimited());
+    if file.range.take().is_some() || is_json && bad.row.is_none() {
+        bad.row = None;
+        if let Ok(rows) = file_rows(text, columns, 1, store, &file).await {
+            let first =
+                tokio::task::spawn_blocking(move || rows.enumerate().find_map(|(at, row)| Some((at + 1, row.err()?))));
+            if let Ok(Some((row, found))) = first.await {
+                bad = BadFile { row: Some(row), ..found };
+            }
+        }
+    }
+    let line = match bad.row {
+        Some(row) => line_of(store, &file.object_meta, text, row).await,
+        None => None,
+    };
+    bad_file(&file.object_meta, &bad, line, &text.folder)
 }
 
 async fn file_rows(
@@ -273,7 +293,7 @@ async fn file_rows(
             let mut names = None;
             if range.start > 0 && options.header && format.is_delimited() {
                 let start = bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?;
-                names = Some(header::take(start, options)?.0);
+                names = Some(header::take(start, Dialect::new(options, format))?.0);
             }
             let part = input(store, &file.object_meta, Some(from)).await?;
             (names, bytes::lines_of_range(part, range, options)?)
@@ -286,14 +306,13 @@ async fn file_rows(
 async fn line_of(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, text: &TextFormat, row: usize) -> Option<usize> {
     let path = file.location.to_string();
     let options = &text.layout.options;
-    match text.format.of_file(&path)? {
-        Format::Csv | Format::Tsv => {}
+    let format = text.format.of_file(&path)?;
+    if !format.is_delimited() {
         // One record a line, if the file is what it should be.
-        Format::Ndjson => return Some(row),
-        _ => return None,
+        return (format == Format::Ndjson).then_some(row);
     }
     let mut plain = bytes::plain(input(store, file, None).await.ok()?, &path, options).ok()?;
-    header::line_of(&mut plain, row, options)
+    header::line_of(&mut plain, row, Dialect::new(options, format))
 }
 
 /// The bytes of a file, from an offset on.

@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::reader as json;
 
-use super::header;
+use super::header::{self, Dialect};
 use super::records::Records;
 use super::values::{Reading, is_nested};
 use crate::catalog::sql_type;
@@ -136,7 +136,8 @@ impl Rows {
     ) -> Result<Self, BadFile> {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
         let (text, decoder, output) = if format.is_delimited() {
-            delimited(text, &layout, projection, batch_size, names)?
+            let dialect = Dialect::new(&layout.options, format);
+            delimited(text, &layout, dialect, projection, batch_size, names)?
         } else {
             let text = match format {
                 Format::Json => {
@@ -281,6 +282,7 @@ type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Output>);
 fn delimited(
     mut text: Box<dyn BufRead + Send>,
     layout: &Layout,
+    dialect: Dialect<'_>,
     projection: &[usize],
     batch_size: usize,
     names: Option<Vec<String>>,
@@ -289,7 +291,7 @@ fn delimited(
     let names = match names {
         Some(names) => names,
         None if options.header => {
-            let (names, rest) = header::take(text, options)?;
+            let (names, rest) = header::take(text, dialect)?;
             text = rest;
             names
         }
@@ -311,7 +313,7 @@ fn delimited(
     let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let mut builder = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_header(false)
-        .with_delimiter(options.delimiter)
+        .with_delimiter(dialect.delimiter)
         .with_quote(options.quote.unwrap_or(NO_QUOTE))
         .with_truncated_rows(options.truncated_rows)
         .with_batch_size(batch_size)

@@ -75,7 +75,7 @@ impl Reading {
 
     /// How a part of a path is read.
     pub(in crate::bronze) fn of_path(target: &DataType, format: Option<&str>) -> Self {
-        let options = SourceOptions::of(crate::project::Format::Csv);
+        let options = SourceOptions::new();
         let formats = format.map(Pattern::new).into_iter().collect();
         Self { formats, ..Self::new("", target, &options) }
     }
@@ -262,8 +262,10 @@ impl Pattern {
                     return Some(moment.to_utc());
                 }
                 let local = parsed.to_naive_datetime_with_offset(0).ok().or_else(|| {
-                    let hour = parsed.to_naive_time().unwrap_or_default();
-                    Some(parsed.to_naive_date().ok()?.and_time(hour))
+                    // A date alone is its midnight, and an hour alone its first minute.
+                    let _ = parsed.set_minute(0);
+                    let time = parsed.to_naive_time().unwrap_or_default();
+                    Some(parsed.to_naive_date().ok()?.and_time(time))
                 })?;
                 instant(local, zone)
             }
