@@ -11,6 +11,7 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use percent_encoding::percent_decode_str;
 
+use super::guard::Guarded;
 use super::text::Reading;
 use super::{BronzeError, BronzeFile, shown};
 use crate::exact_files::ExactFiles;
@@ -102,8 +103,8 @@ fn path_value(column: &PathColumn, text: Option<String>) -> Result<ScalarValue, 
 /// Never, as the column is there.
 pub(super) fn numbered(table: ExactFiles) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let name = MetadataColumn::RowNumber.name();
-    let table = Arc::new(table.with_row_number(name));
-    let scan = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?;
+    let table = Guarded(Arc::new(table.with_row_number(name)));
+    let scan = LogicalPlanBuilder::scan("rows", provider_as_source(Arc::new(table)), None)?;
     let columns: Vec<Expr> =
         scan.schema()
             .columns()

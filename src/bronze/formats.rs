@@ -9,10 +9,11 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion_datasource_avro::AvroFormat;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
+use super::arrow_files::{self, Checked};
 use super::text::{self, Layout, TextFormat};
-use super::{BronzeError, BronzeFile, scan};
+use super::{BronzeError, BronzeFile, guard, scan};
 use crate::project::{Format, Source};
 
 /// Files that one scan reads.
@@ -35,9 +36,6 @@ pub(super) enum Kind {
     Arrow,
 }
 
-/// What the first bytes of an Arrow file are; a stream has none.
-const ARROW_MAGIC: &[u8] = b"ARROW1";
-
 fn kind(source: &Source, file: &BronzeFile, folder: &Path) -> Result<Kind, BronzeError> {
     match source.format.of_file(file.meta.location.as_ref()) {
         Some(Format::Parquet) => Ok(Kind::Parquet),
@@ -56,7 +54,6 @@ pub(super) async fn groups(
     source: &Source,
     columns: &SchemaRef,
     files: &[BronzeFile],
-    session: &dyn Session,
     folder: &Path,
 ) -> Result<Vec<Group>, BronzeError> {
     let mut groups: Vec<Group> = Vec::new();
@@ -68,7 +65,10 @@ pub(super) async fn groups(
         }
         // Arrow's reader asks for the schema that the file has.
         let (columns, stream) = match kind {
-            Kind::Arrow => (schema_of(source, file, session, folder).await?, is_stream(file, folder).await?),
+            Kind::Arrow => {
+                let checked = arrow(file, folder).await?;
+                (checked.schema, checked.stream)
+            }
             _ => (Arc::clone(columns), false),
         };
         let same = |group: &&mut Group| (group.kind, group.stream) == (kind, stream) && group.columns == columns;
@@ -108,16 +108,19 @@ pub(super) async fn schema_of(
         }
         Kind::Parquet => Arc::new(ParquetFormat::default()),
         Kind::Avro => Arc::new(AvroFormat),
-        Kind::Arrow => Arc::new(ArrowFormat),
+        Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
     };
-    let schema = reader.infer_schema(session, &store, std::slice::from_ref(&file.meta)).await;
+    let schema = guard::future(reader.infer_schema(session, &store, std::slice::from_ref(&file.meta))).await;
     schema.map_err(|error| scan::bad_file(file, folder, &error))
 }
 
-async fn is_stream(file: &BronzeFile, folder: &Path) -> Result<bool, BronzeError> {
-    let end = file.meta.size.min(ARROW_MAGIC.len() as u64);
-    let bytes = scan::local().get_range(&file.meta.location, 0..end).await;
-    let bytes =
-        bytes.map_err(|error| BronzeError::File { file: scan::shown_file(file, folder), why: error.to_string() })?;
-    Ok(bytes != ARROW_MAGIC)
+/// An Arrow file, checked before its reader believes it.
+async fn arrow(file: &BronzeFile, folder: &Path) -> Result<Checked, BronzeError> {
+    let bad = |why: String| BronzeError::File { file: scan::shown_file(file, folder), why };
+    let found = scan::local().get(&file.meta.location).await.map_err(|error| bad(error.to_string()))?;
+    let GetResultPayload::File(opened, _) = found.payload else {
+        return Err(bad("Arrow is read from files of this machine only".to_owned()));
+    };
+    let checked = tokio::task::spawn_blocking(move || arrow_files::check(opened));
+    checked.await.expect("a check does not panic").map_err(bad)
 }

@@ -3,8 +3,10 @@
 //! [`list`] sees the files of a source; [`manifest`] knows which of them a table has taken in;
 //! [`scan`](scan::scan) reads exactly the files it is told. Models and tests are unknown here.
 
+mod arrow_files;
 mod file_columns;
 mod formats;
+mod guard;
 mod inspect;
 pub mod listing;
 pub mod manifest;

@@ -20,6 +20,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
+use super::guard::Guarded;
 use super::{BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
@@ -89,10 +90,7 @@ pub(super) fn common_type(left: &DataType, right: &DataType) -> DataType {
 fn concrete(found: &DataType) -> Option<DataType> {
     Some(match found {
         DataType::Null => DataType::Utf8,
-        DataType::List(item) => {
-            let inner = concrete(item.data_type()).unwrap_or(DataType::Utf8);
-            DataType::List(Arc::new(Field::new(item.name(), inner, true)))
-        }
+        DataType::List(item) => DataType::List(Arc::new(Field::new(item.name(), concrete(item.data_type())?, true))),
         DataType::Struct(fields) => {
             let known = fields.iter().filter_map(|f| Some(Field::new(f.name(), concrete(f.data_type())?, true)));
             let known: Vec<Field> = known.collect();
@@ -153,7 +151,6 @@ pub async fn scan(
     source: &Source,
     schema: &SchemaRef,
     files: &[BronzeFile],
-    session: &SessionState,
     folder: &Path,
     batch: &str,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
@@ -162,7 +159,7 @@ pub async fn scan(
     let columns: Vec<_> = schema.fields().iter().filter(of_file).cloned().collect();
     let columns = Arc::new(Schema::new(columns));
     let mut branches: Vec<LogicalPlan> = Vec::new();
-    for group in formats::groups(source, &columns, files, session, folder).await? {
+    for group in formats::groups(source, &columns, files, folder).await? {
         branches.push(rows_of(table(source, group, folder, batch)?, schema)?);
     }
     let mut branches = branches.into_iter();
@@ -190,8 +187,9 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
     };
     let table = ExactFiles::new(ObjectStoreUrl::local_filesystem(), group.reader, columns, partitions, files?);
     Ok(match group.kind {
+        Kind::Text => Arc::new(table),
         Kind::Parquet if numbered => file_columns::numbered(table)?,
-        _ => Arc::new(table),
+        _ => Arc::new(Guarded(Arc::new(table))),
     })
 }
 
@@ -209,7 +207,7 @@ pub async fn find_culprit(
     folder: &Path,
 ) -> Option<BronzeError> {
     for file in files {
-        let one = scan(source, schema, std::slice::from_ref(file), session, folder, "").await;
+        let one = scan(source, schema, std::slice::from_ref(file), folder, "").await;
         let outcome = match one {
             Ok(table) => drain(table, session).await,
             Err(error) => return Some(error),
@@ -242,9 +240,17 @@ async fn drain(table: Arc<dyn TableProvider>, session: &SessionState) -> Result<
 pub(super) fn bad_file(file: &BronzeFile, folder: &Path, error: &DataFusionError) -> BronzeError {
     let text = error.find_root().strip_backtrace();
     let first = text.lines().next().unwrap_or("cannot be read");
-    let why = ["Arrow error: ", "Avro error: ", "Parquet error: ", "Parser error: ", "Cast error: ", "External: "]
-        .iter()
-        .fold(first, |text, noise| text.strip_prefix(noise).unwrap_or(text));
+    let why = [
+        "Arrow error: ",
+        "Avro error: ",
+        "Parquet error: ",
+        "Parser error: ",
+        "Cast error: ",
+        "External: ",
+        "Execution error: ",
+    ]
+    .iter()
+    .fold(first, |text, noise| text.strip_prefix(noise).unwrap_or(text));
     BronzeError::File { file: shown_file(file, folder), why: why.trim_end_matches('.').to_owned() }
 }
 

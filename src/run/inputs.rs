@@ -115,8 +115,8 @@ impl Inputs {
                     _ => self.listing(name).await?.files,
                 };
                 let schema = self.source_schema(name);
-                let Runtime { session, folder, options, .. } = self.runtime();
-                let table = bronze::scan(source, &schema, &files, session, folder, &options.invocation_id).await?;
+                let Runtime { folder, options, .. } = self.runtime();
+                let table = bronze::scan(source, &schema, &files, folder, &options.invocation_id).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)

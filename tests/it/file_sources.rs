@@ -1,6 +1,5 @@
 //! Sources beyond text: Parquet, Avro, Arrow and Delta, several formats at once, and columns that paths and files give.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
@@ -24,45 +23,43 @@ fn batch(ids: &[i64], names: &[&str], price: Option<i128>) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn create(sandbox: &Sandbox, path: &str) -> File {
-    sandbox.write(path, "");
-    File::create(sandbox.path(path)).unwrap()
-}
-
-fn write_avro(sandbox: &Sandbox, path: &str, batch: &RecordBatch) {
-    let mut writer = AvroWriter::new(create(sandbox, path), batch.schema().as_ref().clone()).unwrap();
+/// The bytes of an Avro file.
+pub fn avro_bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut writer = AvroWriter::new(Vec::new(), batch.schema().as_ref().clone()).unwrap();
     writer.write(batch).unwrap();
     writer.finish().unwrap();
+    writer.into_inner()
 }
 
-fn write_arrow(sandbox: &Sandbox, path: &str, batch: &RecordBatch) {
-    let mut writer = FileWriter::try_new(create(sandbox, path), &batch.schema()).unwrap();
+/// The bytes of an Arrow file.
+pub fn arrow_bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut writer = FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(batch).unwrap();
-    writer.finish().unwrap();
+    writer.into_inner().unwrap()
 }
 
-fn write_stream(sandbox: &Sandbox, path: &str, batch: &RecordBatch) {
-    let mut writer = StreamWriter::try_new(create(sandbox, path), &batch.schema()).unwrap();
+fn stream_bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(batch).unwrap();
-    writer.finish().unwrap();
+    writer.into_inner().unwrap()
 }
 
-fn write_parquet(sandbox: &Sandbox, path: &str, batch: &RecordBatch) {
-    let file = create(sandbox, path);
-    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+/// The bytes of a Parquet file.
+pub fn parquet_bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
-    writer.close().unwrap();
+    writer.into_inner().unwrap()
 }
 
 #[test]
 fn avro_files_are_sources() {
     let sandbox = source("in", "format: avro", &[]);
-    write_avro(&sandbox, "in/1.avro", &batch(&[1, 2], &["one", "two"], Some(105)));
-    write_avro(&sandbox, "in/2.avro", &batch(&[3], &["three"], None));
+    sandbox.write("in/1.avro", avro_bytes(&batch(&[1, 2], &["one", "two"], Some(105))));
+    sandbox.write("in/2.avro", avro_bytes(&batch(&[3], &["three"], None)));
     assert_eq!(columns(&sandbox), ["name varchar", "id bigint", "price decimal(12,2)"]);
     assert_rows(&sandbox, &["one 1 1.05", "three 3", "two 2 1.05"]);
     let declared = source("in", &format!("format: avro, {ID_NAME}"), &[]);
-    write_avro(&declared, "in/1.avro", &batch(&[1], &["one"], Some(1)));
+    declared.write("in/1.avro", avro_bytes(&batch(&[1], &["one"], Some(1))));
     assert_rows(&declared, &["1 one"]);
     declared.write("in/2.avro", "Obj\u{1}nonsense");
     declared.lake(&["run"]).assert_failed(1, "in/2.avro");
@@ -71,9 +68,9 @@ fn avro_files_are_sources() {
 #[test]
 fn arrow_files_and_streams_are_sources() {
     let sandbox = source("in", "format: arrow", &[]);
-    write_arrow(&sandbox, "in/1.arrow", &batch(&[1, 2], &["one", "two"], Some(105)));
-    write_stream(&sandbox, "in/2.arrow", &batch(&[3], &["three"], Some(7)));
-    write_arrow(&sandbox, "in/3.feather", &batch(&[4], &["four"], None));
+    sandbox.write("in/1.arrow", arrow_bytes(&batch(&[1, 2], &["one", "two"], Some(105))));
+    sandbox.write("in/2.arrow", stream_bytes(&batch(&[3], &["three"], Some(7))));
+    sandbox.write("in/3.feather", arrow_bytes(&batch(&[4], &["four"], None)));
     assert_eq!(columns(&sandbox), ["name varchar", "id bigint", "price decimal(12,2)"]);
     assert_rows(&sandbox, &["four 4", "one 1 1.05", "three 3 0.07", "two 2 1.05"]);
     sandbox.write("in/4.arrow", "ARROW1\0\0nonsense");
@@ -90,9 +87,9 @@ fn one_source_may_mix_formats() {
         ("in/c/4.tsv", "name\tid\ntabs\t4\n"),
     ];
     let fill = |sandbox: Sandbox| {
-        write_avro(&sandbox, "in/b/5.avro", &batch(&[5], &["avro"], None));
-        write_parquet(&sandbox, "in/b/6.parquet", &batch(&[6], &["parquet"], None));
-        write_arrow(&sandbox, "in/b/7.arrow", &batch(&[7], &["arrow"], None));
+        sandbox.write("in/b/5.avro", avro_bytes(&batch(&[5], &["avro"], None)));
+        sandbox.write("in/b/6.parquet", parquet_bytes(&batch(&[6], &["parquet"], None)));
+        sandbox.write("in/b/7.arrow", arrow_bytes(&batch(&[7], &["arrow"], None)));
         sandbox
     };
     let all = ["1 csv", "2 json", "3 lines", "4 tabs", "5 avro", "6 parquet", "7 arrow"];
@@ -145,7 +142,7 @@ fn metadata_columns_say_where_a_row_is_from() {
     let sandbox = source("in", &format!("format: auto, {ID_NAME}, metadata_columns: {all}"), &[]);
     sandbox.write("in/deep/ü 1.csv", "id,name\n1,\"on\ne\"\n\n2,two\n");
     sandbox.write("in/2.json", "[{\"id\": 3}, {\"id\": 4}]");
-    write_parquet(&sandbox, "in/3.parquet", &batch(&[5, 6], &["a", "b"], None));
+    sandbox.write("in/3.parquet", parquet_bytes(&batch(&[5, 6], &["a", "b"], None)));
     let model = "{{ config(materialized='incremental') }} select * from {{ source('raw', 'data') }}";
     sandbox.write("models/silver/data.sql", model);
     sandbox.ok(&["build"]);

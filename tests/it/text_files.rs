@@ -26,7 +26,8 @@ fn refusal(sandbox: &Sandbox) -> String {
     run.stdout
 }
 
-fn compressed(kind: FileCompressionType, text: &[u8]) -> Vec<u8> {
+/// The bytes of a compressed file.
+pub fn compressed(kind: FileCompressionType, text: &[u8]) -> Vec<u8> {
     let bytes = futures::stream::once(std::future::ready(Ok(text.to_vec().into())));
     let stream = kind.convert_to_compress_stream(Box::pin(bytes)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
