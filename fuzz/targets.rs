@@ -81,6 +81,11 @@ const COLUMNS: &str = "columns: [\
     { name: d, data_type: timestamp, time_zone: Europe/Berlin }, { name: e, data_type: boolean }, \
     { name: f, data_type: 'bigint[]' }, { name: g, data_type: varchar }, { name: h, data_type: double }]";
 
+/// Columns of files that know their types.
+const TYPED: &str = "columns: [\
+    { name: a, data_type: double }, { name: b, data_type: 'decimal(10,2)' }, { name: g, data_type: varchar }, \
+    { name: more, data_type: date }]";
+
 /// One file, read with columns that are inferred and with declared ones; what is wrong with it.
 pub fn rows(input: &[u8]) -> Vec<String> {
     let Some((choice, bytes)) = input.split_first() else { return Vec::new() };
@@ -91,7 +96,8 @@ pub fn rows(input: &[u8]) -> Vec<String> {
     std::fs::write(folder.join(name), bytes).expect("the temporary folder can be written");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
     let session = session::state(Resources { threads: 1, memory: Some(256 << 20) }).expect("a session can be made");
-    for columns in ["", COLUMNS] {
+    let binary = ["parquet", "avro", "arrow"].iter().any(|format| settings.contains(format));
+    for columns in ["", if binary { TYPED } else { COLUMNS }] {
         if columns.is_empty() && settings.contains("header: false") {
             continue;
         }
@@ -99,7 +105,7 @@ pub fn rows(input: &[u8]) -> Vec<String> {
         let limits = "max_line_bytes: 1MB, max_decompression_ratio: 50, max_file_bytes: 100MB";
         let settings = match settings.split_once("options: {") {
             Some((before, after)) => format!("{before}options: {{ {limits}, {after}"),
-            None if ["parquet", "avro", "arrow"].iter().any(|format| settings.contains(format)) => settings.to_owned(),
+            None if binary => settings.to_owned(),
             None => format!("{settings}, options: {{ {limits} }}"),
         };
         let table = format!("{{ name: data, path: '{name}', {settings}{comma}{columns} }}");
