@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::file_format::FileFormat;
@@ -14,6 +14,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
@@ -37,6 +38,17 @@ impl ExactFiles {
         let partitions: Vec<_> = partitions.into_iter().map(Arc::new).collect();
         let schema = TableSchema::builder(columns).with_table_partition_cols(partitions).build();
         Self { store, format, schema, files }
+    }
+
+    /// With a column after all others that counts the rows of each file from 0: Parquet's reader knows it.
+    #[must_use]
+    pub fn with_row_number(mut self, name: &str) -> Self {
+        let number = Field::new(name, DataType::Int64, false).with_extension_type(RowNumber);
+        self.schema = TableSchema::builder(Arc::clone(self.schema.file_schema()))
+            .with_table_partition_cols(self.schema.table_partition_cols().clone())
+            .with_virtual_columns(vec![Arc::new(number)])
+            .build();
+        self
     }
 }
 

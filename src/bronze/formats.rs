@@ -1,34 +1,126 @@
-//! How DataFusion reads each format.
+//! Files that are read alike: which reader of DataFusion, or of [`super::text`], takes which files.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::common::config::CsvOptions;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
 use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::csv::CsvFormat;
-use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion_datasource_avro::AvroFormat;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
+use super::arrow_files::{self, Checked};
+use super::text::{self, Layout, TextFormat};
+use super::{BronzeError, BronzeFile, guard, scan};
 use crate::project::{Format, Source};
 
-/// A byte that stands in no text, for files without quotes: CSV readers insist on one.
-const NO_QUOTE: u8 = 0;
+/// Files that one scan reads.
+pub(super) struct Group {
+    pub(super) reader: Arc<dyn FileFormat>,
+    pub(super) kind: Kind,
+    /// Arrow has two layouts, and a scan is of one of them.
+    stream: bool,
+    /// Columns that stand in the files.
+    pub(super) columns: SchemaRef,
+    pub(super) files: Vec<BronzeFile>,
+}
 
-/// The reader of a source's files.
-pub(super) fn reader(source: &Source) -> Arc<dyn FileFormat> {
-    let options = &source.options;
-    match source.format {
-        Format::Csv | Format::Tsv => {
-            let mut csv = CsvOptions::default()
-                .with_has_header(options.header)
-                .with_delimiter(options.delimiter)
-                .with_quote(options.quote.unwrap_or(NO_QUOTE))
-                .with_newlines_in_values(options.quote.is_some());
-            csv.escape = options.escape;
-            csv.comment = options.comment;
-            Arc::new(CsvFormat::default().with_options(csv))
-        }
-        Format::Ndjson => Arc::new(JsonFormat::default()),
-        Format::Json => Arc::new(JsonFormat::default().with_newline_delimited(false)),
-        Format::Parquet => Arc::new(ParquetFormat::default()),
+/// Who reads a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Parquet,
+    Avro,
+    Arrow,
+}
+
+fn kind(source: &Source, file: &BronzeFile, folder: &Path) -> Result<Kind, BronzeError> {
+    match source.format.of_file(file.meta.location.as_ref()) {
+        Some(Format::Parquet) => Ok(Kind::Parquet),
+        Some(Format::Avro) => Ok(Kind::Avro),
+        Some(Format::Arrow) => Ok(Kind::Arrow),
+        Some(format) if format.is_text() => Ok(Kind::Text),
+        _ => Err(BronzeError::File {
+            file: scan::shown_file(file, folder),
+            why: "its ending says no format: set the `format` of the source".to_owned(),
+        }),
     }
+}
+
+/// Files by who reads them. `columns` stand in the files, without what paths say.
+pub(super) async fn groups(
+    source: &Source,
+    columns: &SchemaRef,
+    files: &[BronzeFile],
+    folder: &Path,
+) -> Result<Vec<Group>, BronzeError> {
+    let mut groups: Vec<Group> = Vec::new();
+    for file in files {
+        let kind = kind(source, file, folder)?;
+        // Nothing in it, and no reader but that of text would take it.
+        if file.meta.size == 0 && kind != Kind::Text {
+            return Err(BronzeError::File { file: scan::shown_file(file, folder), why: "it is empty".to_owned() });
+        }
+        // Arrow's reader asks for the schema that the file has.
+        let (columns, stream) = match kind {
+            Kind::Arrow => {
+                let checked = arrow(file, folder).await?;
+                (checked.schema, checked.stream)
+            }
+            _ => (Arc::clone(columns), false),
+        };
+        let same = |group: &&mut Group| (group.kind, group.stream) == (kind, stream) && group.columns == columns;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.files.push(file.clone()),
+            None => {
+                let reader: Arc<dyn FileFormat> = match kind {
+                    Kind::Parquet => Arc::new(ParquetFormat::default()),
+                    Kind::Avro => Arc::new(AvroFormat),
+                    Kind::Arrow => Arc::new(ArrowFormat),
+                    Kind::Text => {
+                        let layout = Layout::new(source.name.to_string(), Arc::clone(&columns), source.options.clone());
+                        let folder = folder.to_path_buf();
+                        Arc::new(TextFormat { format: source.format, layout: Arc::new(layout), folder })
+                    }
+                };
+                groups.push(Group { reader, kind, stream, columns, files: vec![file.clone()] });
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// The columns of one file.
+pub(super) async fn schema_of(
+    source: &Source,
+    file: &BronzeFile,
+    session: &dyn Session,
+    folder: &Path,
+) -> Result<SchemaRef, BronzeError> {
+    let store: Arc<dyn ObjectStore> = scan::local();
+    let reader: Arc<dyn FileFormat> = match kind(source, file, folder)? {
+        Kind::Text if file.meta.size == 0 => return Ok(Arc::new(Schema::empty())),
+        Kind::Text => {
+            let schema = text::infer(&store, &file.meta, source.format, &source.options, folder).await?;
+            return Ok(Arc::new(schema));
+        }
+        Kind::Parquet => Arc::new(ParquetFormat::default()),
+        Kind::Avro => Arc::new(AvroFormat),
+        Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
+    };
+    let schema = guard::future(reader.infer_schema(session, &store, std::slice::from_ref(&file.meta))).await;
+    schema.map_err(|error| scan::bad_file(file, folder, &error))
+}
+
+/// An Arrow file, checked before its reader believes it.
+async fn arrow(file: &BronzeFile, folder: &Path) -> Result<Checked, BronzeError> {
+    let bad = |why: String| BronzeError::File { file: scan::shown_file(file, folder), why };
+    let found = scan::local().get(&file.meta.location).await.map_err(|error| bad(error.to_string()))?;
+    let GetResultPayload::File(opened, _) = found.payload else {
+        return Err(bad("Arrow is read from files of this machine only".to_owned()));
+    };
+    let checked = tokio::task::spawn_blocking(move || arrow_files::check(opened));
+    checked.await.expect("a check does not panic").map_err(bad)
 }

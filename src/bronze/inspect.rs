@@ -1,23 +1,25 @@
 //! Sources -> [`Catalog`]: declared columns, or those of the files.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::execution::session_state::SessionState;
 
-use super::{BronzeError, infer_schema, list, scan::declared_schema};
-use crate::catalog::Catalog;
+use super::scan::{column_type, declared_schema, with_file_columns};
+use super::{BronzeError, infer_schema, list};
+use crate::catalog::{Catalog, sql_type};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
-use crate::project::{Project, Source};
+use crate::project::{Column, Format, Project, Source};
 
-/// The schema of every source. Only sources with undeclared columns are looked at.
+/// The schema of every source of files. Only sources with undeclared columns are looked at; a Delta table of this kind
+/// is left to who can read it.
 pub async fn inspect(project: &Project, session: &SessionState, diagnostics: &mut Diagnostics) -> Catalog {
     let mut catalog = Catalog::default();
     for source in project.sources.values() {
         match schema(source, session, &project.folder).await {
             Ok(schema) => {
-                catalog.sources.insert(source.name.clone(), schema);
+                check_formats(source, schema.as_ref(), diagnostics);
+                catalog.sources.extend(schema.map(|schema| (source.name.clone(), schema)));
             }
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
@@ -25,13 +27,13 @@ pub async fn inspect(project: &Project, session: &SessionState, diagnostics: &mu
     catalog
 }
 
-async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Result<SchemaRef, Box<Diagnostic>> {
+async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Result<Option<SchemaRef>, Box<Diagnostic>> {
     let declared = declared_schema(source, session).map_err(|(at, why)| {
         let span = source.columns[at].data_type.as_ref().map_or(&source.span, |(_, span)| span);
         Box::new(Diagnostic::error(Id::InvalidValue, why).at(span.clone()))
     })?;
-    if let Some(schema) = declared {
-        return Ok(schema);
+    if declared.is_some() || source.format == Format::Delta {
+        return Ok(declared);
     }
     let bad = |error: BronzeError| {
         let diagnostic = Diagnostic::error(Id::SourceFiles, error.to_string()).at(source.path_span.clone());
@@ -47,22 +49,57 @@ async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Resul
         return Err(Box::new(diagnostic.help("declare its `columns` with `data_type`, or add a file")));
     }
     let inferred = infer_schema(source, &listing, session, folder).await.map_err(bad)?;
-    Ok(declared_over(source, &inferred, session))
+    Ok(Some(declared_over(source, &inferred, session)))
 }
 
-/// Types that YAML declares win over those of the files.
-fn declared_over(source: &Source, inferred: &SchemaRef, session: &SessionState) -> SchemaRef {
-    let fields: Vec<Field> = inferred
+/// Only dates and timestamps have a format, and only timestamps a zone.
+fn check_formats(source: &Source, schema: Option<&SchemaRef>, diagnostics: &mut Diagnostics) {
+    for column in &source.columns {
+        let Some(format) = source.options.columns.get(&column.name) else { continue };
+        let Some(field) = schema.and_then(|schema| schema.field_with_name(&column.name).ok()) else { continue };
+        let (is_date, is_timestamp) =
+            (field.data_type() == &DataType::Date32, matches!(field.data_type(), DataType::Timestamp(..)));
+        let text = source.format.is_text() || source.format == Format::Auto;
+        let wrong = if !text {
+            Some("`format` and `time_zone` are for text: these files know the types of their columns".to_owned())
+        } else if !format.formats.is_empty() && !is_date && !is_timestamp {
+            Some(format!(
+                "`format` is for dates and timestamps; `{}` is a {}",
+                column.name,
+                sql_type(field.data_type())
+            ))
+        } else if format.time_zone.is_some() && !is_timestamp {
+            Some(format!("`time_zone` is for timestamps; `{}` is a {}", column.name, sql_type(field.data_type())))
+        } else {
+            None
+        };
+        if let Some(why) = wrong {
+            let span = column.data_type.as_ref().map_or(&column.span, |(_, span)| span);
+            diagnostics.push(Diagnostic::error(Id::InvalidValue, why).at(span.clone()));
+        }
+    }
+}
+
+/// Types that YAML declares win over those of the files; a declared column need not be in any of them.
+pub fn declared_over(source: &Source, inferred: &SchemaRef, session: &SessionState) -> SchemaRef {
+    let declared = |column: &Column| column_type(session, &column.data_type.as_ref()?.0).ok();
+    let mut fields: Vec<Field> = inferred
         .fields()
         .iter()
         .map(|field| {
             let column = source.columns.iter().find(|column| column.name == *field.name());
-            let declared = column.and_then(|column| column.data_type.as_ref());
-            match declared.and_then(|(text, _)| crate::session::parse_data_type(session, text).ok()) {
+            match column.and_then(declared) {
                 Some(data_type) => Field::new(field.name(), data_type, true),
                 None => field.as_ref().clone(),
             }
         })
         .collect();
-    Arc::new(Schema::new(fields))
+    for column in &source.columns {
+        if inferred.field_with_name(&column.name).is_err()
+            && let Some(data_type) = declared(column)
+        {
+            fields.push(Field::new(&column.name, data_type, true));
+        }
+    }
+    with_file_columns(source, fields)
 }

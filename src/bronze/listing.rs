@@ -182,12 +182,8 @@ fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
     }
     let Some(wildcard) = path.find(['*', '?', '[', '{']) else {
         let base = paths::absolute(folder, path).map_err(|error| bad(&error.to_string()))?;
-        let extensions = source.format.extensions();
-        let by_extension = move |path: &str| {
-            let extension = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-            extensions.contains(&extension.as_str())
-        };
-        return Ok(Place { base, matches: Box::new(by_extension) });
+        let format = source.format;
+        return Ok(Place { base, matches: Box::new(move |path| format.takes(path)) });
     };
     let split = path[..wildcard].rfind('/').map_or(0, |at| at + 1);
     let base = paths::absolute(folder, &path[..split]).map_err(|error| bad(&error.to_string()))?;

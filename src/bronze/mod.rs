@@ -5,13 +5,17 @@
 //! [`scan`](scan::scan) reads exactly the files it is told. Models and tests are unknown here.
 
 mod archive;
+mod arrow_files;
+mod file_columns;
 mod formats;
+mod guard;
 mod inspect;
 pub mod listing;
 pub mod manifest;
 mod pending;
 pub mod scan;
 mod slice;
+mod text;
 
 use std::path::Path;
 
@@ -20,11 +24,11 @@ use datafusion::error::DataFusionError;
 use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
-pub use inspect::inspect;
+pub use inspect::{declared_over, inspect};
 pub use listing::{BronzeFile, Listing, hashes, list};
 pub use manifest::{Change, Entry, Manifest};
 pub use pending::{Pending, Read, Rows, Rules, Why};
-pub use scan::{find_culprit, first_changed, infer_schema, scan};
+pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
 pub use slice::Slice;
 
 /// A source that cannot be read.

@@ -15,21 +15,8 @@ use crate::catalog::sql_type;
 use crate::diagnostics::Diagnostics;
 use crate::names::check_identifier;
 use crate::paths;
-use crate::project;
+use crate::project::{self, Compression, Format};
 use crate::session::{self, Resources};
-
-/// Formats by the endings of files.
-const ENDINGS: &[(&str, &str)] = &[
-    ("csv", "csv"),
-    ("tsv", "tsv"),
-    ("tab", "tsv"),
-    ("ndjson", "ndjson"),
-    ("jsonl", "ndjson"),
-    ("json", "json"),
-    ("parquet", "parquet"),
-    ("avro", "avro"),
-    ("arrow", "arrow"),
-];
 
 /// How much of a file is looked at to guess its shape.
 const LOOKED_AT: u64 = 64 * 1024;
@@ -45,7 +32,8 @@ struct Shape {
 pub(super) fn run(global: &Global, args: &SourceInferArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let folder = paths::absolute(&std::env::current_dir()?, &global.project_dir)?;
     let (format, example) = look(&folder, &args.path, args.format.as_deref())?;
-    let shape = if format == "csv" || format == "tsv" { shape(&example, &format)? } else { Shape::default() };
+    let has_shape = (format == "csv" || format == "tsv") && is_plain(&example);
+    let shape = if has_shape { shape(&example, &format)? } else { Shape::default() };
     let (schema, table) = names(args)?;
     let yaml = Yaml { schema: &schema, table: &table, path: &args.path, format: &format, shape: &shape };
     let mut diagnostics = Diagnostics::new();
@@ -98,21 +86,25 @@ fn look(folder: &Path, path: &str, format: Option<&str>) -> anyhow::Result<(Stri
             folders.extend(visible.map(|entry| entry.path()));
             continue;
         }
-        let ending = next.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        if let Some((_, format)) = ENDINGS.iter().find(|(known, _)| *known == ending) {
-            found.entry(format).or_default().push(next);
+        if let Some(format) = Format::Auto.of_file(&next.to_string_lossy()) {
+            found.entry(format.name()).or_default().push(next);
         }
     }
     let most = found.into_iter().filter(|(known, _)| format.is_none_or(|asked| asked == *known));
     let Some((format, mut files)) = most.max_by_key(|(_, files)| files.len()) else {
-        let endings: Vec<String> = ENDINGS.iter().map(|(ending, _)| format!(".{ending}")).collect();
+        let endings: Vec<String> = Format::Auto.extensions().iter().map(|ending| format!(".{ending}")).collect();
         bail!("no files at `{path}` end in {}", endings.join(", "));
     };
     files.sort();
     let example = files.swap_remove(0);
     // A `.json` file may be an array or an object a line.
-    let first = start_of(&example)?.bytes().find(|byte| !byte.is_ascii_whitespace());
-    Ok((if format == "json" && first != Some(b'[') { "ndjson" } else { format }.to_owned(), example))
+    let lines = format == "json" && is_plain(&example) && !start_of(&example)?.trim_start().starts_with('[');
+    Ok((if lines { "ndjson" } else { format }.to_owned(), example))
+}
+
+/// Whether the first bytes of a file are text: a compressed one is taken to be as its format usually is.
+fn is_plain(path: &Path) -> bool {
+    Compression::Auto.of_file(&path.to_string_lossy()) == Compression::None
 }
 
 fn start_of(path: &Path) -> anyhow::Result<String> {

@@ -18,7 +18,7 @@ use crate::memo::Memo;
 use crate::project::{self, LoadOptions, Project};
 use crate::run::{RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
-use crate::tables::Lake;
+use crate::tables::{self, Lake};
 
 /// A project on its way from files to a run.
 pub(crate) struct Pipeline {
@@ -92,7 +92,11 @@ impl Pipeline {
             .build()
             .context("cannot start the async runtime")?;
         let catalog = timed("inspect", || {
-            async_runtime.block_on(bronze::inspect(&self.project, &session, &mut self.diagnostics))
+            async_runtime.block_on(async {
+                let mut catalog = bronze::inspect(&self.project, &session, &mut self.diagnostics).await;
+                tables::inspect_sources(&self.project, &session, &mut catalog, &mut self.diagnostics).await;
+                catalog
+            })
         });
         let compiled = timed("compile", || {
             compile::compile(&self.project, &self.graph, &catalog, &session, &self.memo, &mut self.diagnostics)

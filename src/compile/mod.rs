@@ -30,7 +30,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
 use crate::graph::Graph;
 use crate::memo::{Key, KeyMaker, Lazy, Memo};
 use crate::names::TableName;
-use crate::project::{Model, Project, Strategy};
+use crate::project::{Format, Model, Project, Strategy};
 use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead, source_relation};
 
@@ -226,7 +226,7 @@ impl Compiler<'_> {
         }
         let (inputs, parents) = self.inputs(model);
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
-        refuse_doubling(model, &parents).map_err(|d| vec![d])?;
+        refuse_doubling(model, &parents, self.project).map_err(|d| vec![d])?;
         let definition = fingerprint::definition(model, &statements, &parents, self.project);
         if let Some(timeless) = self.timeless_shape(model, &schema) {
             shape = timeless;
@@ -399,9 +399,18 @@ fn first_duplicate(schema: &Schema) -> Option<String> {
 
 /// An append that reads a source through a view would add all of its rows in every run: only sources that the model
 /// reads itself are taken in.
-fn refuse_doubling(model: &Model, views: &[&CompiledModel]) -> Result<(), Diagnostic> {
+fn refuse_doubling(model: &Model, views: &[&CompiledModel], project: &Project) -> Result<(), Diagnostic> {
     if !model.appends() || model.incremental.is_some() {
         return Ok(());
+    }
+    for (source, read) in &model.sources {
+        if *read == SourceRead::Changes && project.sources[source].format == Format::Delta {
+            let message = format!("`{}` appends, and reads all of the Delta table `{source}`", model.name);
+            return Err(Diagnostic::error(Id::InvalidSql, message)
+                .at(model.span())
+                .label("every run would add all of its rows again")
+                .help("make it a `table`, set a `unique_key`, or filter inside {% if is_incremental() %}"));
+        }
     }
     for view in views {
         if let Some(Input::Source(source, _)) = view.inputs.iter().find(|input| matches!(input, Input::Source(..))) {

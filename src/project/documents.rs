@@ -39,7 +39,7 @@ struct Entry<'a> {
 enum Content {
     /// It says something of models only, and an earlier run has read it.
     Kept(Kept),
-    Read(Document),
+    Read(Box<Document>),
     /// It is empty or does not parse.
     Nothing,
 }
@@ -81,7 +81,7 @@ pub(super) fn read<'a>(files: &'a ProjectFiles, loading: &Loading<'_>, diagnosti
     Documents { entries }
 }
 
-fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Diagnostics) -> Option<Document> {
+fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Diagnostics) -> Option<Box<Document>> {
     if let Err(error) = file.fetch() {
         diagnostics.push(files::unreadable(file, &error));
         return None;
@@ -100,14 +100,14 @@ fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Dia
         seen,
     };
     mapping.finish(&mut reader);
-    Some(document)
+    Some(Box::new(document))
 }
 
 impl Documents<'_> {
     /// The files that may have other lists than that of models.
     pub(super) fn read(&self) -> impl Iterator<Item = &Document> {
         self.entries.iter().filter_map(|entry| match &entry.content {
-            Content::Read(document) => Some(document),
+            Content::Read(document) => Some(&**document),
             Content::Kept(_) | Content::Nothing => None,
         })
     }

@@ -29,6 +29,12 @@ pub struct Ingestion {
 }
 
 impl Ingestion {
+    /// Whether it says anything of single files.
+    pub(super) fn is_about_files(&self) -> bool {
+        let (freshness, loaded_at_field) = (self.freshness.clone(), self.loaded_at_field.clone());
+        *self != Self { freshness, loaded_at_field, ..Self::default() }
+    }
+
     /// Whether the rows of single files may have to be taken out of a table again.
     pub fn needs_traces(&self) -> bool {
         self.on_changed_file == OnChangedFile::Replace || self.on_removed_file == OnRemovedFile::DeleteRows

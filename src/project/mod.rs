@@ -11,12 +11,15 @@ mod descriptions;
 mod documents;
 mod exposures;
 mod files;
+mod formats;
 mod groups;
 mod ingestion;
 mod load;
 mod models;
+mod path_columns;
 mod selectors;
 mod settings;
+mod source_options;
 mod sources;
 mod yaml;
 
@@ -38,12 +41,15 @@ pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaC
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
+pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
 pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
+pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
 pub use settings::Target;
-pub use sources::{Format, Source, SourceOptions};
+pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
+pub use sources::Source;
 
 /// A loaded project.
 #[derive(Debug)]

@@ -94,6 +94,7 @@ fn positive(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
     usize::try_from(count).ok()
 }
 
+/// An amount of memory or of disk.
 pub(super) fn bytes(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
     let text = reader.text(node)?;
     let size = parse_bytes(&text);

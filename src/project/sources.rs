@@ -1,9 +1,11 @@
 //! Sources: declared sets of bronze files.
 
 use super::data_tests::{self, DataTest};
+use super::formats::{FORMATS, Format};
 use super::ingestion::{self, Ingestion};
-use super::yaml::{Mapping, Node, Reader};
-use super::{Column, contracts};
+use super::source_options::{self, SourceOptions};
+use super::yaml::{Mapping, Node, Raw, Reader};
+use super::{Column, contracts, path_columns};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 use crate::template::Templates;
@@ -17,7 +19,7 @@ pub struct Source {
     pub span: Span,
     /// Markdown.
     pub description: String,
-    /// Folder, file or glob; relative to the project folder unless absolute or a URL.
+    /// Folder, file or glob; relative to the project folder unless absolute or a URL. A list is one glob of alternatives.
     pub path: String,
     /// The path before Jinja: the same in every target.
     pub declared_path: String,
@@ -34,63 +36,6 @@ pub struct Source {
     /// Tags, for selection.
     pub tags: Vec<String>,
 }
-
-/// How a file's bytes become rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Comma-separated values.
-    Csv,
-    /// Tab-separated values.
-    Tsv,
-    /// One JSON array of objects.
-    Json,
-    /// A JSON object a line.
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-}
-
-impl Format {
-    /// Whether columns come from the text of a header line.
-    pub fn is_delimited(self) -> bool {
-        matches!(self, Self::Csv | Self::Tsv)
-    }
-
-    /// File endings that a folder of this format is searched for.
-    pub fn extensions(self) -> &'static [&'static str] {
-        match self {
-            Self::Csv => &["csv"],
-            Self::Tsv => &["tsv", "tab"],
-            Self::Json => &["json"],
-            Self::Ndjson => &["ndjson", "jsonl", "json"],
-            Self::Parquet => &["parquet"],
-        }
-    }
-}
-
-/// Details of a format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceOptions {
-    /// The first line names the columns.
-    pub header: bool,
-    /// Between fields.
-    pub delimiter: u8,
-    /// Around fields; `None` if a quote is a letter like any other.
-    pub quote: Option<u8>,
-    /// Before a quote inside a quoted field, if quotes are not doubled.
-    pub escape: Option<u8>,
-    /// Starts a line to pass over.
-    pub comment: Option<u8>,
-}
-
-const FORMATS: &[(&str, Format)] = &[
-    ("csv", Format::Csv),
-    ("tsv", Format::Tsv),
-    ("json", Format::Json),
-    ("ndjson", Format::Ndjson),
-    ("parquet", Format::Parquet),
-];
 
 /// Reads a `sources:` list into sources and their tests.
 pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) -> (Vec<Source>, Vec<DataTest>) {
@@ -113,6 +58,7 @@ pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) 
                     read_table(&schema, (root, &defaults), &mut table, templates, &mut tests, reader)
             {
                 source.tags.extend(tags.iter().cloned());
+                source_options::misplaced(&mut table, reader);
                 table.finish(reader);
                 sources.push(source);
             }
@@ -136,17 +82,30 @@ fn read_table(
     let ingestion = ingestion::read(table, defaults, reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
+    let metadata = table.take("metadata_columns");
+    let path_columns = path_columns::read(table, reader);
     let columns_node = table.take("columns");
     let tests_node = table.take_any(&["data_tests", "tests"]);
     let (name_node, path_node) = (name_node?, path_node?);
     let name = TableName::new(schema, reader.identifier(name_node)?);
-    let path = rendered(path_node, templates, reader)?;
+    let time_travel = format.and_then(|format| source_options::time_travel(table, format, reader));
+    let (path, declared_path) = path_of(path_node, root, format, templates, reader)?;
     let format = format?;
-    let options = read_options(options, format, reader);
+    let mut options = source_options::read(options, format, reader);
+    options.path_columns = path_columns;
+    options.time_travel = time_travel;
+    options.metadata_columns =
+        metadata.map(|node| source_options::metadata_columns(node, format, reader)).unwrap_or_default();
     let mut columns = Vec::new();
     if let Some(node) = columns_node {
-        columns = read_columns(node, &name, tests, templates, reader);
+        columns = read_columns_with(node, &name, tests, templates, reader, |name, mapping, reader| {
+            if let Some(found) = source_options::column_format(mapping, reader) {
+                options.columns.insert(name.to_owned(), found);
+            }
+        });
     }
+    check_names(&columns, &options, reader);
+    check_delta(format, &options, &ingestion, path_node, reader);
     if let Some(node) = tests_node {
         tests.extend(data_tests::read_list(node, &name, None, templates, reader));
     }
@@ -159,8 +118,8 @@ fn read_table(
     Some(Source {
         span: name_node.span.clone(),
         description,
-        path: join(root.map(|(rendered, _)| rendered), &path),
-        declared_path: join(root.map(|(_, written)| written), &reader.text(path_node).unwrap_or_default()),
+        path,
+        declared_path,
         path_span: path_node.span.clone(),
         format,
         options,
@@ -182,6 +141,112 @@ fn rendered(node: &Node, templates: &Templates, reader: &mut Reader<'_>) -> Opti
     }
 }
 
+/// `path:`, rendered and as it was written, below `root`.
+fn path_of(
+    node: &Node,
+    root: Option<(&str, &str)>,
+    format: Option<Format>,
+    templates: &Templates,
+    reader: &mut Reader<'_>,
+) -> Option<(String, String)> {
+    let list = match &node.value {
+        Raw::List(items) if !items.is_empty() => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    let (mut paths, mut declared) = (Vec::new(), Vec::new());
+    for node in list {
+        let path = rendered(node, templates, reader)?;
+        paths.push(join(root.map(|(rendered, _)| rendered), &path));
+        declared.push(join(root.map(|(_, written)| written), &node.plain_text()));
+    }
+    match paths.len() {
+        1 => Some((paths.remove(0), declared.remove(0))),
+        _ => Some((
+            alternatives(
+                &paths.iter().map(|path| without_dots(path)).collect::<Vec<_>>(),
+                format.unwrap_or(Format::Auto),
+            ),
+            declared.join(" "),
+        )),
+    }
+}
+
+/// A path without `.` and `..`: a pattern has no parents.
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.last().is_some_and(|last| !matches!(*last, "" | "..")) => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Paths as one glob: what all have in front, then `{a,b}`. A folder stands for the files of the format in it.
+fn alternatives(paths: &[String], format: Format) -> String {
+    let folders = |path: &str| path.rfind('/').map_or(0, |at| at + 1);
+    let plain = |path: &str| folders(&path[..path.find(['*', '?', '[', '{']).unwrap_or(path.len())]);
+    let mut common = plain(&paths[0]);
+    for path in paths {
+        let same = paths[0].chars().zip(path.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+        common = folders(&paths[0][..common.min(same).min(plain(path))]);
+    }
+    let endings = format.extensions().join(",");
+    let parts: Vec<String> = paths
+        .iter()
+        .map(|path| {
+            let rest = &path[common..];
+            let last = rest.rsplit('/').next().unwrap_or_default();
+            if last.contains(['*', '?', '[', '{', '.']) {
+                return rest.to_owned();
+            }
+            let folder = if rest.is_empty() { String::new() } else { format!("{}/", rest.trim_end_matches('/')) };
+            format!("{folder}**/*.{{{endings}}},{folder}**/*.{{{endings}}}.{{gz,bz2,xz,zst}}")
+        })
+        .collect();
+    format!("{}{{{}}}", &paths[0][..common], parts.join(","))
+}
+
+/// A name is that of one column: of the file, of its path, or of what is known of it.
+fn check_names(columns: &[Column], options: &SourceOptions, reader: &mut Reader<'_>) {
+    let known = |name: &str| {
+        let of_path = options.path_columns.columns.iter().any(|column| column.name == name);
+        let metadata = options.metadata_columns.iter().any(|column| column.name() == name);
+        [("the paths of files", of_path), ("`metadata_columns`", metadata)].into_iter().find(|(_, is)| *is)
+    };
+    for column in columns {
+        if let Some((whose, _)) = known(&column.name) {
+            let message = format!("column `{}` is one of {whose} already", column.name);
+            let diagnostic = Diagnostic::error(Id::DuplicateName, message).at(column.span.clone());
+            reader.diagnostics.push(diagnostic.help("leave it out of `columns`, or give one of the two another name"));
+        }
+    }
+}
+
+/// What files of a folder have, and a table has not.
+fn check_delta(format: Format, options: &SourceOptions, ingestion: &Ingestion, path: &Node, reader: &mut Reader<'_>) {
+    if format != Format::Delta {
+        return;
+    }
+    if !options.path_columns.columns.is_empty() || !options.metadata_columns.is_empty() {
+        reader.invalid(
+            &path.span,
+            "a Delta table has columns of its own: no `partition_columns`, `path_pattern` or `metadata_columns`",
+        );
+    }
+    if ingestion.is_about_files() {
+        reader.invalid(
+            &path.span,
+            "a Delta table is read whole: no settings for files that change, are removed, wait or are archived",
+        );
+    }
+    if matches!(path.value, Raw::List(_)) {
+        reader.invalid(&path.span, "a Delta source is one table: its `path` is one folder");
+    }
+}
+
 /// `path` below `root`, unless it is absolute or a URL.
 fn join(root: Option<&str>, path: &str) -> String {
     match root {
@@ -192,13 +257,25 @@ fn join(root: Option<&str>, path: &str) -> String {
     }
 }
 
-/// Columns with their tests; also those of models.
+/// Columns of models, with their tests.
 pub(super) fn read_columns(
     node: &Node,
     table: &TableName,
     tests: &mut Vec<DataTest>,
     templates: &Templates,
     reader: &mut Reader<'_>,
+) -> Vec<Column> {
+    read_columns_with(node, table, tests, templates, reader, |_, _, _| {})
+}
+
+/// Columns with their tests, and with what only some columns can have.
+fn read_columns_with(
+    node: &Node,
+    table: &TableName,
+    tests: &mut Vec<DataTest>,
+    templates: &Templates,
+    reader: &mut Reader<'_>,
+    mut more: impl FnMut(&str, &mut Mapping<'_>, &mut Reader<'_>),
 ) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     for node in reader.list(node) {
@@ -208,6 +285,9 @@ pub(super) fn read_columns(
         let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
         let list = mapping.take_any(&["data_tests", "tests"]);
         let constraints = mapping.take("constraints").map(|node| contracts::read(node, reader)).unwrap_or_default();
+        if let Some((name, _)) = &name {
+            more(name, &mut mapping, reader);
+        }
         mapping.finish(reader);
         let Some((name, span)) = name else { continue };
         if let Some(list) = list {
@@ -221,45 +301,4 @@ pub(super) fn read_columns(
         columns.push(Column { name, span, data_type, description, constraints });
     }
     columns
-}
-
-fn read_options(node: Option<&Node>, format: Format, reader: &mut Reader<'_>) -> SourceOptions {
-    let mut options = SourceOptions {
-        header: true,
-        delimiter: if format == Format::Tsv { b'\t' } else { b',' },
-        quote: Some(b'"'),
-        escape: None,
-        comment: None,
-    };
-    let Some(mut mapping) = node.and_then(|node| reader.mapping(node, "group of source options")) else {
-        return options;
-    };
-    if format.is_delimited() {
-        if let Some(header) = mapping.take("header").and_then(|node| reader.boolean(node)) {
-            options.header = header;
-        }
-        if let Some(delimiter) = mapping.take("delimiter").and_then(|node| one_byte(node, reader)) {
-            options.delimiter = delimiter;
-        }
-        if let Some(node) = mapping.take("quote") {
-            let off = node.to_json() == serde_json::Value::Bool(false) || node.plain_text().is_empty();
-            options.quote = if off { None } else { one_byte(node, reader) };
-        }
-        options.escape = mapping.take("escape").and_then(|node| one_byte(node, reader));
-        options.comment = mapping.take("comment").and_then(|node| one_byte(node, reader));
-    }
-    mapping.finish(reader);
-    options
-}
-
-fn one_byte(node: &Node, reader: &mut Reader<'_>) -> Option<u8> {
-    let text = reader.text(node)?;
-    let text = if text == "\\t" { "\t" } else { &text };
-    match text.as_bytes() {
-        [byte] if byte.is_ascii() => Some(*byte),
-        _ => {
-            reader.wrong(node, "one ASCII character");
-            None
-        }
-    }
 }

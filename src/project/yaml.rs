@@ -326,6 +326,13 @@ impl<'n> Mapping<'n> {
         (!matches!(value.value, Raw::Null)).then_some(value)
     }
 
+    /// The place of a key that belongs elsewhere, if it is here: it is known, and no suggestion for another one.
+    pub(super) fn take_known(&mut self, key: &'static str) -> Option<&'n Span> {
+        let (name, _) = self.entries.iter().find(|(name, _)| name.plain_text() == key)?;
+        self.taken.push(key);
+        Some(&name.span)
+    }
+
     /// The value of the first of several spellings of a key.
     pub(super) fn take_any(&mut self, keys: &[&'static str]) -> Option<&'n Node> {
         keys.iter().filter_map(|key| self.take(key)).next_back()

@@ -17,7 +17,8 @@ pub(super) async fn archive(inputs: &Inputs, schedule: &Schedule) -> Vec<Archive
     let mut results = Vec::new();
     for (name, source) in &runtime.project.sources {
         let AfterLoad::Archive { to } = &source.ingestion.after_load else { continue };
-        let taken_in = |model: &TableName| super::intake::takes_in(&runtime.project.models[model], name);
+        let taken_in =
+            |model: &TableName| super::intake::takes_in(&runtime.project, &runtime.project.models[model], name);
         if !schedule.steps.iter().any(|step| taken_in(&step.name)) {
             continue;
         }

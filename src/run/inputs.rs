@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 
 use super::{Runtime, SharedRuntime};
 use crate::bronze::{self, BronzeFile, Listing};
-use crate::exact_files::empty;
+use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
+use crate::project::{Format, Source};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, source_relation};
@@ -52,6 +53,28 @@ impl Inputs {
         self.listings.lock().expect("no holder panics").remove(name);
     }
 
+    /// The version of a Delta source, opened at the first call: all models of a run read the same one.
+    pub(super) async fn delta_source(&self, source: &Source) -> Result<Published, Failure> {
+        let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(source.name.clone()).or_default());
+        let opened = cell
+            .get_or_try_init(|| async {
+                let opened = tables::open_source(source, &self.runtime.folder).await;
+                opened.map(Some).map_err(|error| Failure::text(error.to_string()))
+            })
+            .await?;
+        Ok(opened.clone().expect("a source that is not there is an error"))
+    }
+
+    /// What a source holds in this run, as a fingerprint; `None` if nothing.
+    pub(super) async fn source_state(&self, name: &TableName) -> Result<(String, bool), Failure> {
+        let source = &self.runtime.project.sources[name];
+        if source.format == Format::Delta {
+            return Ok((format!("version {}", self.delta_source(source).await?.version()), true));
+        }
+        let listing = self.listing(name).await?;
+        Ok((listing.fingerprint(), !listing.files.is_empty()))
+    }
+
     /// The published version of a table, inspected at the first call.
     pub(super) async fn published(&self, name: &TableName) -> Result<Option<Published>, Failure> {
         let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(name.clone()).or_default());
@@ -84,6 +107,14 @@ impl Inputs {
                 self.add_model(&mut tables, name).await?;
             }
             for (name, read) in sources {
+                let source = &self.runtime.project.sources[name];
+                if source.format == Format::Delta {
+                    let delta = self.delta_source(source).await?;
+                    let rows = rows_of(tables::table_provider(&delta).await?, &self.source_schema(name))?;
+                    let table = Arc::new(ViewTable::new(rows, None));
+                    tables.insert(source_relation(name, *read), provider_as_source(table));
+                    continue;
+                }
                 let listing;
                 let files = match (read, chosen.get(name)) {
                     (SourceRead::Changes, Some(files)) => files,
@@ -93,8 +124,8 @@ impl Inputs {
                     }
                 };
                 let schema = self.source_schema(name);
-                let source = &self.runtime.project.sources[name];
-                let table = bronze::scan(source, &schema, files, &self.runtime.folder).await?;
+                let Runtime { folder, options, .. } = self.runtime();
+                let table = bronze::scan(source, &schema, files, folder, &options.invocation_id).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)

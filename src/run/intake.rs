@@ -9,7 +9,7 @@ use super::inputs::{Chosen, Inputs};
 use super::materialize::Failure;
 use crate::bronze::{self, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::names::TableName;
-use crate::project::{AfterLoad, Identity, Materialization, Model, OnRemovedFile, Source};
+use crate::project::{AfterLoad, Format, Identity, Materialization, Model, OnRemovedFile, Project, Source};
 use crate::tables::Published;
 use crate::template::SourceRead;
 
@@ -77,7 +77,10 @@ impl<'a> Intake<'a> {
 
     /// The source whose files each have data files of their own, so that their rows can be taken out again.
     pub(super) fn traced(&self) -> Option<&'a TableName> {
-        let mut taken = self.model.sources.iter().filter(|(_, read)| *read == SourceRead::Changes);
+        let arrives = |(name, read): &&(TableName, SourceRead)| {
+            *read == SourceRead::Changes && self.source(name).format != Format::Delta
+        };
+        let mut taken = self.model.sources.iter().filter(arrives);
         let (Some((only, _)), None) = (taken.next(), taken.next()) else { return None };
         (self.model.appends() && self.source(only).ingestion.needs_traces()).then_some(only)
     }
@@ -287,7 +290,7 @@ pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result
     let mut files: Vec<_> = listing.files.iter().filter(|file| !file.archived).cloned().collect();
     let mut consumers = 0;
     for model in runtime.project.models.values() {
-        if !takes_in(model, source) {
+        if !takes_in(&runtime.project, model, source) {
             continue;
         }
         consumers += 1;
@@ -297,9 +300,10 @@ pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result
     Ok(if consumers == 0 { Vec::new() } else { files })
 }
 
-/// Whether a model takes in the files of a source.
-pub(super) fn takes_in(model: &Model, source: &TableName) -> bool {
+/// Whether a model takes in the files of a source; a Delta table has none that arrive.
+pub(super) fn takes_in(project: &Project, model: &Model, source: &TableName) -> bool {
     model.config.materialized == Materialization::Incremental
+        && project.sources[source].format != Format::Delta
         && model.sources.iter().any(|(name, read)| name == source && *read == SourceRead::Changes)
 }
 

@@ -17,7 +17,7 @@ use crate::bronze::{self, BronzeError, Change, manifest};
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::fail_points;
 use crate::names::TableName;
-use crate::project::{Materialization, Model, Strategy};
+use crate::project::{Format, Materialization, Model, Strategy};
 use crate::tables::{self, Commit, Published, TableError, TableState};
 use crate::template::SourceRead;
 
@@ -234,16 +234,17 @@ impl Node<'_> {
                     world.versions.insert(name.to_string(), text);
                 }
                 Input::Source(name, SourceRead::Changes)
-                    if self.model.config.materialized == Materialization::Incremental =>
+                    if self.model.config.materialized == Materialization::Incremental
+                        && self.inputs.runtime().project.sources[name].format != Format::Delta =>
                 {
                     let taken = self.intake.taken_in(name, world.published.as_ref(), progress).await?;
                     world.nothing_to_read &= taken.pending.reads.is_empty();
                     world.taken.insert(name.clone(), taken);
                 }
                 Input::Source(name, _) => {
-                    let listing = self.inputs.listing(name).await?;
-                    world.nothing_to_read &= listing.files.is_empty();
-                    world.versions.insert(name.to_string(), listing.fingerprint());
+                    let (state, has_rows) = self.inputs.source_state(name).await?;
+                    world.nothing_to_read &= !has_rows;
+                    world.versions.insert(name.to_string(), state);
                 }
             }
         }
@@ -317,7 +318,7 @@ impl Node<'_> {
                         let version = self.inputs.published(&name).await?.map(|published| published.version());
                         format!(" {name}@{version:?}")
                     }
-                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.listing(&name).await?.fingerprint()),
+                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),
                 });
             }
         }
@@ -398,11 +399,15 @@ impl Node<'_> {
     /// A query that failed because of a file says which file.
     async fn blame(&self, failure: Failure, chosen: &Chosen) -> Failure {
         let runtime = self.inputs.runtime();
-        if !matches!(failure, Failure::Table(TableError::Query(_))) {
-            return failure;
+        let Failure::Table(TableError::Query(error)) = &failure else { return failure };
+        if let Some(file) = bronze::named_file(error) {
+            return file.into();
         }
         for (name, read) in &self.model.sources {
             let source = &runtime.project.sources[name];
+            if source.format == Format::Delta {
+                continue;
+            }
             let schema = &runtime.compiled.sources[name];
             let files = match (read, chosen.get(name)) {
                 (SourceRead::Changes, Some(files)) => files.clone(),

@@ -13,7 +13,7 @@ use super::intake::{manifest_of, takes_in};
 use super::materialize::Failure;
 use crate::bronze::{self, BronzeFile, Entry};
 use crate::names::TableName;
-use crate::project::{Age, Freshness, Source};
+use crate::project::{Age, Format, Freshness, Source};
 use crate::session;
 
 /// What a model knows of a file.
@@ -64,10 +64,13 @@ pub async fn source_files(
     failed: &BTreeMap<(String, String), String>,
 ) -> Result<Vec<FileState>, Failure> {
     let runtime = inputs.runtime();
+    if runtime.project.sources[source].format == Format::Delta {
+        return Ok(Vec::new());
+    }
     let listing = inputs.listing(source).await?;
     let mut states = Vec::new();
     for model in runtime.project.models.values() {
-        if !takes_in(model, source) || only.is_some_and(|only| *only != model.name) {
+        if !takes_in(&runtime.project, model, source) || only.is_some_and(|only| *only != model.name) {
             continue;
         }
         let manifest = manifest_of(inputs, &model.name, source).await?;
@@ -157,7 +160,7 @@ impl FreshnessResult {
     }
 }
 
-/// Looks how fresh a source is: by `loaded_at_field`, else by the times of its files. `None` if it does not say what is
+/// Looks how fresh a source is: by `loaded_at_field`, else by the times of its files or of its Delta version. `None` if it does not say what is
 /// fresh enough.
 pub async fn source_freshness(inputs: &Inputs, name: &TableName) -> Option<FreshnessResult> {
     let start = std::time::Instant::now();
@@ -194,6 +197,9 @@ pub async fn source_freshness(inputs: &Inputs, name: &TableName) -> Option<Fresh
 
 async fn newest(inputs: &Inputs, source: &Source, criteria: &Freshness) -> Result<Option<DateTime<Utc>>, Failure> {
     let Some(field) = &source.ingestion.loaded_at_field else {
+        if source.format == Format::Delta {
+            return Ok(inputs.delta_source(source).await?.committed_at());
+        }
         let listing = inputs.listing(&source.name).await?;
         return Ok(listing.files.iter().map(|file| file.meta.last_modified).max());
     };

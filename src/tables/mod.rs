@@ -4,6 +4,7 @@
 //! [`TableState`] that explains how it came to be.
 
 mod merge;
+mod outside;
 mod publish;
 mod read;
 mod stage;
@@ -24,6 +25,7 @@ use crate::names::TableName;
 use crate::paths;
 
 pub use merge::merge;
+pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};
@@ -115,6 +117,12 @@ impl Published {
     /// The Delta version.
     pub fn version(&self) -> u64 {
         self.table.version().unwrap_or_default()
+    }
+
+    /// When the version was committed, if its log still tells.
+    pub fn committed_at(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        let at = self.table.snapshot().ok()?.version_timestamp(self.version())?;
+        chrono::DateTime::from_timestamp_millis(at)
     }
 
     /// The columns that it is partitioned by.

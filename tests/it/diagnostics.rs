@@ -122,6 +122,54 @@ shows!(bad_sources,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: excel\n      - name: 2nd\n        path: bronze/\n        format: csv\n      - name: third\n        format: csv\n        colums: []\n");
 shows!(bad_source_type,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: csv\n        columns:\n          - { name: user_id, data_type: bigintt }\n");
+shows!(bad_options_of_sources,
+    "sources.yml" => "\
+sources:
+  - name: bronze
+    tables:
+      - name: views
+        path: bronze/
+        format: csv
+        options: { encoding: utf8x, compression: gzp, record_path: a, delimiter: ',,', time_zone: Europe/Berln }
+        metadata_columns: [_file_nam, _row_number, _row_number]
+        partition_columns: [{ name: dt, data_type: dat }, { name: hour, format: '%Q' }]
+        path_pattern: 'views_{day:%Y%m%d}_{shop:intt}.csv'
+        columns:
+          - { name: user_id, data_type: bigint }
+          - { name: platform, data_type: varchar, formt: x }
+          - { name: viewed_at, data_type: timestamp, format: dd.mm.yyyy, time_zone: Mars }
+      - name: more
+        path: bronze/
+        format: parquet
+        options: { quote: '\"', encoding: latin1 }
+        version: 3
+      - name: table
+        path: bronze/
+        format: delta
+        version: 3
+        timestamp: yesterday
+        metadata_columns: [_file_name]
+      - name: twice
+        path: bronze/
+        format: csv
+        options: { delimiter: '|', quote: '|', decimal_separator: ',', thousands_separator: ',' }
+        partition_columns: [user_id]
+        columns: [{ name: user_id, data_type: bigint }]
+");
+shows!(options_that_do_not_fit,
+    "sources.yml" => "\
+sources:
+  - name: bronze
+    tables:
+      - name: views
+        path: bronze/
+        format: csv
+        encoding: latin1
+        columns:
+          - { name: user_id, data_type: bigint, format: '%Y' }
+          - { name: platform, data_type: varchar, time_zone: UTC }
+          - { name: viewed_at, data_type: timestamp }
+");
 shows!(bad_properties,
     "models/silver/silver.yml" => "models:\n  - name: view\n  - name: views\n    columns:\n      - name: userid\n      - name: user_id\n        data_type: varchar\n        data_tests:\n          - not_nul\n          - accepted_values: { value: [1] }\n          - relationships: { to: ref('x'), field: a }\n");
 shows!(test_on_a_column_that_does_not_exist,

@@ -8,7 +8,7 @@ use crate::sandbox::Sandbox;
 const COLUMNS: &str = "columns: [{ name: id, data_type: bigint }, { name: name, data_type: varchar }]";
 
 /// A project with one source `raw.data`, which a table `silver.data` copies.
-fn source(path: &str, settings: &str, files: &[(&str, &str)]) -> Sandbox {
+pub fn source(path: &str, settings: &str, files: &[(&str, &str)]) -> Sandbox {
     let table = format!("{{ name: data, path: '{path}', {settings} }}");
     let sandbox = Sandbox::new(files);
     sandbox.write("sources.yml", format!("sources:\n  - name: raw\n    tables:\n      - {table}\n"));
@@ -21,13 +21,13 @@ fn source(path: &str, settings: &str, files: &[(&str, &str)]) -> Sandbox {
 
 /// Builds, and compares the lines of `silver.data`.
 #[track_caller]
-fn assert_rows(sandbox: &Sandbox, expected: &[&str]) {
+pub fn assert_rows(sandbox: &Sandbox, expected: &[&str]) {
     sandbox.ok(&["build"]);
     assert_eq!(rows(sandbox, "data"), expected);
 }
 
 /// The names and types of the table's columns.
-fn columns(sandbox: &Sandbox) -> Vec<String> {
+pub fn columns(sandbox: &Sandbox) -> Vec<String> {
     let report = sandbox.json(&["compile", "--select", "data"]);
     let columns = report["nodes"][0]["columns"].as_array().unwrap().iter();
     columns.map(|c| format!("{} {}", c["name"].as_str().unwrap(), c["data_type"].as_str().unwrap())).collect()

@@ -1,9 +1,14 @@
-//! Templates and YAML that went wrong in every way: no panic, no hang. A few seconds here; `LAKE_FUZZ_SECONDS` is the
-//! long form.
+//! Templates, YAML and data files that went wrong in every way: no panic, no hang, no memory without bounds. A few
+//! seconds here; `LAKE_FUZZ_SECONDS` is the long form.
 
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+
+use crate::file_sources::{arrow_bytes, avro_bytes, parquet_bytes};
+use crate::text_files::compressed;
 
 #[path = "../../fuzz/targets.rs"]
 mod targets;
@@ -260,6 +265,155 @@ fn feed(target: fn(&[u8]), first: Vec<Vec<u8>>, corpus: Vec<Vec<u8>>, words: &'s
     let _ = std::fs::remove_file(&trace);
     if until.is_some() {
         eprintln!("{count} inputs");
+    }
+}
+
+/// Words of data files.
+const ROW_WORDS: &[&str] = &[
+    ",",
+    ";",
+    "\t",
+    "\"",
+    "\"\"",
+    "'",
+    "!",
+    "#",
+    "\n",
+    "\r",
+    "\r\n",
+    "\0",
+    "\u{feff}",
+    "a,b,c,d,e,f,g,h\n",
+    "1",
+    "-1",
+    "1e9",
+    "1e999",
+    "99999999999999999999999999999999999999999",
+    "0.00000000000000000001",
+    "NaN",
+    "true",
+    "null",
+    "2024-02-30",
+    "01.02.2024",
+    "2024-10-27 02:30:00",
+    "9999-12-31T23:59:59.999999999+14:00",
+    "-292277-01-01",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "{\"a\":",
+    "{\"a\":{\"b\":[",
+    "[[[[[[[[[[[[[[[[",
+    "{\"a\":1}",
+    "\\u0000",
+    "\\ud800",
+    "\\",
+    "PAR1",
+    "ARROW1",
+    "Obj\u{1}",
+    "é",
+    "\u{10ffff}",
+];
+
+/// Good files of every reader, each behind the byte that chooses it.
+fn good_files() -> Vec<Vec<u8>> {
+    let csv = "a,b,c,d,e,f,g,h\n1,1.5,01.02.2024,2024-08-01T10:00:00Z,true,\"[1,2]\",\"x,\"\"y\",0.5\n2,,,,,,,\n";
+    let lines =
+        "{\"a\":1,\"b\":1.5,\"c\":\"01.02.2024\",\"e\":true,\"f\":[1],\"s\":{\"t\":null}}\n{\"a\":\"2\",\"g\":\"x\"}\n";
+    let array = "[{\"a\":1,\"g\":\"]\"},\n {\"n\":[[1],[]],\"s\":{\"t\":[{}]}}]";
+    let path = "[{\"a\":{\"b\":[{\"a\":1},{\"g\":\"]\"}]}},{\"a\":{\"b\":{\"a\":2}},\"n\":[[1],[]]}]";
+    let batch = datafusion::arrow::json::ReaderBuilder::new(std::sync::Arc::new(schema()))
+        .build(std::io::Cursor::new(lines))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    let bytes = |at: usize| -> Vec<u8> {
+        let (name, settings) = targets::READERS[at];
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let text = match settings {
+            _ if settings.contains("ndjson") => lines,
+            _ if settings.contains("record_path") => path,
+            _ if settings.contains("json") => array,
+            _ => csv,
+        };
+        match name.rsplit('.').next() {
+            Some("gz") => compressed(FileCompressionType::GZIP, text.as_bytes()),
+            Some("bz2") => compressed(FileCompressionType::BZIP2, text.as_bytes()),
+            Some("xz") => compressed(FileCompressionType::XZ, text.as_bytes()),
+            Some("zst") => compressed(FileCompressionType::ZSTD, text.as_bytes()),
+            Some("parquet") => parquet_bytes(&batch),
+            Some("avro") => avro_bytes(&batch),
+            Some("arrow") => arrow_bytes(&batch),
+            Some("tsv") => text.replace(',', "\t").into_bytes(),
+            _ if at == 3 => utf16(text),
+            _ => text.as_bytes().to_vec(),
+        }
+    };
+    let with_choice = |at: usize| [vec![u8::try_from(at).unwrap()], bytes(at)].concat();
+    (0..targets::READERS.len()).map(with_choice).collect()
+}
+
+fn schema() -> datafusion::arrow::datatypes::Schema {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    let list = DataType::List(Field::new("item", DataType::Int64, true).into());
+    Schema::new(vec![
+        Field::new("a", DataType::Int64, true),
+        Field::new("b", DataType::Decimal128(20, 4), true),
+        Field::new("f", list, true),
+        Field::new("g", DataType::Utf8, true),
+    ])
+}
+
+/// Files that are small and would become large, or lie about their size.
+fn hostile_files() -> Vec<Vec<u8>> {
+    let at = |name: &str| u8::try_from(targets::READERS.iter().position(|(known, _)| *known == name).unwrap()).unwrap();
+    let zeroes = vec![b'0'; 200 << 20];
+    let mut files = vec![
+        [vec![at("a.csv.gz")], compressed(FileCompressionType::GZIP, &zeroes)].concat(),
+        [vec![at("a.json.zst")], compressed(FileCompressionType::ZSTD, &zeroes)].concat(),
+        [vec![at("a.csv")], b"a,b\n\"".to_vec(), vec![b'\n'; 8 << 20]].concat(),
+        [vec![at("a.csv")], vec![b'a'; 8 << 20]].concat(),
+        [vec![at("a.json")], vec![b'['; 4 << 20]].concat(),
+        [vec![at("a.json")], b"{\"a\":".repeat(100_000)].concat(),
+        [vec![at("a.json") + 1], b"{\"a\":".repeat(100_000)].concat(),
+    ];
+    // A footer that is longer than the file, and one that is nothing.
+    for length in [u32::MAX, 1 << 30, 8, 0] {
+        let mut parquet = good_files().swap_remove(usize::from(at("a.parquet")));
+        let end = parquet.len() - 8;
+        parquet[end..end + 4].copy_from_slice(&length.to_le_bytes());
+        files.push(parquet);
+    }
+    files
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
+
+#[test]
+fn no_data_file_panics_hangs_or_takes_all_memory() {
+    let hostile = hostile_files();
+    let before = peak_memory();
+    feed(|input| drop(targets::rows(input)), hostile, good_files(), ROW_WORDS, 300);
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
+        assert!(after < before + (700 << 20), "from {before} to {after} bytes");
+    }
+}
+
+#[test]
+fn good_files_of_every_reader_are_read() {
+    for file in good_files() {
+        let (name, settings) = targets::READERS[usize::from(file[0])];
+        // Other quotes, a value that is no number in its land, and a header among the rows.
+        let strange = ["skip_lines", "decimal_separator", "header: false"].iter().any(|word| settings.contains(word));
+        assert!(strange || targets::rows(&file).is_empty(), "{name}, {settings}: {:?}", targets::rows(&file));
     }
 }
 

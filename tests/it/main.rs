@@ -7,6 +7,7 @@
 mod architecture;
 mod crash;
 mod diagnostics;
+mod file_sources;
 mod formats;
 mod fuzz;
 mod guarantees;
@@ -21,4 +22,5 @@ mod sandbox;
 mod selection;
 mod state;
 mod terminal;
+mod text_files;
 mod types;

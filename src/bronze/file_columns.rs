@@ -1,0 +1,132 @@
+//! Columns that are known of a file before it is read: parts of its path, and its metadata.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::StringArray;
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
+use object_store::path::Path as StorePath;
+use percent_encoding::percent_decode_str;
+
+use super::guard::Guarded;
+use super::text::Reading;
+use super::{BronzeError, BronzeFile, shown};
+use crate::exact_files::ExactFiles;
+use crate::project::{AfterLoad, MetadataColumn, PathColumn, PathType, Source};
+
+/// What Hive and Spark call the folder of NULL.
+const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The columns, in the order of the declaration.
+pub(super) fn fields(source: &Source) -> Vec<Field> {
+    let of_path = source.options.path_columns.columns.iter().map(|column| (column.name.as_str(), path_type(column)));
+    let metadata = source.options.metadata_columns.iter().map(|column| (column.name(), metadata_type(*column)));
+    of_path.chain(metadata).map(|(name, data_type)| Field::new(name, data_type, true)).collect()
+}
+
+fn path_type(column: &PathColumn) -> DataType {
+    match column.kind {
+        PathType::Text => DataType::Utf8,
+        PathType::Int => DataType::Int32,
+        PathType::BigInt => DataType::Int64,
+        PathType::Date => DataType::Date32,
+        PathType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+    }
+}
+
+fn metadata_type(column: MetadataColumn) -> DataType {
+    match column {
+        MetadataColumn::FileSize | MetadataColumn::RowNumber => DataType::Int64,
+        MetadataColumn::FileModifiedAt => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::BatchId => DataType::Utf8,
+    }
+}
+
+/// The values of one file, without the number of a row.
+pub(super) fn values(
+    source: &Source,
+    file: &BronzeFile,
+    folder: &Path,
+    batch: &str,
+) -> Result<Vec<ScalarValue>, BronzeError> {
+    // A store's path hides letters that addresses cannot have.
+    let path = delivered(source, file);
+    let path = percent_decode_str(&path).decode_utf8_lossy();
+    let bad = |why: String| BronzeError::File { file: shown(&path, folder), why };
+    let captures = match &source.options.path_columns.pattern {
+        None => None,
+        Some((regex, text)) => {
+            let found = regex.captures(&path);
+            Some(found.ok_or_else(|| bad(format!("its path does not fit `path_pattern: {text}`")))?)
+        }
+    };
+    let mut group = 0;
+    let mut found = Vec::new();
+    for column in &source.options.path_columns.columns {
+        let text = if column.in_pattern {
+            group += 1;
+            captures.as_ref().and_then(|captures| captures.get(group)).map(|part| part.as_str().to_owned())
+        } else {
+            let folder = path.rsplit('/').skip(1).find_map(|part| part.strip_prefix(&column.name)?.strip_prefix('='));
+            let value = folder.ok_or_else(|| bad(format!("it is in no folder `{}=...`", column.name)))?;
+            (value != NULL_FOLDER).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
+        };
+        found.push(path_value(column, text).map_err(bad)?);
+    }
+    let metadata = source.options.metadata_columns.iter().filter(|column| **column != MetadataColumn::RowNumber);
+    found.extend(metadata.map(|column| match column {
+        MetadataColumn::FilePath => ScalarValue::from(shown(&path, folder).as_str()),
+        MetadataColumn::FileName => ScalarValue::from(path.rsplit('/').next().unwrap_or_default()),
+        MetadataColumn::BatchId => ScalarValue::from(batch),
+        MetadataColumn::FileSize => ScalarValue::Int64(i64::try_from(file.meta.size).ok()),
+        _ => ScalarValue::TimestampMicrosecond(Some(file.modified()), Some("UTC".into())),
+    }));
+    Ok(found)
+}
+
+/// Where a file was before it was archived: its columns stay as they are when it moves.
+fn delivered<'a>(source: &Source, file: &'a BronzeFile) -> Cow<'a, str> {
+    let path = file.meta.location.as_ref();
+    let AfterLoad::Archive { to } = &source.ingestion.after_load else { return path.into() };
+    let archive = file.archived.then(|| StorePath::from(to.as_str()));
+    let base = archive.and_then(|archive| {
+        let folder = path.strip_suffix(&file.path)?.strip_suffix('/')?;
+        folder.strip_suffix(archive.as_ref())
+    });
+    base.map_or(path.into(), |base| format!("{base}{}", file.path).into())
+}
+
+fn path_value(column: &PathColumn, text: Option<String>) -> Result<ScalarValue, String> {
+    let data_type = path_type(column);
+    let reading = Reading::of_path(&data_type, column.format.as_deref());
+    let shown = text.clone().unwrap_or_default();
+    let values = reading.values(&StringArray::from(vec![text]));
+    values.ok().and_then(|values| ScalarValue::try_from_array(&values, 0).ok()).ok_or_else(|| {
+        let format = column.format.as_ref().map(|format| format!(" of the format `{format}`")).unwrap_or_default();
+        format!("`{}` in its path is `{shown}`: not a {}{format}", column.name, crate::catalog::sql_type(&data_type))
+    })
+}
+
+/// Parquet files with the numbers of their rows: the reader counts from 0.
+///
+/// # Errors
+/// Never, as the column is there.
+pub(super) fn numbered(table: ExactFiles) -> Result<Arc<dyn TableProvider>, BronzeError> {
+    let name = MetadataColumn::RowNumber.name();
+    let table = Guarded(Arc::new(table.with_row_number(name)));
+    let scan = LogicalPlanBuilder::scan("rows", provider_as_source(Arc::new(table)), None)?;
+    let columns: Vec<Expr> =
+        scan.schema()
+            .columns()
+            .into_iter()
+            .map(|column| {
+                if column.name == name { (Expr::Column(column) + lit(1_i64)).alias(name) } else { Expr::Column(column) }
+            })
+            .collect();
+    Ok(Arc::new(ViewTable::new(scan.project(columns)?.build()?, None)))
+}

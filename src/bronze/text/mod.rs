@@ -1,0 +1,339 @@
+//! CSV, TSV and JSON as DataFusion scans them.
+//!
+//! The decoders are Arrow's, as those of DataFusion's own sources. This source is beside them for what they cannot do:
+//! columns by each file's own header, encodings, record paths, declared formats of values, numbers of rows, limits on
+//! hostile files, and errors that name file, row and column.
+
+mod bytes;
+mod header;
+mod infer;
+mod records;
+mod rows;
+mod values;
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroupPartitioner, FileOpenFuture, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource,
+};
+use datafusion::datasource::projection::{ProjectionOpener, SplitProjection};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use futures::StreamExt;
+use object_store::{GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore};
+
+use self::header::Dialect;
+use self::rows::{BadFile, Rows};
+use super::{BronzeError, shown};
+use crate::project::{Compression, Format, SourceOptions};
+
+pub(super) use self::rows::Layout;
+pub(super) use self::values::Reading;
+
+/// Text files of one source; each is of the format that its ending says, if the source does not.
+#[derive(Debug, Clone)]
+pub(super) struct TextFormat {
+    pub(super) format: Format,
+    pub(super) layout: Arc<Layout>,
+    /// The project's, for messages.
+    pub(super) folder: PathBuf,
+}
+
+/// The columns of one file.
+///
+/// # Errors
+/// A file that is not what it should be.
+pub(super) async fn infer(
+    store: &Arc<dyn ObjectStore>,
+    file: &ObjectMeta,
+    format: Format,
+    options: &SourceOptions,
+    folder: &Path,
+) -> std::result::Result<Schema, BronzeError> {
+    let bad = |bad: BadFile| bad_file(file, &bad, None, folder);
+    let path = file.location.to_string();
+    let input = input(store, file, None).await.map_err(|error| bad(error.into()))?;
+    let options = options.clone();
+    let inferred = tokio::task::spawn_blocking(move || {
+        let text = bytes::plain(input, &path, &options)?;
+        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options)
+    });
+    inferred.await.expect("inference does not panic").map_err(bad)
+}
+
+#[async_trait]
+impl FileFormat for TextFormat {
+    fn get_ext(&self) -> String {
+        String::new()
+    }
+
+    fn get_ext_with_compression(&self, _: &FileCompressionType) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn compression_type(&self) -> Option<FileCompressionType> {
+        None
+    }
+
+    async fn infer_schema(&self, _: &dyn Session, _: &Arc<dyn ObjectStore>, _: &[ObjectMeta]) -> Result<SchemaRef> {
+        Ok(self.layout.schema())
+    }
+
+    async fn infer_stats(
+        &self,
+        _: &dyn Session,
+        _: &Arc<dyn ObjectStore>,
+        table_schema: SchemaRef,
+        _: &ObjectMeta,
+    ) -> Result<Statistics> {
+        Ok(Statistics::new_unknown(&table_schema))
+    }
+
+    async fn create_physical_plan(&self, _: &dyn Session, config: FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
+        let projection = SplitProjection::unprojected(&table_schema);
+        let metrics = ExecutionPlanMetricsSet::new();
+        Arc::new(TextSource { text: self.clone(), table_schema, projection, batch_size: 8192, metrics })
+    }
+}
+
+/// The scan of text files.
+#[derive(Clone)]
+struct TextSource {
+    text: TextFormat,
+    table_schema: TableSchema,
+    projection: SplitProjection,
+    batch_size: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl TextSource {
+    /// Whether the lines of a file are records wherever one begins to read.
+    fn may_split(&self, file: &PartitionedFile) -> bool {
+        let options = &self.text.layout.options;
+        let path = file.object_meta.location.as_ref();
+        let lines = match self.text.format.of_file(path) {
+            Some(Format::Csv | Format::Tsv) => !options.newlines_in_values,
+            Some(Format::Ndjson) => true,
+            _ => false,
+        };
+        lines
+            && options.encoding == "UTF-8"
+            && options.skip_lines == 0
+            && options.max_file_bytes.is_none()
+            && options.compression.of_file(path) == Compression::None
+            && !self.text.layout.numbers_rows()
+    }
+}
+
+impl FileSource for TextSource {
+    fn create_file_opener(
+        &self,
+        object_store: Arc<dyn ObjectStore>,
+        _: &FileScanConfig,
+        _: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        let opener = TextOpener {
+            text: self.text.clone(),
+            columns: self.projection.file_indices.clone(),
+            batch_size: self.batch_size,
+            store: object_store,
+        };
+        ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), self.table_schema.file_schema())
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.table_schema
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self { batch_size, ..self.clone() })
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection.source)
+    }
+
+    fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
+        let merged = self.projection.source.try_merge(projection)?;
+        let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
+        Ok(Some(Arc::new(Self { projection, ..self.clone() })))
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    fn file_type(&self) -> &str {
+        "text"
+    }
+
+    fn repartitioned(
+        &self,
+        target_partitions: usize,
+        repartition_file_min_size: usize,
+        output_ordering: Option<datafusion::physical_expr::LexOrdering>,
+        config: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        if !config.file_groups.iter().flat_map(|group| group.iter()).all(|file| self.may_split(file)) {
+            return Ok(None);
+        }
+        let groups = FileGroupPartitioner::new()
+            .with_target_partitions(target_partitions)
+            .with_repartition_file_min_size(repartition_file_min_size)
+            .with_preserve_order_within_groups(output_ordering.is_some())
+            .repartition_file_groups(&config.file_groups);
+        Ok(groups.map(|file_groups| FileScanConfigBuilder::from(config.clone()).with_file_groups(file_groups).build()))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        datafusion::physical_plan::apply_expression_roots(self.projection.source.iter(), f)
+    }
+}
+
+/// Opens one file, or a range of its lines.
+struct TextOpener {
+    text: TextFormat,
+    columns: Vec<usize>,
+    batch_size: usize,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl FileOpener for TextOpener {
+    fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
+        let (text, columns, batch_size) = (self.text.clone(), self.columns.clone(), self.batch_size);
+        let store = Arc::clone(&self.store);
+        Ok(Box::pin(async move {
+            let rows = match file_rows(&text, &columns, batch_size, &store, &file).await {
+                Ok(rows) => rows,
+                Err(bad) => return Err(external(bad_file(&file.object_meta, &bad, None, &text.folder))),
+            };
+            let stream = futures::stream::iter(rows).then(move |batch| {
+                let (store, file, text, columns) = (Arc::clone(&store), file.clone(), text.clone(), columns.clone());
+                async move {
+                    match batch {
+                        Ok(batch) => Ok(batch),
+                        Err(bad) => Err(external(placed(bad, &text, &columns, &store, file).await)),
+                    }
+                }
+            });
+            Ok(stream.boxed())
+        }))
+    }
+}
+
+fn external(error: BronzeError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// A mistake with its row and line. Where these are not known, the file is read again row by row.
+async fn placed(
+    mut bad: BadFile,
+    text: &TextFormat,
+    columns: &[usize],
+    store: &Arc<dyn ObjectStore>,
+    mut file: PartitionedFile,
+) -> BronzeError {
+    let format = text.format.of_file(file.object_meta.location.as_ref());
+    let is_json = format.is_some_and(|format| !format.is_delimited());
+    if file.range.take().is_some() || is_json && bad.row.is_none() {
+        bad.row = None;
+        if let Ok(rows) = file_rows(text, columns, 1, store, &file).await {
+            let first =
+                tokio::task::spawn_blocking(move || rows.enumerate().find_map(|(at, row)| Some((at + 1, row.err()?))));
+            if let Ok(Some((row, found))) = first.await {
+                bad = BadFile { row: Some(row), ..found };
+            }
+        }
+    }
+    let line = match bad.row {
+        Some(row) => line_of(store, &file.object_meta, text, row).await,
+        None => None,
+    };
+    bad_file(&file.object_meta, &bad, line, &text.folder)
+}
+
+async fn file_rows(
+    text: &TextFormat,
+    columns: &[usize],
+    batch_size: usize,
+    store: &Arc<dyn ObjectStore>,
+    file: &PartitionedFile,
+) -> std::result::Result<Rows, BadFile> {
+    let path = file.object_meta.location.to_string();
+    let options = &text.layout.options;
+    let Some(format) = text.format.of_file(&path) else {
+        return Err(BadFile { row: None, why: "its ending says no format: set `format`".to_owned() });
+    };
+    let (mut names, plain) = match &file.range {
+        None => (None, bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?),
+        Some(range) => {
+            let range = u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or_default();
+            let from = range.start.saturating_sub(1);
+            let mut names = None;
+            if range.start > 0 && options.header && format.is_delimited() {
+                let start = bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?;
+                names = Some(header::take(start, Dialect::new(options, format))?.0);
+            }
+            let part = input(store, &file.object_meta, Some(from)).await?;
+            (names, bytes::lines_of_range(part, range, options)?)
+        }
+    };
+    Rows::new(plain, format, Arc::clone(&text.layout), columns, batch_size, names.take())
+}
+
+/// The line of a record, for a message: the file is read again up to it.
+async fn line_of(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, text: &TextFormat, row: usize) -> Option<usize> {
+    let path = file.location.to_string();
+    let options = &text.layout.options;
+    let format = text.format.of_file(&path)?;
+    if !format.is_delimited() {
+        // One record a line, if the file is what it should be.
+        return (format == Format::Ndjson).then_some(row);
+    }
+    let mut plain = bytes::plain(input(store, file, None).await.ok()?, &path, options).ok()?;
+    header::line_of(&mut plain, row, Dialect::new(options, format))
+}
+
+/// The bytes of a file, from an offset on.
+async fn input(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, from: Option<u64>) -> io::Result<Box<dyn Read + Send>> {
+    let options = GetOptions { range: from.map(GetRange::Offset), ..GetOptions::default() };
+    let found = store.get_opts(&file.location, options).await.map_err(io::Error::other)?;
+    match found.payload {
+        GetResultPayload::File(mut file, _) => {
+            file.seek(SeekFrom::Start(found.range.start))?;
+            Ok(Box::new(file))
+        }
+        GetResultPayload::Stream(_) => Err(io::Error::other("text is read from files of this machine only")),
+    }
+}
+
+fn bad_file(file: &ObjectMeta, bad: &BadFile, line: Option<usize>, folder: &Path) -> BronzeError {
+    let place = match (bad.row, line) {
+        (Some(row), Some(line)) if row != line => format!("line {line} (row {row}): "),
+        (_, Some(line)) => format!("line {line}: "),
+        (Some(row), None) => format!("record {row}: "),
+        (None, None) => String::new(),
+    };
+    BronzeError::File { file: shown(file.location.as_ref(), folder), why: format!("{place}{}", bad.why) }
+}
