@@ -9,14 +9,15 @@ use super::scan::{column_type, declared_schema, with_file_columns};
 use super::{BronzeError, infer_schema, list};
 use crate::catalog::{Catalog, sql_type};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
+use crate::memo::{KeyMaker, Memo};
 use crate::project::{Column, Format, Project, Source};
 
 /// The schema of every source of files. Only sources with undeclared columns are looked at; a Delta table of this kind
-/// is left to who can read it.
-pub async fn inspect(project: &Project, session: &SessionState, diagnostics: &mut Diagnostics) -> Catalog {
+/// is left to who can read it. Files that an earlier run has looked at are not read again.
+pub async fn inspect(project: &Project, session: &SessionState, memo: &Memo, diagnostics: &mut Diagnostics) -> Catalog {
     let mut catalog = Catalog::default();
     for source in project.sources.values() {
-        match schema(source, session, &project.folder).await {
+        match schema(source, session, &project.folder, memo).await {
             Ok(schema) => {
                 check_formats(source, schema.as_ref(), diagnostics);
                 catalog.sources.extend(schema.map(|schema| (source.name.clone(), schema)));
@@ -27,7 +28,12 @@ pub async fn inspect(project: &Project, session: &SessionState, diagnostics: &mu
     catalog
 }
 
-async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Result<Option<SchemaRef>, Box<Diagnostic>> {
+async fn schema(
+    source: &Source,
+    session: &SessionState,
+    folder: &Path,
+    memo: &Memo,
+) -> Result<Option<SchemaRef>, Box<Diagnostic>> {
     let declared = declared_schema(source, session).map_err(|(at, why)| {
         let span = source.columns[at].data_type.as_ref().map_or(&source.span, |(_, span)| span);
         Box::new(Diagnostic::error(Id::InvalidValue, why).at(span.clone()))
@@ -48,7 +54,16 @@ async fn schema(source: &Source, session: &SessionState, folder: &Path) -> Resul
         let diagnostic = Diagnostic::error(Id::SourceFiles, message).at(source.path_span.clone());
         return Err(Box::new(diagnostic.help("declare its `columns` with `data_type`, or add a file")));
     }
-    let inferred = infer_schema(source, &listing, session, folder).await.map_err(bad)?;
+    let how = format!("{} {:?} {:?} {:?}", source.name, source.path, source.format, source.options);
+    let key = KeyMaker::new("inferred schema").text(&how).text(&listing.fingerprint()).finish();
+    let inferred = match memo.get::<SchemaRef>(key) {
+        Some(known) => known,
+        None => {
+            let inferred = infer_schema(source, &listing, session, folder).await.map_err(bad)?;
+            memo.put(key, &inferred);
+            inferred
+        }
+    };
     Ok(Some(declared_over(source, &inferred, session)))
 }
 

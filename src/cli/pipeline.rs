@@ -93,7 +93,7 @@ impl Pipeline {
             .context("cannot start the async runtime")?;
         let catalog = timed("inspect", || {
             async_runtime.block_on(async {
-                let mut catalog = bronze::inspect(&self.project, &session, &mut self.diagnostics).await;
+                let mut catalog = bronze::inspect(&self.project, &session, &self.memo, &mut self.diagnostics).await;
                 tables::inspect_sources(&self.project, &session, &mut catalog, &mut self.diagnostics).await;
                 catalog
             })
