@@ -202,6 +202,10 @@ fn choose_target(
         return None;
     };
     let mut target = target.clone();
+    // Most roots are plain, and need no templates.
+    if !target.root.contains('{') {
+        return Some(target);
+    }
     let bare =
         template::Settings { target: serde_json::json!({"name": target.name}), ..base_settings(settings, options) };
     match Templates::new(bare, &[], &mut Vec::new()).render_value(&target.root) {
