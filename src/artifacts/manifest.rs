@@ -60,7 +60,8 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
         models.par_iter().map(|model| old.part(node_key(runtime, model), || node(runtime, model))).collect();
     let tests = tests_by_table(runtime);
     let tests: Vec<(Key, Part)> = tests.par_iter().map(|tests| old.part(tests_key(tests), || entries(tests))).collect();
-    let frame = frame_key(runtime);
+    let lists = frame_lists(runtime);
+    let frame = frame_key(runtime, &lists);
     let is_old = nodes.iter().chain(&tests).all(|(_, part)| matches!(part, Part::Old(_)));
     if is_old && frame == old.index.frame && old.parts.len() == nodes.len() + tests.len() {
         return Ok(());
@@ -72,7 +73,7 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
     file.parts(",\"nodes\":{", nodes);
     file.parts("},\"tests\":{", tests);
     file.raw("}");
-    for (name, value) in frame_lists(runtime) {
+    for (name, value) in lists {
         file.json(&format!(",\"{name}\":"), &value);
     }
     file.json(",\"parent_map\":", &Neighbours { runtime, upstream: true });
@@ -208,9 +209,9 @@ fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 3] {
 
 /// Everything that decides the file apart from its parts, the time and the id of the run. What models read is among
 /// what decides their parts.
-fn frame_key(runtime: &Runtime) -> Key {
+fn frame_key(runtime: &Runtime, lists: &[(&str, Value)]) -> Key {
     let mut key = KeyMaker::new("frame").text(&runtime.project.name).text(&runtime.project.target.name);
-    for (name, value) in frame_lists(runtime) {
+    for (name, value) in lists {
         key = key.text(name).text(&value.to_string());
     }
     key.finish()

@@ -112,7 +112,9 @@ pub(super) fn finish(
             let sources = recording.sources.iter().map(|(name, _)| name);
             let reads = recording.refs.iter().chain(sources).cloned().collect();
             let made = Made { rendered: Box::new(rendered), reads };
-            let (made, warnings) = loading.keep(Some(key), made, warnings, &[recording], known);
+            let seen = [recording];
+            let witnesses = loading.templates.witnesses(known, &seen);
+            let (made, warnings) = loading.keep(Some(key), made, warnings, &seen, witnesses);
             reader.diagnostics.extend(warnings);
             made.finish(test);
             true

@@ -145,8 +145,9 @@ impl Entry<'_> {
         let mut problems = Diagnostics::new();
         let document = match std::mem::replace(&mut self.content, Content::Nothing) {
             Content::Kept(kept) => {
-                let is_known = |model: &Properties| known.models.get(&model.name.table) == Some(&model.name);
-                if kept.models.iter().all(is_known) && loading.templates.still_hold(known, &kept.witnesses) {
+                if kept.models.iter().all(|model| known.has_model(&model.name))
+                    && loading.templates.still_hold(known, &kept.witnesses)
+                {
                     return (kept.models, problems);
                 }
                 document(self.file, loading, &mut problems)

@@ -161,8 +161,7 @@ fn find(
         let diagnostic = Diagnostic::error(Id::UnknownSource, format!("source `{name}` is not declared"));
         return Err(Some(diagnostic.suggest(&name.to_string(), names.iter().map(String::as_str))));
     }
-    let short = name.table.rsplit('.').next().unwrap_or(&name.table);
-    match known.models.get(short).filter(|full| short == name.table || full.to_string() == name.table) {
+    match known.model(&name.table) {
         Some(full) if models.contains_key(full) => Ok(full.clone()),
         Some(_) => Err(None),
         None => {

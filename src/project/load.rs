@@ -67,23 +67,22 @@ impl Loading<'_> {
     /// What an earlier run made, if all that it saw is as it was.
     pub(super) fn kept<T: DeserializeOwned>(&self, key: Option<Key>, known: &KnownNames) -> Option<Kept<T>> {
         let kept: Kept<T> = self.memo.get(key?)?;
-        let names_hold = kept.refs.iter().all(|name| known.models.get(&name.table) == Some(name))
+        let names_hold = kept.refs.iter().all(|name| known.has_model(name))
             && kept.sources.iter().all(|name| known.sources.contains(name));
         (names_hold && self.templates.still_hold(known, &kept.witnesses)).then_some(kept)
     }
 
-    /// Keeps a product, unless it shows the clock.
+    /// Keeps a product with what its renders saw, unless it shows the clock.
     pub(super) fn keep<T: Serialize>(
         &self,
         key: Option<Key>,
         product: T,
         warnings: Vec<Diagnostic>,
         seen: &[Recording],
-        known: &KnownNames,
+        witnesses: Witnesses,
     ) -> (T, Vec<Diagnostic>) {
-        let mut kept = Kept { product, warnings, witnesses: Witnesses::new(), refs: Vec::new(), sources: Vec::new() };
+        let mut kept = Kept { product, warnings, witnesses, refs: Vec::new(), sources: Vec::new() };
         if let Some(key) = key.filter(|_| seen.iter().all(|recording| !recording.asked_clock)) {
-            kept.witnesses = self.templates.witnesses(known, seen);
             kept.refs = seen.iter().flat_map(|recording| recording.refs.iter().cloned()).collect();
             let sources = seen.iter().flat_map(|recording| &recording.sources);
             kept.sources = sources.map(|(name, _)| name.clone()).collect();

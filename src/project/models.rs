@@ -14,7 +14,7 @@ use super::{Column, Model, ModelBody, files, sources};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Lazy};
 use crate::names::{TableName, check_identifier};
-use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scope, Templates};
+use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scope, Templates, Witnesses};
 
 /// What YAML says about one model.
 #[derive(Serialize, Deserialize)]
@@ -86,8 +86,7 @@ pub(super) fn read_properties(
 
 /// The full name of a model that YAML names, short or full.
 fn resolve(name: &str, node: &Node, known: &KnownNames, reader: &mut Reader<'_>) -> Option<TableName> {
-    let short = name.rsplit('.').next().unwrap_or(name);
-    match known.models.get(short).filter(|full| short == name || full.to_string() == name) {
+    match known.model(name) {
         Some(full) => Some(full.clone()),
         None => {
             let diagnostic = Diagnostic::error(Id::Orphan, format!("there is no model `{name}`"))
@@ -145,22 +144,30 @@ pub(super) fn load(
         return (Some(finish(kept.product)), kept.warnings);
     }
     match make(name, file, properties, loading, known) {
-        Ok((body, warnings, seen)) => {
-            let (body, warnings) = loading.keep(key, body, warnings, &seen, known);
+        Ok(Made { body, warnings, seen, witnesses }) => {
+            let (body, warnings) = loading.keep(key, body, warnings, &seen, witnesses);
             (Some(finish(body)), warnings)
         }
         Err(problems) => (None, problems),
     }
 }
 
-/// Renders a model in all its variants; hands out warnings and what the renders saw, too.
+/// What rendering a model in all its variants gives.
+struct Made {
+    body: ModelBody,
+    warnings: Vec<Diagnostic>,
+    seen: Vec<Recording>,
+    witnesses: Witnesses,
+}
+
+/// Renders a model in all its variants.
 fn make(
     name: &TableName,
     file: &Arc<SourceFile>,
     properties: Option<&Properties>,
     loading: &Loading<'_>,
     known: &Arc<KnownNames>,
-) -> Result<(ModelBody, Vec<Diagnostic>, Vec<Recording>), Vec<Diagnostic>> {
+) -> Result<Made, Vec<Diagnostic>> {
     file.fetch().map_err(|error| vec![files::unreadable(file, &error)])?;
     let templates = loading.templates;
     let mut outer = loading.tree.values_for(&folders(file, name));
@@ -211,9 +218,9 @@ fn make(
         let timeless = variants.into_iter().filter_map(|scope| templates.render_timeless(file, scope).ok());
         body.timeless = Some(timeless.collect());
     }
-    let texts = templates.witnesses(known, &seen);
-    body.key = KeyMaker::new("body").value(&body).value(&texts).text(file.text()).finish();
-    Ok((body, warnings, seen))
+    let witnesses = templates.witnesses(known, &seen);
+    body.key = KeyMaker::new("body").value(&body).value(&witnesses).text(file.text()).finish();
+    Ok(Made { body, warnings, seen, witnesses })
 }
 
 /// The scope of a model's template in a first run.
@@ -325,5 +332,6 @@ pub(super) fn load_singular(
         table: None,
         reads,
     };
-    Ok(loading.keep(key, test, warnings, &[recording], known))
+    let seen = [recording];
+    Ok(loading.keep(key, test, warnings, &seen, templates.witnesses(known, &seen)))
 }

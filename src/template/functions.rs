@@ -62,8 +62,7 @@ fn reference(state: &State, args: Rest<String>) -> Result<Value, Error> {
         }
     };
     let models = &scope.scope.known.models;
-    let short = name.rsplit('.').next().unwrap_or(name);
-    match models.get(short).filter(|found| short == name || found.to_string() == *name) {
+    match scope.scope.known.model(name) {
         Some(found) => {
             scope.record(|recording| {
                 if !recording.refs.contains(found) {

@@ -90,6 +90,19 @@ pub struct KnownNames {
     pub accepted_values: BTreeMap<(TableName, String), Vec<serde_json::Value>>,
 }
 
+impl KnownNames {
+    /// The full name of a model that somebody calls by its short or its full name.
+    pub fn model(&self, name: &str) -> Option<&TableName> {
+        let short = name.rsplit('.').next().unwrap_or(name);
+        self.models.get(short).filter(|full| short == name || full.to_string() == name)
+    }
+
+    /// Whether there is a model of this full name.
+    pub fn has_model(&self, name: &TableName) -> bool {
+        self.models.get(&name.table) == Some(name)
+    }
+}
+
 /// Checks one key of `config()`; says in a phrase what is wrong with it.
 pub type ConfigCheck = fn(&str, &serde_json::Value) -> Result<(), String>;
 
