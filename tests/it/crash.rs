@@ -9,28 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::materialize::{items, rows};
-use crate::sandbox::{Run, Sandbox};
+use crate::sandbox::{Random, Run, Sandbox};
 
 const MODELS: [&str; 5] = ["courses", "views", "course_progress", "most_viewed_courses", "users_platforms"];
 
 const APPENDED: &str = "{{ config(materialized='incremental') }} select id, value from {{ source('raw', 'items') }}";
-
-/// Numbers that look random and are the same in every run of the test.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// A moment of a build that takes this long, or just after it.
-    fn moment(&mut self, whole: Duration) -> Duration {
-        Duration::from_millis(self.below(whole.as_millis() as u64 * 11 / 10 + 1))
-    }
-}
 
 /// All rows of a model in order, without the time at which they were loaded.
 fn content(sandbox: &Sandbox, model: &str) -> Vec<String> {

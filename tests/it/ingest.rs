@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use crate::materialize::rows;
-use crate::sandbox::{Sandbox, node};
+use crate::sandbox::{Random, Sandbox, node};
 
 const APPENDS: &str = "{{ config(materialized='incremental') }} select id, value from {{ source('raw', 'items') }}";
 const MERGES: &str = "{{ config(materialized='incremental', unique_key='id') }} \
@@ -453,18 +453,6 @@ fn a_build_that_dies_at_any_point_of_the_ingest_path_loses_and_doubles_nothing()
         assert_eq!(rows(&sandbox, "items"), expected, "{point}");
         let left: Vec<_> = std::fs::read_dir(sandbox.path("in/items")).unwrap().collect();
         assert_eq!(left.len(), 1, "{point}: {left:?}");
-    }
-}
-
-/// Numbers that look random and are the same in every run of the test.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
     }
 }
 

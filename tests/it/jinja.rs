@@ -25,13 +25,8 @@ macro_rules! shows {
     ($name:ident, $($path:literal => $text:expr),+ $(,)?) => {
         #[test]
         fn $name() {
-            let mut settings = insta::Settings::clone_current();
-            settings.set_snapshot_path("../../snapshots");
-            settings.set_prepend_module_to_snapshot(false);
-            settings.set_omit_expression(true);
-            settings.add_filter(r"in \d+\.\d+s", "in [time]");
             let output = compile(&orders(&[$(($path, $text)),+]));
-            settings.bind(|| insta::assert_snapshot!(concat!("jinja@", stringify!($name)), output));
+            crate::sandbox::snapshots().bind(|| insta::assert_snapshot!(concat!("jinja@", stringify!($name)), output));
         }
     };
 }

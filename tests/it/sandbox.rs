@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -129,6 +130,33 @@ impl Run {
 pub fn node<'a>(report: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
     let nodes = report["nodes"].as_array().unwrap_or_else(|| panic!("no report: {report}"));
     nodes.iter().find(|node| node["name"] == name).unwrap_or_else(|| panic!("no `{name}` in {report}"))
+}
+
+/// How snapshots of what a person sees are kept; times are left out.
+pub fn snapshots() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.add_filter(r"in \d+\.\d+s", "in [time]");
+    settings
+}
+
+/// Numbers that look random and are the same in every run of the test.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// A moment of a build that takes this long, or just after it.
+    pub fn moment(&mut self, whole: Duration) -> Duration {
+        Duration::from_millis(self.below(whole.as_millis() as u64 * 11 / 10 + 1))
+    }
 }
 
 fn finished(output: &Output) -> Run {
