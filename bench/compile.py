@@ -10,38 +10,19 @@ analyses the same SQL with DataFusion on one thread, and does nothing else (benc
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+from measure import LAKE, ROOT, bare_engine, measure
+
 RUNS = 5
-
-
-def measure(command, before=lambda run: None):
-    """Median wall milliseconds and peak megabytes of a command."""
-    times, peaks = [], []
-    for run in range(RUNS + 1):
-        before(run)
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        elapsed = time.perf_counter() - start
-        assert status == 0, f"{command} failed"
-        if run > 0:  # the first warms the file cache
-            times.append(elapsed * 1000)
-            peaks.append(usage.ru_maxrss / 1024)
-    return statistics.median(times), statistics.median(peaks)
 
 
 def project(count, folder):
     """The cells of one row."""
-    lake = str(TARGET / "lake")
-    engine = max((TARGET / "deps").glob("bare_engine-*[0-9a-f]"), key=lambda path: path.stat().st_mtime)
-    compile_all = [lake, "compile", "--project-dir", str(folder)]
+    compile_all = [LAKE, "compile", "--project-dir", str(folder)]
     edited = next(path for path in sorted((folder / "models/silver").glob("*/*.sql")))
     text = edited.read_text()
     macro = folder / "macros/bucket.sql"
@@ -60,14 +41,13 @@ def project(count, folder):
         macro.write_text(macro_text.replace("'none'", f"'none {run + 1}'"))
         time.sleep(0.1)
 
-    cells = [
-        measure(compile_all, put_aside),
-        measure(compile_all),
-        measure(compile_all, edit),
-        measure(compile_all, edit_macro),
-        measure([str(engine), "plan", str(folder / ".lake/compiled/models")]),
+    return [
+        measure(compile_all, RUNS, put_aside),
+        measure(compile_all, RUNS),
+        measure(compile_all, RUNS, edit),
+        measure(compile_all, RUNS, edit_macro),
+        measure([bare_engine(), "plan", str(folder / ".lake/compiled/models")], RUNS),
     ]
-    return cells
 
 
 def main():
