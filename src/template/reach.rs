@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::macros::DISPATCH;
+use super::tags::{self, DefinitionKind};
 use crate::diagnostics::SourceFile;
 
 /// The macros of a project by name.
@@ -22,10 +24,12 @@ impl MacroTexts {
     pub fn new(files: &[Arc<SourceFile>]) -> Self {
         let mut macros = BTreeMap::new();
         for file in files {
-            for (name, text) in definitions(file.text()) {
-                let text = without_comments(text);
+            let macros_of_file = tags::definitions(file.text()).into_iter().filter(|d| d.kind == DefinitionKind::Macro);
+            for definition in macros_of_file {
+                let text = without_comments(&file.text()[definition.start..definition.body.end]);
                 let digest = blake3::hash(without_layout(&text).as_bytes()).to_hex()[..16].to_owned();
-                macros.insert(name.to_owned(), MacroText { digest, calls: words_in_tags(&text) });
+                let calls = tags::words(&text).map(str::to_owned).collect();
+                macros.insert(definition.name, MacroText { digest, calls });
             }
         }
         Self { macros }
@@ -37,7 +41,7 @@ impl MacroTexts {
         if self.macros.is_empty() {
             return found;
         }
-        let mut pending: Vec<String> = words_in_tags(template).into_iter().collect();
+        let mut pending: Vec<String> = tags::words(template).map(str::to_owned).collect();
         while let Some(word) = pending.pop() {
             for (name, text) in self.named(&word) {
                 if found.insert(name.as_str(), text.digest.as_str()).is_none() {
@@ -48,36 +52,11 @@ impl MacroTexts {
         found
     }
 
-    /// The macro of a name, and those that `adapter.dispatch` finds for it: `default__name`, `lake__name`.
+    /// The macro of a name, and those that `adapter.dispatch` finds for it.
     fn named(&self, word: &str) -> impl Iterator<Item = (&String, &MacroText)> {
-        let names = [word.to_owned(), format!("default__{word}"), format!("lake__{word}")];
-        names.into_iter().filter_map(|name| self.macros.get_key_value(&name))
+        let names = [""].into_iter().chain(DISPATCH).map(move |prefix| format!("{prefix}{word}"));
+        names.filter_map(|name| self.macros.get_key_value(&name))
     }
-}
-
-/// Each `{% macro name(...) %} ... {% endmacro %}` with its whole text.
-fn definitions(text: &str) -> Vec<(&str, &str)> {
-    let mut found: Vec<(&str, usize)> = Vec::new();
-    let mut done = Vec::new();
-    for (at, _) in text.match_indices("{%") {
-        let tag = text[at + 2..].trim_start_matches(['-', '+']).trim_start();
-        if let Some(rest) = tag.strip_prefix("macro").filter(|rest| rest.starts_with(char::is_whitespace)) {
-            found.push((word(rest.trim_start()), at));
-        } else if tag.starts_with("endmacro")
-            && let Some((name, start)) = found.pop()
-        {
-            done.push((name, &text[start..at]));
-        }
-    }
-    done
-}
-
-fn is_word(letter: char) -> bool {
-    letter.is_alphanumeric() || letter == '_'
-}
-
-fn word(text: &str) -> &str {
-    &text[..text.find(|letter| !is_word(letter)).unwrap_or(text.len())]
 }
 
 /// A text without comments of Jinja and SQL.
@@ -104,30 +83,6 @@ fn without(text: &str, start: &str, end: &str) -> String {
     }
     kept.push_str(rest);
     kept
-}
-
-/// Every word between `{{` and `}}`, and between `{%` and `%}`.
-fn words_in_tags(text: &str) -> BTreeSet<String> {
-    let mut words = BTreeSet::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['{']) {
-        let tag = &rest[at..];
-        let end = match tag.as_bytes().get(1) {
-            Some(b'{') => "}}",
-            Some(b'%') => "%}",
-            Some(b'#') => "#}",
-            _ => {
-                rest = &tag[1..];
-                continue;
-            }
-        };
-        let (inside, after) = tag[2..].split_once(end).unwrap_or((&tag[2..], ""));
-        if end != "#}" {
-            words.extend(inside.split(|letter| !is_word(letter)).filter(|word| !word.is_empty()).map(str::to_owned));
-        }
-        rest = after;
-    }
-    words
 }
 
 #[cfg(test)]
