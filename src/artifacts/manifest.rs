@@ -4,8 +4,10 @@
 //! and a file whose parts are all as they were is left alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -14,13 +16,16 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, exposure_json, group_json, model_json, source_json, write,
+    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, exposure_json, group_json, source_json, write_with,
 };
 use crate::compile::{self, CompiledTest};
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
-use crate::project::Model;
+use crate::project::{Model, TestSeverity};
 use crate::run::Runtime;
+
+/// A piece of new text is not made much longer than this.
+const LARGE: usize = 1 << 18;
 
 /// What the last manifest was made of.
 #[derive(Default, Serialize, Deserialize)]
@@ -35,7 +40,7 @@ struct Index {
 
 /// The last manifest, and its parts by what decided them.
 struct Old {
-    path: PathBuf,
+    file: Option<File>,
     index: Index,
     parts: HashMap<Key, Range<usize>>,
 }
@@ -54,7 +59,7 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
     let (folder, memo) = (&runtime.folder, &runtime.memo);
     let path = Path::new(ARTIFACTS_FOLDER).join("manifest.json");
     let kept = KeyMaker::new("index of the manifest").text(&runtime.project.target.name).finish();
-    let old = Old::find(folder.join(&path), memo.get(kept));
+    let old = Old::find(&folder.join(&path), memo.get(kept));
     let models: Vec<&Model> = runtime.project.models.values().collect();
     let nodes: Vec<(Key, Part)> =
         models.par_iter().map(|model| old.part(node_key(runtime, model), || node(runtime, model))).collect();
@@ -66,9 +71,7 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
     if is_old && frame == old.index.frame && old.parts.len() == nodes.len() + tests.len() {
         return Ok(());
     }
-    let old_text = if old.parts.is_empty() { Vec::new() } else { old.read()? };
-    let text = Vec::with_capacity(old_text.len() + (1 << 16));
-    let mut file = Writer { text, index: Index::default(), old_text };
+    let mut file = Writer::default();
     file.json("{\"metadata\":", &metadata(runtime));
     file.parts(",\"nodes\":{", nodes);
     file.parts("},\"tests\":{", tests);
@@ -79,27 +82,28 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
     file.json(",\"parent_map\":", &Neighbours { runtime, upstream: true });
     file.json(",\"child_map\":", &Neighbours { runtime, upstream: false });
     file.raw("}");
-    write(folder, &path, &file.text)?;
-    let index = Index { file: identity(&old.path), frame, ..file.index };
+    let identity = write_with(folder, &path, |out| {
+        file.pieces.iter().try_for_each(|piece| piece.write(old.file.as_ref(), out))?;
+        Ok(identity(out))
+    })?;
+    let index = Index { file: identity, frame, parts: file.index };
     memo.put(kept, &index);
     Ok(())
 }
 
-fn identity(path: &Path) -> Option<(u64, Duration)> {
-    let metadata = std::fs::metadata(path).ok()?;
+fn identity(file: &File) -> Option<(u64, Duration)> {
+    let metadata = file.metadata().ok()?;
     Some((metadata.len(), metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?))
 }
 
 impl Old {
-    fn find(path: PathBuf, index: Option<Index>) -> Self {
-        let file = identity(&path);
-        let index = index.filter(|index| file.is_some() && index.file == file).unwrap_or_default();
+    fn find(path: &Path, index: Option<Index>) -> Self {
+        // Open from now on: another run may put a new manifest in its place.
+        let file = File::open(path).ok();
+        let identity = file.as_ref().and_then(identity);
+        let index = index.filter(|index| identity.is_some() && index.file == identity).unwrap_or_default();
         let parts = index.parts.iter().map(|(key, start, end)| (*key, *start..*end)).collect();
-        Self { path, index, parts }
-    }
-
-    fn read(&self) -> Result<Vec<u8>, ArtifactError> {
-        std::fs::read(&self.path).map_err(|source| ArtifactError { path: self.path.clone(), source })
+        Self { file, index, parts }
     }
 
     fn part(&self, key: Key, make: impl FnOnce() -> Vec<u8>) -> (Key, Part) {
@@ -108,21 +112,58 @@ impl Old {
     }
 }
 
-/// The file on its way.
+impl Part {
+    fn write(&self, old: Option<&File>, file: &mut File) -> std::io::Result<()> {
+        match self {
+            Self::New(text) => file.write_all(text),
+            Self::Old(range) => {
+                let mut old = old.ok_or(ErrorKind::NotFound)?;
+                old.seek(SeekFrom::Start(range.start as u64))?;
+                // The system copies from file to file by itself.
+                let copied = std::io::copy(&mut old.take(range.len() as u64), file)?;
+                if copied == range.len() as u64 { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+            }
+        }
+    }
+}
+
+/// The file on its way: few large pieces, however many parts it has.
+#[derive(Default)]
 struct Writer {
-    text: Vec<u8>,
-    index: Index,
-    old_text: Vec<u8>,
+    pieces: Vec<Part>,
+    length: usize,
+    index: Vec<(Key, usize, usize)>,
 }
 
 impl Writer {
     fn raw(&mut self, text: &str) {
-        self.text.extend_from_slice(text.as_bytes());
+        self.text(text.as_bytes());
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.length += text.len();
+        match self.pieces.last_mut() {
+            Some(Part::New(piece)) if piece.len() < LARGE => piece.extend_from_slice(text),
+            _ => self.pieces.push(Part::New(text.to_vec())),
+        }
+    }
+
+    fn old(&mut self, range: Range<usize>) {
+        self.length += range.len();
+        // What stood between two parts is what would stand there now.
+        let comma = 1;
+        match self.pieces.as_mut_slice() {
+            [.., Part::Old(before), Part::New(between)] if *between == b"," && before.end + comma == range.start => {
+                before.end = range.end;
+                self.pieces.pop();
+            }
+            _ => self.pieces.push(Part::Old(range)),
+        }
     }
 
     fn json<T: Serialize>(&mut self, before: &str, value: &T) {
         self.raw(before);
-        serde_json::to_writer(&mut self.text, value).expect("writing to memory does not fail");
+        self.text(&serde_json::to_vec(value).expect("writing to memory does not fail"));
     }
 
     fn parts(&mut self, before: &str, parts: Vec<(Key, Part)>) {
@@ -131,12 +172,12 @@ impl Writer {
             if at > 0 {
                 self.raw(",");
             }
-            let start = self.text.len();
+            let start = self.length;
             match part {
-                Part::Old(range) => self.text.extend_from_slice(&self.old_text[range]),
-                Part::New(text) => self.text.extend_from_slice(&text),
+                Part::Old(range) => self.old(range),
+                Part::New(text) => self.text(&text),
             }
-            self.index.parts.push((key, start, self.text.len()));
+            self.index.push((key, start, self.length));
         }
     }
 }
@@ -144,16 +185,16 @@ impl Writer {
 /// Everything that decides the entry of a model.
 fn node_key(runtime: &Runtime, model: &Model) -> Key {
     let compiled = runtime.compiled.models.get(&model.name).map(|compiled| compiled.made_from);
-    let tests: Vec<_> = runtime.compiled.tests_on(&model.name).map(|test| (&test.column, &test.kind)).collect();
+    let tests: Vec<_> = runtime.compiled.tests_on(&model.name).map(|test| (test.column(), test.kind.name())).collect();
     KeyMaker::new("node").key(model.key).value(&(compiled, tests)).finish()
 }
 
 /// `"layer.model": { ... }`
 fn node(runtime: &Runtime, model: &Model) -> Vec<u8> {
-    entry(&model.name.to_string(), &model_json(runtime, model))
+    entry(&model.name.to_string(), &ModelNode::new(runtime, model))
 }
 
-fn entry(name: &str, value: &Value) -> Vec<u8> {
+fn entry<T: Serialize>(name: &str, value: &T) -> Vec<u8> {
     let mut text = serde_json::to_vec(name).expect("a text is JSON");
     text.push(b':');
     serde_json::to_writer(&mut text, value).expect("writing to memory does not fail");
@@ -175,15 +216,41 @@ fn tests_key(tests: &[&CompiledTest]) -> Key {
 
 fn entries(tests: &[&CompiledTest]) -> Vec<u8> {
     let entry = |test: &&CompiledTest| {
-        let value = json!({
-            "name": test.name, "test_type": test.kind, "table": test.table, "column": test.column,
-            "severity": test.severity, "depends_on": test.reads, "tags": test.tags,
-            "description": test.description, "failures_sql": test.failures_sql(),
-            "state": {"body": compile::state::of_test(test)},
-        });
-        entry(&test.name, &value)
+        let node = TestNode {
+            name: &test.name,
+            test_type: test.kind.name(),
+            table: test.table.as_ref(),
+            column: test.column(),
+            severity: test.config.severity,
+            depends_on: &test.reads,
+            tags: &test.config.tags,
+            description: &test.description,
+            failures_sql: test.failures_sql(),
+            state: TestState { body: compile::state::of_test(test) },
+        };
+        entry(&test.name, &node)
     };
     tests.iter().map(entry).collect::<Vec<_>>().join(&b',')
+}
+
+/// A test for other programs.
+#[derive(Serialize)]
+struct TestNode<'a> {
+    name: &'a str,
+    test_type: &'a str,
+    table: Option<&'a TableName>,
+    column: Option<&'a str>,
+    severity: TestSeverity,
+    depends_on: &'a [TableName],
+    tags: &'a [String],
+    description: &'a str,
+    failures_sql: String,
+    state: TestState,
+}
+
+#[derive(Serialize)]
+struct TestState {
+    body: String,
 }
 
 fn metadata(runtime: &Runtime) -> Value {

@@ -11,6 +11,8 @@ mod manifest;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -21,11 +23,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::sql_type;
-use crate::compile::{self, Lineage};
+use crate::compile::state::NodeState;
+use crate::compile::{self, ColumnName, Lineage, Use};
 use crate::graph::Selection;
 use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Group, Model, Source};
+use crate::project::{Column, Exposure, Group, Model, ModelConfig, Source};
 use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
@@ -194,8 +197,16 @@ fn write_json(folder: &Path, name: &str, value: &Value) -> Result<(), ArtifactEr
     write(folder, &Path::new(ARTIFACTS_FOLDER).join(name), &text)
 }
 
-/// Writes beside, then renames: a reader sees the old file or the new one, never half of it.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    write_with(folder, path, |file| file.write_all(bytes))
+}
+
+/// Writes beside, then renames: a reader sees the old file or the new one, never half of it.
+fn write_with<T>(
+    folder: &Path,
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> std::io::Result<T>,
+) -> Result<T, ArtifactError> {
     let path = folder.join(path);
     let fail = |source| ArtifactError { path: path.clone(), source };
     if let Some(parent) = path.parent() {
@@ -203,42 +214,77 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> 
     }
     let extension = format!("{}.tmp", std::process::id());
     let temporary = path.with_extension(extension);
-    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path)).map_err(fail)
+    let written = File::create(&temporary).and_then(|mut file| fill(&mut file));
+    written.and_then(|result| std::fs::rename(&temporary, &path).map(|()| result)).map_err(fail)
 }
 
 /// A model for other programs.
 pub fn model_json(runtime: &Runtime, model: &Model) -> Value {
-    let compiled = runtime.compiled.models.get(&model.name);
-    let schema = compiled.map(|compiled| &*compiled.schema);
-    json!({
-        "name": model.name,
-        "resource_type": "model",
-        "path": model.path,
-        "description": model.description,
-        "config": model.config,
-        "depends_on": runtime.graph.parents(&model.name),
-        "columns": columns_json(runtime, &model.name, schema, &model.columns),
-        "raw_code": model.full.file.text(),
-        "compiled_code": model.full.sql,
-        "compiled_code_incremental": model.incremental.as_ref().map(|rendered| &rendered.sql),
-        "fingerprint": compiled.map(|compiled| &compiled.definition),
-        "lineage": compiled.map(|compiled| lineage_json(&compiled.lineage)),
-        "state": compile::state::of_model(&runtime.project, &runtime.compiled, model),
-    })
+    serde_json::to_value(ModelNode::new(runtime, model)).expect("a model is JSON")
+}
+
+/// The shape of a model in the manifest.
+#[derive(Serialize)]
+struct ModelNode<'a> {
+    name: &'a TableName,
+    resource_type: &'static str,
+    path: &'a str,
+    description: &'a str,
+    config: &'a ModelConfig,
+    depends_on: Vec<&'a TableName>,
+    columns: Vec<ColumnNode<'a>>,
+    raw_code: &'a str,
+    compiled_code: &'a str,
+    compiled_code_incremental: Option<&'a str>,
+    fingerprint: Option<&'a str>,
+    lineage: Option<LineageNode<'a>>,
+    state: NodeState,
+}
+
+impl<'a> ModelNode<'a> {
+    fn new(runtime: &'a Runtime, model: &'a Model) -> Self {
+        let compiled = runtime.compiled.models.get(&model.name);
+        let schema = compiled.map(|compiled| &*compiled.schema);
+        Self {
+            name: &model.name,
+            resource_type: "model",
+            path: &model.path,
+            description: &model.description,
+            config: &model.config,
+            depends_on: runtime.graph.parents(&model.name),
+            columns: column_nodes(runtime, &model.name, schema, &model.columns),
+            raw_code: model.full.file.text(),
+            compiled_code: &model.full.sql,
+            compiled_code_incremental: model.incremental.as_ref().map(|rendered| rendered.sql.as_str()),
+            fingerprint: compiled.map(|compiled| compiled.definition.as_str()),
+            lineage: compiled.map(|compiled| LineageNode::new(&compiled.lineage)),
+            state: compile::state::of_model(&runtime.project, &runtime.compiled, model),
+        }
+    }
 }
 
 /// Where each column comes from, one step up.
-fn lineage_json(lineage: &Lineage) -> Value {
-    let columns: BTreeMap<&String, Vec<Value>> = lineage
-        .columns
-        .iter()
-        .map(|(column, sources)| {
-            let list =
-                sources.iter().map(|(from, how)| json!({"table": from.table, "column": from.column, "use": how}));
-            (column, list.collect())
-        })
-        .collect();
-    json!({"columns": columns, "filters": lineage.filters})
+#[derive(Serialize)]
+struct LineageNode<'a> {
+    columns: BTreeMap<&'a str, Vec<Origin<'a>>>,
+    filters: &'a BTreeSet<ColumnName>,
+}
+
+#[derive(Serialize)]
+struct Origin<'a> {
+    table: &'a TableName,
+    column: &'a str,
+    #[serde(rename = "use")]
+    how: Use,
+}
+
+impl<'a> LineageNode<'a> {
+    fn new(lineage: &'a Lineage) -> Self {
+        let origin =
+            |(from, how): (&'a ColumnName, &'a Use)| Origin { table: &from.table, column: &from.column, how: *how };
+        let columns = lineage.columns.iter().map(|(column, from)| (column.as_str(), from.iter().map(origin).collect()));
+        Self { columns: columns.collect(), filters: &lineage.filters }
+    }
 }
 
 /// A source for other programs.
@@ -251,7 +297,7 @@ pub fn source_json(runtime: &Runtime, source: &Source) -> Value {
         "format": source.format,
         "description": source.description,
         "tags": source.tags,
-        "columns": columns_json(runtime, &source.name, schema, &source.columns),
+        "columns": column_nodes(runtime, &source.name, schema, &source.columns),
         "state": compile::state::of_source(source),
     })
 }
@@ -280,15 +326,32 @@ fn group_json(group: &Group) -> Value {
     json!({"name": group.name, "owner": group.owner, "description": group.description})
 }
 
-/// The columns of a table: their types from the compiler, their descriptions from YAML.
-fn columns_json(runtime: &Runtime, table: &TableName, schema: Option<&SchemaRef>, described: &[Column]) -> Value {
+/// A column for other programs: its type from the compiler, its description from YAML.
+#[derive(Serialize)]
+struct ColumnNode<'a> {
+    name: &'a str,
+    data_type: String,
+    description: &'a str,
+    tests: Vec<&'a str>,
+}
+
+fn column_nodes<'a>(
+    runtime: &'a Runtime,
+    table: &TableName,
+    schema: Option<&'a SchemaRef>,
+    described: &'a [Column],
+) -> Vec<ColumnNode<'a>> {
     let fields = schema.into_iter().flat_map(|schema| schema.fields());
-    let column = |field: &Arc<Field>| {
-        let name = field.name();
+    let column = |field: &'a Arc<Field>| {
+        let name = field.name().as_str();
         let description = described.iter().find(|column| column.name == *name).map_or("", |column| &column.description);
-        let tests = runtime.compiled.tests_on(table).filter(|test| test.column.as_deref() == Some(name));
-        let tests: Vec<&str> = tests.map(|test| test.kind.as_str()).collect();
-        json!({"name": name, "data_type": sql_type(field.data_type()), "description": description, "tests": tests})
+        let tests = runtime.compiled.tests_on(table).filter(|test| test.column() == Some(name));
+        ColumnNode {
+            name,
+            data_type: sql_type(field.data_type()),
+            description,
+            tests: tests.map(|test| test.kind.name()).collect(),
+        }
     };
     fields.map(column).collect()
 }

@@ -36,7 +36,7 @@ impl Compiler<'_> {
 
     /// Everything that decides whether a test can be planned; `None` if something it reads did not compile.
     pub(super) fn key_of_test(&self, test: &DataTest) -> Option<Key> {
-        let mut key = KeyMaker::new("planned test").value(test);
+        let mut key = KeyMaker::new("planned test").key(test.key);
         for name in &test.reads {
             let known = self.done.get(name).map(|model| model.key).or_else(|| self.source_keys.get(name).copied());
             key = key.key(known?);

@@ -12,6 +12,7 @@
 //! | `rows`, `columns` | what decides which rows there are, and what each column is made of |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -100,14 +101,17 @@ pub(super) fn body(model: &Model, statements: &[String]) -> String {
 /// Settings that decide neither rows nor files.
 const ABOUT_PEOPLE: &[&str] = &["tags", "owner", "meta", "group", "access", "enabled", "contract"];
 
+/// The settings of a model that has none.
+static DEFAULTS: LazyLock<serde_json::Value> =
+    LazyLock::new(|| serde_json::to_value(ModelConfig::default()).unwrap_or_default());
+
 /// The digests of a model.
 pub fn of_model(project: &Project, compiled: &CompiledProject, model: &Model) -> NodeState {
     let shape = compiled.models.get(&model.name).map(|compiled| (*compiled.shape).clone()).unwrap_or_default();
     let mut config = serde_json::to_value(&model.config).unwrap_or_default();
-    let default = serde_json::to_value(ModelConfig::default()).unwrap_or_default();
     if let Some(config) = config.as_object_mut() {
         // A setting that a later lake knows is no change of those who do not set it.
-        config.retain(|key, value| !ABOUT_PEOPLE.contains(&key.as_str()) && default[key.as_str()] != *value);
+        config.retain(|key, value| !ABOUT_PEOPLE.contains(&key.as_str()) && DEFAULTS[key.as_str()] != *value);
     }
     let contract = model.config.contract.then(|| {
         let mut columns: Vec<String> = model

@@ -1,5 +1,8 @@
 //! Data tests -> SQL that counts or finds the rows that are wrong, typed like every model.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::errors::{self, Place, Written};
@@ -7,35 +10,25 @@ use super::{Compiler, schema_source};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::memo::Key;
 use crate::names::TableName;
-use crate::project::{DataTest, TestKind, TestSeverity};
+use crate::project::{DataTest, TestKind};
 use crate::session::{self, Tables};
 use crate::template::{SourceRead, source_relation};
 
 /// A test that compiled.
 #[derive(Debug, Clone)]
 pub struct CompiledTest {
-    /// Unique in the project.
-    pub name: String,
-    /// `not_null`, `unique`, ..., or `singular`.
-    pub kind: String,
-    /// The table it is declared on.
-    pub table: Option<TableName>,
-    /// The column it is about.
-    pub column: Option<String>,
-    /// What failing rows mean.
-    pub severity: TestSeverity,
-    /// All tables and sources it reads.
-    pub reads: Vec<TableName>,
-    /// What is run.
-    pub check: Check,
-    /// Tags, for selection.
-    pub tags: Vec<String>,
-    /// A promise of a contract: it gates every publish.
-    pub contract: bool,
-    /// For people.
-    pub description: String,
+    /// As it was declared.
+    declared: Arc<DataTest>,
     /// What decided all of this.
     pub key: Key,
+}
+
+impl Deref for CompiledTest {
+    type Target = DataTest;
+
+    fn deref(&self) -> &DataTest {
+        &self.declared
+    }
 }
 
 /// How failures are found.
@@ -56,16 +49,21 @@ pub enum Check {
 impl CompiledTest {
     /// A query whose rows are the failures.
     pub fn failures_sql(&self) -> String {
-        match (&self.check, &self.table) {
+        match (self.check(), &self.table) {
             (Check::Rows { wrong }, Some(table)) => format!("select * from {} where {wrong}", table.quoted()),
             (Check::Rows { wrong }, None) => format!("select 1 where {wrong}"),
-            (Check::Query { sql }, _) => sql.clone(),
+            (Check::Query { sql }, _) => sql,
         }
+    }
+
+    /// What is run.
+    pub fn check(&self) -> Check {
+        check(&self.declared)
     }
 
     /// Hash of what is tested: a test that changed has not passed yet.
     pub fn fingerprint(&self) -> String {
-        let text = format!("{} {:?} {}", self.name, self.severity, self.failures_sql());
+        let text = format!("{} {:?} {}", self.name, self.config.severity, self.failures_sql());
         blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
     }
 }
@@ -79,7 +77,7 @@ impl Compiler<'_> {
             .par_iter()
             .filter_map(|test| {
                 let key = self.key_of_test(test)?;
-                let compiled = compiled(test, key);
+                let compiled = CompiledTest { declared: Arc::clone(test), key };
                 if self.memo.get::<()>(key).is_some() {
                     return Some(Ok(compiled));
                 }
@@ -125,7 +123,9 @@ impl Compiler<'_> {
         };
         // A mistake in a generic test shows who uses it so.
         let told = |found: Vec<Diagnostic>| match &test.kind {
-            TestKind::Custom { .. } => found.into_iter().map(|d| d.related(test.span.clone(), "used here")).collect(),
+            TestKind::Custom { .. } => {
+                found.into_iter().map(|d| d.related((*test.span).clone(), "used here")).collect()
+            }
             _ => found,
         };
         let statement = session::parse(&sql).map_err(|error| told(vec![errors::syntax(&error, &place)]))?;
@@ -134,22 +134,6 @@ impl Compiler<'_> {
             told(errors::plan(&error, &place, &around))
         })?;
         Ok(compiled)
-    }
-}
-
-fn compiled(test: &DataTest, key: Key) -> CompiledTest {
-    CompiledTest {
-        key,
-        name: test.name.clone(),
-        kind: test.kind.name().to_owned(),
-        table: test.table.clone(),
-        column: test.column().map(str::to_owned),
-        severity: test.config.severity,
-        reads: test.reads.clone(),
-        check: check(test),
-        tags: test.config.tags.clone(),
-        contract: test.config.contract,
-        description: test.description.clone(),
     }
 }
 

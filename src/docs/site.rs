@@ -86,7 +86,7 @@ fn shaped(runtime: &Runtime, mut node: Value, last_run: Option<&Value>) -> Value
         .map(|test| {
             let result = last_run.and_then(|run| find_test(run, &test.name));
             json!({
-                "name": test.name, "column": test.column, "severity": test.severity,
+                "name": test.name, "column": test.column(), "severity": test.config.severity,
                 "status": result.map(|r| r["status"].clone()), "failures": result.map(|r| r["failures"].clone()),
             })
         })

@@ -1,11 +1,13 @@
 //! Constraints of contracts: read from YAML, and made tests that gate every publish.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::data_tests::{DataTest, TestConfig, TestKind};
 use super::yaml::{Node, Reader};
 use super::{Constraint, Model};
 use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::memo::Key;
 use crate::names::{TableName, nearest};
 
 const KINDS: &[&str] = &["not_null", "unique", "primary_key", "check"];
@@ -46,7 +48,7 @@ pub(super) fn read(list: &Node, reader: &mut Reader<'_>) -> Vec<(Constraint, Spa
 }
 
 /// The constraints of enforced contracts as tests. A constraint without a contract is pointed out: nobody checks it.
-pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>) -> Vec<DataTest> {
+pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>) -> Vec<Arc<DataTest>> {
     let mut tests = Vec::new();
     for model in models.values().filter(|model| model.has_constraints) {
         let constraints =
@@ -69,7 +71,7 @@ pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>
                     vec![TestKind::ExpressionIsTrue { expression: expression.clone(), column: None }]
                 }
             };
-            tests.extend(kinds.into_iter().map(|kind| test(model, column, kind, span)));
+            tests.extend(kinds.into_iter().map(|kind| Arc::new(test(model, column, kind, span))));
         }
     }
     tests
@@ -80,10 +82,12 @@ fn test(model: &Model, column: &str, kind: TestKind, span: &Span) -> DataTest {
     DataTest {
         name: format!("contract_{kind_name}_{}_{column}", model.name.table),
         kind,
-        span: span.clone(),
+        span: span.clone().into(),
         config: TestConfig { contract: true, ..TestConfig::default() },
         description: String::new(),
         table: Some(model.name.clone()),
         reads: vec![model.name.clone()],
+        key: Key::default(),
     }
+    .keyed()
 }

@@ -121,7 +121,7 @@ pub(super) fn finish(
         }
         Err(failure) => {
             let mut diagnostic = failure.diagnostic;
-            let declared = test.span.clone();
+            let declared = (*test.span).clone();
             if failure.is_before {
                 diagnostic =
                     Diagnostic { help: diagnostic.help, ..Diagnostic::error(diagnostic.id, diagnostic.message) };

@@ -1,8 +1,11 @@
 //! Data tests as users declare them: generic tests in YAML, singular tests in SQL.
 
+use std::sync::Arc;
+
 use super::custom_tests;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::memo::{Key, KeyMaker, Lazy};
 use crate::names::{TableName, nearest};
 use crate::template::{Argument, Config, Rendered, Templates, TestCall};
 
@@ -14,7 +17,7 @@ pub struct DataTest {
     /// What is tested.
     pub kind: TestKind,
     /// Where it is declared.
-    pub span: Span,
+    pub span: Lazy<Span>,
     /// How its result counts.
     pub config: TestConfig,
     /// What it is about, for people.
@@ -23,9 +26,23 @@ pub struct DataTest {
     pub table: Option<TableName>,
     /// All tables and sources that it reads.
     pub reads: Vec<TableName>,
+    /// The hash of all of this.
+    pub key: Key,
 }
 
 impl DataTest {
+    /// The test, with the key of what it says.
+    pub(super) fn keyed(mut self) -> Self {
+        self.set_key();
+        self
+    }
+
+    /// Works the key out again after a change.
+    pub(super) fn set_key(&mut self) {
+        self.key = Key::default();
+        self.key = KeyMaker::new("data test").value(self).finish();
+    }
+
     /// The column that the test is about, if it is about one.
     pub fn column(&self) -> Option<&str> {
         match &self.kind {
@@ -150,7 +167,7 @@ pub(super) fn read_list(
     column: Option<&str>,
     templates: &Templates,
     reader: &mut Reader<'_>,
-) -> Vec<DataTest> {
+) -> Vec<Arc<DataTest>> {
     reader.list(list).iter().filter_map(|node| read_one(node, table, column, templates, reader)).collect()
 }
 
@@ -160,7 +177,7 @@ fn read_one(
     column: Option<&str>,
     templates: &Templates,
     reader: &mut Reader<'_>,
-) -> Option<DataTest> {
+) -> Option<Arc<DataTest>> {
     let (name_node, arguments) = match &node.value {
         Raw::Scalar(_) => (node, None),
         Raw::Map(entries) if entries.len() == 1 => (&entries[0].0, Some(&entries[0].1)),
@@ -219,7 +236,8 @@ fn read_one(
         reads.push(to.clone());
     }
     let name = name.unwrap_or_else(|| default_name(&kind, table, column));
-    Some(DataTest { name, kind, span: name_node.span.clone(), config, description, table: Some(table.clone()), reads })
+    let (span, table, key) = (name_node.span.clone().into(), Some(table.clone()), Key::default());
+    Some(Arc::new(DataTest { name, kind, span, config, description, table, reads, key }.keyed()))
 }
 
 fn read_config(mapping: &mut Mapping<'_>, config: &mut TestConfig, reader: &mut Reader<'_>) {

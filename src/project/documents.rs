@@ -118,7 +118,7 @@ impl Documents<'_> {
         known: &KnownNames,
         loading: &Loading<'_>,
         diagnostics: &mut Diagnostics,
-    ) -> (BTreeMap<TableName, Properties>, Vec<DataTest>) {
+    ) -> (BTreeMap<TableName, Properties>, Vec<Arc<DataTest>>) {
         let found: Vec<(Vec<Properties>, Diagnostics)> =
             self.entries.par_iter_mut().map(|entry| entry.properties(known, loading)).collect();
         let mut properties: BTreeMap<TableName, Properties> = BTreeMap::new();

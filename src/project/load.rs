@@ -258,7 +258,7 @@ pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagno
 fn load_sources(
     documents: &Documents<'_>,
     templates: &Templates,
-    tests: &mut Vec<DataTest>,
+    tests: &mut Vec<Arc<DataTest>>,
     reader: &mut Reader<'_>,
 ) -> BTreeMap<TableName, Source> {
     let mut declared: BTreeMap<TableName, Source> = BTreeMap::new();
@@ -367,7 +367,7 @@ fn know_columns(
     known: &mut KnownNames,
     sources: &BTreeMap<TableName, Source>,
     properties: &BTreeMap<TableName, Properties>,
-    tests: &[DataTest],
+    tests: &[Arc<DataTest>],
 ) {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect();
     for source in sources.values().filter(|source| !source.columns.is_empty()) {
@@ -391,7 +391,7 @@ fn load_singular_tests(
     files: &ProjectFiles,
     loading: &Loading<'_>,
     known: &Arc<KnownNames>,
-    tests: &mut Vec<DataTest>,
+    tests: &mut Vec<Arc<DataTest>>,
     reader: &mut Reader<'_>,
 ) {
     let singular: Vec<&Arc<SourceFile>> = files.tests.iter().filter(|file| !is_generic(file)).collect();
@@ -409,49 +409,56 @@ fn load_singular_tests(
 
 /// Fills in the layer of `ref('x')` in tests, drops tests of disabled models, and makes names unique.
 fn finish_tests(
-    tests: Vec<DataTest>,
+    tests: Vec<Arc<DataTest>>,
     loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     models: &BTreeMap<TableName, Model>,
     reader: &mut Reader<'_>,
-) -> Vec<DataTest> {
-    let mut finished: Vec<DataTest> = Vec::new();
+) -> Vec<Arc<DataTest>> {
+    let mut finished: Vec<Arc<DataTest>> = Vec::with_capacity(tests.len());
     let mut names: HashSet<String> = HashSet::with_capacity(tests.len());
-    for mut test in tests {
+    for mut shared in tests {
+        let test = Arc::get_mut(&mut shared).expect("nobody else has seen the test");
+        let mut changed = false;
         if let TestKind::Relationships { to, .. } = &mut test.kind {
             let unresolved = to.clone();
+            changed = true;
             if to.schema.is_empty() {
                 match known.models.get(&to.table) {
                     Some(full) => *to = full.clone(),
                     None => {
                         let message = format!("model `{}` does not exist", to.table);
-                        let diagnostic = Diagnostic::error(Id::UnknownRef, message).at(test.span.clone());
+                        let diagnostic = Diagnostic::error(Id::UnknownRef, message).at((*test.span).clone());
                         reader.diagnostics.push(diagnostic.suggest(&to.table, known.models.keys().map(String::as_str)));
                         continue;
                     }
                 }
             } else if !known.sources.contains(to) {
                 let message = format!("source `{to}` is not declared");
-                reader.diagnostics.push(Diagnostic::error(Id::UnknownSource, message).at(test.span.clone()));
+                reader.diagnostics.push(Diagnostic::error(Id::UnknownSource, message).at((*test.span).clone()));
                 continue;
             }
             let to = to.clone();
             test.reads.iter_mut().filter(|name| **name == unresolved).for_each(|name| *name = to.clone());
         }
-        if !custom_tests::finish(&mut test, loading, known, reader) {
-            continue;
+        if matches!(test.kind, TestKind::Custom { .. }) {
+            changed = true;
+            if !custom_tests::finish(test, loading, known, reader) {
+                continue;
+            }
         }
         if test.reads.iter().any(|name| !models.contains_key(name) && !known.sources.contains(name)) {
             continue;
         }
-        let base = test.name.clone();
-        for number in 2.. {
-            if names.insert(test.name.clone()) {
-                break;
-            }
-            test.name = format!("{base}_{number}");
+        if !names.insert(test.name.clone()) {
+            changed = true;
+            let numbered = (2..).map(|number| format!("{}_{number}", test.name));
+            test.name = numbered.into_iter().find(|name| names.insert(name.clone())).expect("numbers do not end");
         }
-        finished.push(test);
+        if changed {
+            test.set_key();
+        }
+        finished.push(shared);
     }
     finished
 }

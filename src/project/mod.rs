@@ -65,7 +65,7 @@ pub struct Project {
     /// Enabled models.
     pub models: BTreeMap<TableName, Model>,
     /// Data tests of models and sources, and singular tests.
-    pub data_tests: Vec<DataTest>,
+    pub data_tests: Vec<Arc<DataTest>>,
     /// Declared exposures: `exposure.name`.
     pub exposures: BTreeMap<TableName, Exposure>,
     /// Declared groups.

@@ -27,7 +27,7 @@ pub(super) struct Properties {
     /// The contract is enforced.
     pub(super) has_contract: bool,
     has_constraints: bool,
-    pub(super) tests: Vec<DataTest>,
+    pub(super) tests: Vec<Arc<DataTest>>,
     /// The hash of all but the tests.
     key: Key,
 }
@@ -308,7 +308,7 @@ pub(super) fn load_singular(
     file: &Arc<SourceFile>,
     loading: &Loading<'_>,
     known: &Arc<KnownNames>,
-) -> Result<(DataTest, Vec<Diagnostic>), Vec<Diagnostic>> {
+) -> Result<(Arc<DataTest>, Vec<Diagnostic>), Vec<Diagnostic>> {
     let key = loading.key_of("singular test", file, &());
     if let Some(kept) = loading.kept(key, known) {
         return Ok((kept.product, kept.warnings));
@@ -326,12 +326,13 @@ pub(super) fn load_singular(
     let test = DataTest {
         name: stem,
         kind: TestKind::Singular { rendered: Box::new(rendered) },
-        span: Span::file_start(file),
+        span: Span::file_start(file).into(),
         config: data_tests::singular_config(&recording.config),
         description: String::new(),
         table: None,
         reads,
+        key: Key::default(),
     };
     let seen = [recording];
-    Ok(loading.keep(key, test, warnings, &seen, templates.witnesses(known, &seen)))
+    Ok(loading.keep(key, Arc::new(test.keyed()), warnings, &seen, templates.witnesses(known, &seen)))
 }

@@ -1,5 +1,7 @@
 //! Sources: declared sets of bronze files.
 
+use std::sync::Arc;
+
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
 use super::ingestion::{self, Ingestion};
@@ -38,7 +40,7 @@ pub struct Source {
 }
 
 /// Reads a `sources:` list into sources and their tests.
-pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) -> (Vec<Source>, Vec<DataTest>) {
+pub(super) fn read(list: &Node, templates: &Templates, reader: &mut Reader<'_>) -> (Vec<Source>, Vec<Arc<DataTest>>) {
     let (mut sources, mut tests) = (Vec::new(), Vec::new());
     for node in reader.list(list) {
         let Some(mut mapping) = reader.mapping(node, "source") else { continue };
@@ -72,7 +74,7 @@ fn read_table(
     (root, defaults): (Option<(&str, &str)>, &ingestion::Defaults),
     table: &mut Mapping<'_>,
     templates: &Templates,
-    tests: &mut Vec<DataTest>,
+    tests: &mut Vec<Arc<DataTest>>,
     reader: &mut Reader<'_>,
 ) -> Option<Source> {
     let name_node = table.require("name", reader);
@@ -261,7 +263,7 @@ fn join(root: Option<&str>, path: &str) -> String {
 pub(super) fn read_columns(
     node: &Node,
     table: &TableName,
-    tests: &mut Vec<DataTest>,
+    tests: &mut Vec<Arc<DataTest>>,
     templates: &Templates,
     reader: &mut Reader<'_>,
 ) -> Vec<Column> {
@@ -272,7 +274,7 @@ pub(super) fn read_columns(
 fn read_columns_with(
     node: &Node,
     table: &TableName,
-    tests: &mut Vec<DataTest>,
+    tests: &mut Vec<Arc<DataTest>>,
     templates: &Templates,
     reader: &mut Reader<'_>,
     mut more: impl FnMut(&str, &mut Mapping<'_>, &mut Reader<'_>),

@@ -58,7 +58,7 @@ pub(super) async fn audit(
     let mut results: BTreeMap<&str, TestResult> = BTreeMap::new();
     let mut groups: BTreeMap<&TableName, Vec<&CompiledTest>> = BTreeMap::new();
     for test in tests {
-        match (&test.check, &test.table) {
+        match (test.check(), &test.table) {
             (Check::Rows { .. }, Some(table)) => groups.entry(table).or_default().push(test),
             _ => {
                 let start = Instant::now();
@@ -95,7 +95,7 @@ fn fused(table: &TableName, tests: &[&CompiledTest]) -> String {
     let counts: Vec<String> = tests
         .iter()
         .enumerate()
-        .filter_map(|(at, test)| match &test.check {
+        .filter_map(|(at, test)| match test.check() {
             Check::Rows { wrong } => Some(format!("count(*) filter (where {wrong}) as t{at}")),
             Check::Query { .. } => None,
         })
@@ -128,8 +128,8 @@ fn result(test: &CompiledTest, failures: Result<u64, Failure>, start: Instant) -
     let (status, failures, message) = match failures {
         Ok(0) => (TestStatus::Pass, Some(0), None),
         Ok(count) => {
-            let status = if test.severity == TestSeverity::Warn { TestStatus::Warn } else { TestStatus::Fail };
-            let what = match (test.kind.as_str(), count) {
+            let status = if test.config.severity == TestSeverity::Warn { TestStatus::Warn } else { TestStatus::Fail };
+            let what = match (test.kind.name(), count) {
                 ("unique" | "unique_combination_of_columns", 1) => "value stands more than once",
                 ("unique" | "unique_combination_of_columns", _) => "values stand more than once",
                 (_, 1) => "row fails",
@@ -141,7 +141,7 @@ fn result(test: &CompiledTest, failures: Result<u64, Failure>, start: Instant) -
     };
     TestResult {
         name: test.name.clone(),
-        severity: test.severity,
+        severity: test.config.severity,
         status,
         failures,
         message,

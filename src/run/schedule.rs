@@ -53,7 +53,7 @@ pub fn schedule(
     let mut loose_tests = Vec::new();
     for (index, test) in compiled.tests.iter().enumerate() {
         let runs = mode == TestMode::Gate && selection.contains_test(&test.name);
-        let promised = test.contract && test.table.as_ref().is_some_and(|table| selection.contains(table));
+        let promised = test.config.contract && test.table.as_ref().is_some_and(|table| selection.contains(table));
         if !runs && !promised {
             continue;
         }
