@@ -33,7 +33,7 @@ use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
 pub use manifest::write_manifest;
-pub use state::{StateError, read_picture, read_results};
+pub use state::{StateError, read_fresher, read_picture, read_results};
 
 /// The version of the shape of `manifest.json`: readers of another one cannot use it.
 const MANIFEST_VERSION: u64 = 1;

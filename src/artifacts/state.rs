@@ -1,8 +1,10 @@
-//! Reading what another compile or run left: `manifest.json` and `run_results.json` of a folder that `--state` names.
+//! Reading what another compile or run left: `manifest.json`, `run_results.json` and `sources.json` of a folder that
+//! `--state` names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -175,6 +177,47 @@ pub fn read_results(folder: &Path) -> Result<BTreeMap<String, String>, StateErro
         .collect())
 }
 
+#[derive(Deserialize)]
+struct Freshness {
+    results: Vec<Fresh>,
+}
+
+#[derive(Deserialize)]
+struct Fresh {
+    unique_id: String,
+    status: String,
+    #[serde(default)]
+    max_loaded_at: Option<DateTime<Utc>>,
+}
+
+impl Fresh {
+    /// `source.project.bronze.views` -> `bronze.views`.
+    fn source(&self) -> Option<TableName> {
+        let (name, table) = self.unique_id.splitn(3, '.').nth(2)?.split_once('.')?;
+        Some(TableName::new(name, table))
+    }
+}
+
+/// The sources whose newest data in the `sources.json` of one folder is newer than in that of another. As in dbt: one
+/// that was not looked at before is newer, and one that could not be looked at is not.
+///
+/// # Errors
+/// When one is not there, or is not what `lake source freshness` wrote.
+pub fn read_fresher(before: &Path, now: &Path) -> Result<BTreeSet<TableName>, StateError> {
+    let looked = |folder: &Path| -> Result<Vec<Fresh>, StateError> {
+        let path = folder.join("sources.json");
+        Ok(parse::<Freshness>(&path, &read(folder, &path)?)?.results)
+    };
+    let before: BTreeMap<String, Fresh> =
+        looked(before)?.into_iter().map(|fresh| (fresh.unique_id.clone(), fresh)).collect();
+    let is_fresher = |fresh: &Fresh| match before.get(&fresh.unique_id) {
+        _ if fresh.max_loaded_at.is_none() => false,
+        None => true,
+        Some(old) => old.status != "runtime error" && old.max_loaded_at < fresh.max_loaded_at,
+    };
+    Ok(looked(now)?.iter().filter(|fresh| is_fresher(fresh)).filter_map(Fresh::source).collect())
+}
+
 fn read(folder: &Path, path: &Path) -> Result<Vec<u8>, StateError> {
     std::fs::read(path).map_err(|error| {
         let file = path.file_name().unwrap_or_default();
@@ -183,6 +226,8 @@ fn read(folder: &Path, path: &Path) -> Result<Vec<u8>, StateError> {
             format!("it is in `{}`: name that folder", below.display())
         } else if file == "run_results.json" {
             "`lake build`, `run` and `test` write it to .lake/".to_owned()
+        } else if file == "sources.json" {
+            "`lake source freshness` writes it to .lake/: run it before, and again now".to_owned()
         } else {
             "`lake compile` and `lake build` write it to .lake/: keep that folder, or compile that state again"
                 .to_owned()

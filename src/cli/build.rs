@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::args::{Global, RunArgs};
+use super::pipeline::record;
 use super::printer::{Paint, Printer, plural};
 use super::progress::Progress;
 use super::{ExitStatus, Pipeline};
@@ -20,8 +21,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Pri
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice)?;
-    artifacts::write_manifest(&runtime)?;
-    artifacts::keep(&runtime.memo, false);
+    record(&runtime)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let report = async_runtime.block_on(execute(inputs, &schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report)?;

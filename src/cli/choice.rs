@@ -49,6 +49,14 @@ impl Pipeline {
             let own = || self.project.folder.join(ARTIFACTS_FOLDER);
             facts.results = artifacts::read_results(&args.state.clone().unwrap_or_else(own))?;
         }
+        if needs.freshness {
+            let folder = args.state.as_ref().ok_or_else(|| SelectError {
+                message: "`source_status:` compares with an older look at the sources, and no --state was given"
+                    .to_owned(),
+                help: Some("give --state DIR, a folder with the sources.json of that look (its .lake/)".to_owned()),
+            })?;
+            facts.fresher = artifacts::read_fresher(folder, &self.project.folder.join(ARTIFACTS_FOLDER))?;
+        }
         let made = match needs.compile() {
             true => None,
             false => Some(request.evaluate(&self.project, &self.graph, &facts)?),

@@ -1,7 +1,7 @@
 //! `lake compile`: every model checked, nothing run.
 
 use super::args::{Global, SelectArgs};
-use super::pipeline::timed;
+use super::pipeline::{record, timed};
 use super::printer::{Printer, plural};
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
@@ -15,9 +15,8 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let selection = choice.over(&compiled)?;
     let warnings: Vec<_> = compiled.diagnostics.sorted().into_iter().map(render::json).collect();
     let (runtime, _async_runtime) = compiled.into_runtime()?;
-    timed("manifest", || artifacts::write_manifest(&runtime))?;
     let written = timed("write", || artifacts::write_compiled_sql(&runtime, &selection))?;
-    artifacts::keep(&runtime.memo, false);
+    record(&runtime)?;
     let (made, kept) = runtime.memo.counts();
     tracing::info!("{made} products made, {kept} known from earlier runs");
     let selected: Vec<_> = runtime.project.models.values().filter(|model| selection.contains(&model.name)).collect();

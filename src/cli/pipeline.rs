@@ -174,6 +174,13 @@ impl Compiled {
     }
 }
 
+/// Writes what other programs and the next run read of a compiled project.
+pub(super) fn record(runtime: &Runtime) -> anyhow::Result<()> {
+    timed("manifest", || artifacts::write_manifest(runtime))?;
+    artifacts::keep(&runtime.memo, false);
+    Ok(())
+}
+
 fn report(diagnostics: &Diagnostics, printer: &Printer) {
     if printer.is_json() && diagnostics.has_errors() {
         let list: Vec<_> = diagnostics.sorted().into_iter().map(crate::diagnostics::render::json).collect();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::args::{Global, SelectArgs};
+use super::pipeline::record;
 use super::printer::{Paint, Printer, plural};
 use super::progress::test_line;
 use super::{ExitStatus, Pipeline};
@@ -15,8 +16,7 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let (runtime, async_runtime) = compiled.into_runtime()?;
-    artifacts::write_manifest(&runtime)?;
-    artifacts::keep(&runtime.memo, false);
+    record(&runtime)?;
     let inputs = Inputs::new(Arc::clone(&runtime));
     let start = std::time::Instant::now();
     let show = |result: &run::TestResult| {

@@ -146,6 +146,7 @@ fn plan_one(error: &DataFusionError, place: &Place<'_>, around: &Surroundings<'_
             let text = root_text(error);
             let known = unknown_table(&text, place, around);
             let known = known.or_else(|| wrong_argument(&text, place)).or_else(|| repeated_cte(&text, place));
+            let known = known.or_else(|| mixed_values(&text, place));
             known.unwrap_or_else(|| by_text(error)).at_if_none(span)
         }
     }
@@ -219,6 +220,23 @@ fn wrong_argument(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
     let diagnostic = Diagnostic::error(Id::TypeMismatch, message)
         .note(format!("it takes: {}", wanted.join(", ")))
         .help("cast the argument, for example with try_cast(... as double)");
+    Some(match place.find(&format!("{function}(")) {
+        Some(span) => diagnostic.at(span),
+        None => diagnostic,
+    })
+}
+
+/// `Function 'coalesce' user-defined coercion failed`: its values have no type in common.
+fn mixed_values(text: &str, place: &Place<'_>) -> Option<Diagnostic> {
+    let lower = text.to_ascii_lowercase();
+    let (_, function) = lower.split_once(" user-defined coercion failed")?.0.split_once("function '")?;
+    let function = function.trim_end_matches('\'');
+    if !lower.contains("fail to find the coerced type") {
+        return None;
+    }
+    let message = format!("the values of `{function}` have no type in common");
+    let diagnostic = Diagnostic::error(Id::TypeMismatch, message)
+        .help("write or cast them as one type: `timestamp '2024-01-01'`, `cast('2024-01-01' as date)`");
     Some(match place.find(&format!("{function}(")) {
         Some(span) => diagnostic.at(span),
         None => diagnostic,

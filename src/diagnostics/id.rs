@@ -31,6 +31,8 @@ pub enum Id {
     TemplateWarning,
     /// `doc()` of a block that does not exist.
     UnknownDoc,
+    /// Something of dbt that is not here.
+    NotSupported,
     /// Models that depend on one another.
     Cycle,
     /// A private model that another group reads.
@@ -71,6 +73,8 @@ pub enum Id {
     UnorderedLimit,
     /// A column of a contract that may be NULL and must not.
     NullInContract,
+    /// `union` of columns in another order.
+    UnionByPosition,
 }
 
 /// Every kind with its name and its code, in the order of the codes.
@@ -90,6 +94,7 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::Introspection, "introspection", "L0105"),
     (Id::TemplateWarning, "template-warning", "L0106"),
     (Id::UnknownDoc, "unknown-doc", "L0107"),
+    (Id::NotSupported, "not-supported", "L0108"),
     (Id::PrivateModel, "private-model", "L0110"),
     (Id::SqlSyntax, "sql-syntax", "L0201"),
     (Id::UnknownTable, "unknown-table", "L0202"),
@@ -108,6 +113,7 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::StarInContract, "star-in-contract", "L0406"),
     (Id::UnorderedLimit, "unordered-limit", "L0407"),
     (Id::NullInContract, "null-in-contract", "L0408"),
+    (Id::UnionByPosition, "union-by-position", "L0409"),
 ];
 
 /// What `lake explain` prints: a section for each code.

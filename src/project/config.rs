@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::absent;
 use super::groups::Access;
 use crate::diagnostics::Id;
 use crate::names::nearest;
@@ -201,6 +202,9 @@ impl ModelConfig {
             },
             "lints" => self.lints = lints(value)?,
             _ => {
+                if let Some(instead) = absent::instead_of_setting(key) {
+                    return Err(format!("`{key}` is of dbt and not of lake; {instead}"));
+                }
                 let help = match nearest(key, CONFIG_KEYS.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known: {}", CONFIG_KEYS.join(", ")),
@@ -261,6 +265,9 @@ fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> R
     let given = text(key, value)?;
     if let Some((_, found)) = words.iter().find(|(name, _)| *name == given) {
         return Ok(*found);
+    }
+    if (key, given.as_str()) == ("materialized", "snapshot") {
+        return Err("`snapshot` is of dbt and not of lake; write `incremental`: without a `unique_key` it keeps every version of a row, with one the last".to_owned());
     }
     let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let help = match nearest(&given, known.iter().copied()) {

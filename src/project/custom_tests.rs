@@ -106,9 +106,9 @@ pub(super) fn finish(
         return true;
     }
     let scope = models::bare_scope(&test.name, &test.span.file.path, known);
-    match loading.templates.render_generic_test(name, call, scope) {
+    match loading.templates.render_generic_test(name, call, scope.clone()) {
         Ok((rendered, recording)) => {
-            let warnings = loading.templates.warnings(&rendered.file, &recording);
+            let warnings = loading.templates.warnings_of_generic_test((name, call), &rendered, &scope, &recording);
             let sources = recording.sources.iter().map(|(name, _)| name);
             let reads = recording.refs.iter().chain(sources).cloned().collect();
             let made = Made { rendered: Box::new(rendered), reads };

@@ -3,6 +3,7 @@
 //! [`read`] is the only place that touches the project folder; [`load`] is pure. YAML is parsed only
 //! here. Mistakes go to the sink, and loading goes on with what is left.
 
+mod absent;
 mod config;
 mod contracts;
 mod custom_tests;
@@ -46,7 +47,7 @@ pub use groups::{Access, Group, Owner};
 pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};
-pub use selectors::{Definition, METHODS, MethodDefinition, Selector};
+pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
 pub use sources::Source;

@@ -193,15 +193,15 @@ fn make(
         timeless: None,
         key: Key::default(),
     };
-    warnings.extend(templates.warnings(file, &recording));
+    warnings.extend(templates.warnings(file, &scope, &recording));
     body.absorb(&recording);
     let mut seen = vec![recording];
     if seen[0].asked_incremental && body.config.materialized == super::Materialization::Incremental {
         let scope = Scope { incremental: true, ..scope.clone() };
-        let Some((rendered, recording)) = render_all_mistakes(templates, file, scope, &mut problems) else {
+        let Some((rendered, recording)) = render_all_mistakes(templates, file, scope.clone(), &mut problems) else {
             return Err(problems);
         };
-        for warning in templates.warnings(file, &recording) {
+        for warning in templates.warnings(file, &scope, &recording) {
             if warnings.iter().all(|known: &Diagnostic| known.message != warning.message) {
                 warnings.push(warning);
             }
@@ -234,7 +234,7 @@ pub(super) fn model_scope(
     Scope {
         this: name.clone(),
         model: serde_json::json!({
-            "name": name.table, "schema": name.schema, "path": file.path,
+            "name": name.table, "alias": name.table, "schema": name.schema, "path": file.path, "resource_type": "model",
             "description": description,
             "config": outer_config,
         }),
@@ -318,9 +318,9 @@ pub(super) fn load_singular(
     let scope = singular_scope(file, known);
     let stem = scope.this.table.clone();
     let mut problems = Vec::new();
-    let rendered = render_all_mistakes(templates, file, scope, &mut problems);
+    let rendered = render_all_mistakes(templates, file, scope.clone(), &mut problems);
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
-    let warnings = templates.warnings(file, &recording);
+    let warnings = templates.warnings(file, &scope, &recording);
     let reads: Vec<TableName> =
         recording.refs.iter().chain(recording.sources.iter().map(|(name, _)| name)).cloned().collect();
     let test = DataTest {

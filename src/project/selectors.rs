@@ -23,11 +23,33 @@ pub const METHODS: &[&str] = &[
     "result",
     "selector",
     "source",
+    "source_status",
     "state",
     "tag",
     "test_name",
     "test_type",
 ];
+
+/// Methods of dbt for what there is not here, and what to do instead.
+const ABSENT: &[(&str, &str)] = &[
+    ("metric", "metrics are models here: select the model"),
+    ("saved_query", "saved queries are models here: select the model"),
+    ("semantic_model", "there is no semantic layer here: select the model that it would describe"),
+    ("unit_test", "there are no unit tests here: `test_type:singular` and `test_type:generic` are the tests of data"),
+    ("version", "models have no versions here: select the files of each by name, as in `orders_v2` or `orders_v*`"),
+];
+
+/// What is wrong with a method that is not one of [`METHODS`], and what to do about it.
+pub fn unknown_method(name: &str) -> (String, String) {
+    if let Some((_, instead)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
+        return (format!("selector method `{name}` is of dbt and not of lake"), (*instead).to_owned());
+    }
+    let help = match nearest(name, METHODS.iter().copied()) {
+        Some(near) => format!("did you mean `{near}:`?"),
+        None => format!("known methods: {}", METHODS.join(", ")),
+    };
+    (format!("unknown selector method `{name}`"), help)
+}
 
 /// A selection with a name.
 #[derive(Debug, Clone)]
@@ -263,12 +285,8 @@ fn method_of(
 ) -> Option<Definition> {
     let name = definition.method.split('.').next().unwrap_or_default();
     if !METHODS.contains(&name) {
-        let mut diagnostic = Diagnostic::error(Id::InvalidValue, format!("unknown selector method `{name}`"));
-        diagnostic = diagnostic.at(key.span.clone()).help(match nearest(name, METHODS.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known methods: {}", METHODS.join(", ")),
-        });
-        reader.diagnostics.push(diagnostic);
+        let (message, help) = unknown_method(name);
+        reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(key.span.clone()).help(help));
         return None;
     }
     if name == "selector" {

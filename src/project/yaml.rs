@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Spanned, options};
 
+use super::absent;
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::check_identifier;
 
@@ -361,10 +362,17 @@ impl<'n> Mapping<'n> {
         for (key, _) in self.entries {
             let name = key.plain_text();
             if !self.taken.iter().any(|taken| *taken == name) {
-                let diagnostic =
-                    Diagnostic::error(Id::UnknownKey, format!("unknown key `{name}` in {}", with_article(self.what)))
-                        .at(key.span.clone())
-                        .suggest(&name, self.taken.iter().copied());
+                let diagnostic = match absent::instead_of(&name) {
+                    Some(instead) => {
+                        let message = format!("`{name}` of {} is of dbt and not of lake", with_article(self.what));
+                        Diagnostic::error(Id::NotSupported, message).at(key.span.clone()).help(instead)
+                    }
+                    None => {
+                        let message = format!("unknown key `{name}` in {}", with_article(self.what));
+                        let known = self.taken.iter().copied();
+                        Diagnostic::error(Id::UnknownKey, message).at(key.span.clone()).suggest(&name, known)
+                    }
+                };
                 reader.diagnostics.push(diagnostic);
             }
         }

@@ -12,7 +12,7 @@ use minijinja::{Environment, Value};
 
 use super::marks::{self, Kind, Mark};
 use super::source_map::PointerMap;
-use super::{Rendered, Scope, Settings, Subject, Templates};
+use super::{Rendered, Scope, Settings, Subject, Templates, warned};
 use crate::diagnostics::{Location, SourceFile, Span};
 
 /// The templates of a project, with marks.
@@ -33,13 +33,13 @@ impl std::fmt::Debug for Twin {
 }
 
 /// What a render with marks made.
-struct MarkedRender {
+pub(super) struct MarkedRender {
     /// The text, or the message of the error.
-    text: Result<String, String>,
+    pub(super) text: Result<String, String>,
     /// The marks in the order in which they were passed.
-    passed: Vec<usize>,
+    pub(super) passed: Vec<usize>,
     /// What the marks say.
-    marks: Vec<Mark>,
+    pub(super) marks: Vec<Mark>,
 }
 
 /// More marks than this are not kept: a template that loops so long is too big to explain.
@@ -55,11 +55,12 @@ impl Twin {
         let passed: Arc<Mutex<Vec<usize>>> = Arc::default();
         let mut templates = Templates::new(settings, &files, &mut Vec::new());
         templates.twin = OnceLock::from(None);
+        warned::register(&mut templates.environment, &passed);
         register(&mut templates.environment, Arc::clone(&passed));
         Self { templates, library, passed, busy: Mutex::new(()) }
     }
 
-    fn render(&self, subject: Subject<'_>, scope: Scope) -> Option<MarkedRender> {
+    pub(super) fn render(&self, subject: Subject<'_>, scope: Scope) -> Option<MarkedRender> {
         let mut known = self.library.clone();
         let copy = match subject {
             Subject::File(file) => Some(marks::marked(file, false, &mut known)?),
@@ -83,7 +84,7 @@ impl Twin {
         match self.render(subject, scope) {
             Some(MarkedRender { text: Err(same), passed, marks }) if same == message => {
                 let mut walker = Walker::new(&marks);
-                for mark in passed {
+                for mark in passed.into_iter().filter(|mark| *mark != warned::WARNED) {
                     walker.leave_to_owner(mark, true);
                     walker.pass(mark);
                 }
@@ -284,20 +285,20 @@ fn offset_in(written: &str, raw: &str, offset: usize) -> usize {
 }
 
 /// Follows marks in the order in which they were passed or written.
-struct Walker<'a> {
+pub(super) struct Walker<'a> {
     marks: &'a [Mark],
     frames: Vec<Frame>,
-    top: Option<usize>,
+    pub(super) top: Option<usize>,
     /// The mark that accounts for what comes next.
-    current: Option<usize>,
+    pub(super) current: Option<usize>,
 }
 
 impl<'a> Walker<'a> {
-    fn new(marks: &'a [Mark]) -> Self {
+    pub(super) fn new(marks: &'a [Mark]) -> Self {
         Self { marks, frames: Vec::new(), top: None, current: None }
     }
 
-    fn pass(&mut self, mark: usize) {
+    pub(super) fn pass(&mut self, mark: usize) {
         match self.marks[mark].kind {
             Kind::Text | Kind::Site => self.current = Some(mark),
             Kind::Enter(_) | Kind::EnterCaller => {
@@ -316,7 +317,7 @@ impl<'a> Walker<'a> {
 
     /// Leaves bodies that ended without saying so, since the next mark stands in a body around them. In a text that is
     /// only done if that body is there: captured text may be written anywhere.
-    fn leave_to_owner(&mut self, mark: usize, strict: bool) {
+    pub(super) fn leave_to_owner(&mut self, mark: usize, strict: bool) {
         let mark = &self.marks[mark];
         if matches!(mark.kind, Kind::Enter(_) | Kind::EnterCaller) {
             return;
@@ -335,7 +336,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The calls that led to a body, the innermost first, in words.
-    fn calls(&self, from: Option<usize>) -> Vec<(Span, String)> {
+    pub(super) fn calls(&self, from: Option<usize>) -> Vec<(Span, String)> {
         let mut found = Vec::new();
         let mut at = from;
         while let Some(frame) = at {

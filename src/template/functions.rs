@@ -34,11 +34,11 @@ pub(super) fn register(environment: &mut Environment<'static>, settings: Setting
     environment.add_function("__accepted_values", accepted_values);
     let settings = Arc::new(settings);
     let vars = Arc::clone(&settings);
-    environment.add_function("var", move |state: &State, name: String, default: Option<Value>| {
-        variable(&vars, state, &name, default)
+    environment.add_function("var", move |state: &State, name: String, rest: Rest<Value>, kwargs: Kwargs| {
+        variable(&vars, state, &name, default_of(&rest, &kwargs)?)
     });
-    environment.add_function("env_var", move |state: &State, name: String, default: Option<Value>| {
-        environment_variable(&settings, state, &name, default)
+    environment.add_function("env_var", move |state: &State, name: String, rest: Rest<Value>, kwargs: Kwargs| {
+        environment_variable(&settings, state, &name, default_of(&rest, &kwargs)?)
     });
     // What a macro that takes over a function's name calls: `builtins.ref('x')`.
     let names = ["ref", "source", "var", "env_var", "doc"];
@@ -53,8 +53,17 @@ pub(super) fn relation(name: &TableName) -> Value {
 }
 
 /// `ref('model')` or `ref('package', 'model')`.
-fn reference(state: &State, args: Rest<String>) -> Result<Value, Error> {
+fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value, Error> {
     let scope = ScopeObject::of(state)?;
+    if let (Some(name), Some(version)) = (args.last(), kwargs.get::<Option<Value>>("v")?.or(kwargs.get("version")?)) {
+        return Err(scope.fail(Problem {
+            id: Id::NotSupported,
+            message: "versions of models are of dbt and not of lake".to_owned(),
+            help: vec![format!("each version is a model of its own: write ref('{name}_v{version}')")],
+            missing: None,
+        }));
+    }
+    kwargs.assert_all_used()?;
     let name = match args.as_slice() {
         [name] | [_, name] => name,
         _ => {
@@ -199,6 +208,17 @@ fn is_incremental(state: &State) -> Result<bool, Error> {
     Ok(scope.scope.incremental)
 }
 
+/// The default that a call gives, which may be `none`.
+fn default_of(rest: &[Value], kwargs: &Kwargs) -> Result<Option<Value>, Error> {
+    let named = if kwargs.has("default") { Some(kwargs.get::<Value>("default")?) } else { None };
+    kwargs.assert_all_used()?;
+    match rest {
+        [] => Ok(named),
+        [default] if named.is_none() => Ok(Some(default.clone())),
+        _ => Err(Error::from(ErrorKind::TooManyArguments)),
+    }
+}
+
 fn variable(settings: &Settings, state: &State, name: &str, default: Option<Value>) -> Result<Value, Error> {
     let scope = ScopeObject::of(state).ok();
     if let Some(scope) = &scope {
@@ -245,8 +265,9 @@ fn environment_variable(
 }
 
 /// `log(message, info=true)`: to the log of `lake`, shown with `-v`.
-fn log(message: String, kwargs: Kwargs) -> Result<Value, Error> {
-    let info: Option<bool> = kwargs.get("info")?;
+fn log(message: String, info: Option<bool>, kwargs: Kwargs) -> Result<Value, Error> {
+    let info = info.or(kwargs.get("info")?);
+    kwargs.assert_all_used()?;
     if info == Some(true) {
         tracing::info!(target: "lake::template", "{message}");
     } else {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use minijinja::Environment;
 
+use super::absent;
 use super::rewrite::{self, Rewritten};
 use super::tags::{self, Definition, DefinitionKind};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
@@ -116,7 +117,13 @@ impl MacroLibrary {
         if let Err(error) = environment.add_template_owned(file.path.clone(), rewritten.text.clone()) {
             let range = error.range().unwrap_or(0..0);
             let span = Span::new(file, rewritten.original(range.start), rewritten.original(range.end));
-            return Err(Diagnostic::error(Id::Template, super::phrase(&error)).at(span));
+            return Err(match absent::of(&error) {
+                Some(problem) => {
+                    let diagnostic = Diagnostic::error(problem.id, problem.message).at(span);
+                    problem.help.into_iter().fold(diagnostic, Diagnostic::help)
+                }
+                None => Diagnostic::error(Id::Template, super::phrase(&error)).at(span),
+            });
         }
         let at = self.files.len();
         for definition in tags::definitions(file.text()) {
@@ -203,7 +210,7 @@ impl MacroLibrary {
     fn mentioned(&self, text: &str) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         for word in tags::words(text) {
-            if word == "dispatch" && dispatches_by_variable(text) {
+            if word == "dispatch" && dispatches_by_variable(text) || word == "context" && looks_up_by_variable(text) {
                 return (0..self.files.len()).collect();
             }
             if let Some(files) = self.words.get(word) {
@@ -344,6 +351,18 @@ fn dispatches_by_variable(text: &str) -> bool {
             rest.strip_prefix("macro_name").map_or(rest, |r| r.trim_start().trim_start_matches('=').trim_start())
         });
         argument.is_some_and(|rest| !rest.starts_with(['\'', '"']))
+    })
+}
+
+/// Whether something is looked up in `context` by a name that is not written out.
+fn looks_up_by_variable(text: &str) -> bool {
+    text.match_indices("context").any(|(at, word)| {
+        let rest = text[at + word.len()..].trim_start();
+        let key = rest.strip_prefix('[').or_else(|| rest.strip_prefix(".get")?.trim_start().strip_prefix('('));
+        let Some(key) = key.map(str::trim_start) else { return false };
+        let Some(quote) = key.chars().next().filter(|c| ['\'', '"'].contains(c)) else { return true };
+        let end = key[1..].split_once(quote).map(|(_, rest)| rest.trim_start());
+        !end.is_some_and(|rest| rest.starts_with([']', ')', ',']))
     })
 }
 

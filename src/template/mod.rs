@@ -4,8 +4,10 @@
 //! and records its `ref`s, `source`s and `config`. [`Templates::trace`] leads from a place in the
 //! SQL back to the author's own line, in a macro too. minijinja is used only here.
 
+mod absent;
 mod calls;
 mod containers;
+mod context;
 mod conversions;
 mod dates;
 mod docs;
@@ -22,6 +24,7 @@ mod scope;
 mod source_map;
 mod tags;
 mod values;
+mod warned;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +163,7 @@ impl Templates {
         introspection::register(&mut environment);
         let library = Arc::new(MacroLibrary::load(&mut environment, &settings.project, macro_files, problems));
         calls::register(&mut environment, &library);
+        context::register(&mut environment);
         Self { environment, library, settings, macro_files: macro_files.to_vec(), twin: OnceLock::new() }
     }
 
@@ -294,26 +298,6 @@ impl Templates {
         }
     }
 
-    /// What `exceptions.warn()` said in a render, at the first place that says it.
-    pub fn warnings(&self, file: &Arc<SourceFile>, recording: &Recording) -> Vec<Diagnostic> {
-        let mut found = Vec::new();
-        for (template, message) in &recording.warnings {
-            let in_macro = self.library.locate(template, None).map(|span| span.file);
-            let place = in_macro.as_ref().unwrap_or(file);
-            let word = "exceptions.warn";
-            let span = match place.text().find(word) {
-                Some(at) => Span::new(place, at, at + word.len()),
-                None => Span::file_start(place),
-            };
-            let mut diagnostic = Diagnostic::warning(Id::TemplateWarning, message.clone()).at(span);
-            if in_macro.is_some() {
-                diagnostic = diagnostic.note(format!("reached from `{}`", file.path));
-            }
-            found.push(diagnostic);
-        }
-        found
-    }
-
     /// Renders a short text such as a path in YAML: settings, but no `ref`, macros or config.
     ///
     /// # Errors
@@ -342,7 +326,7 @@ impl Templates {
             let range = range.or_else(|| line_range(file, error.line()?));
             range.map(|(start, end)| Span::new(file, start, end))
         });
-        let problem = introspection::carried(error).or_else(|| scope.take_problem());
+        let problem = introspection::carried(error).or_else(|| scope.take_problem()).or_else(|| absent::of(error));
         let (id, message) = match &problem {
             Some(problem) => (problem.id, problem.message.clone()),
             None => (Id::Template, phrase(error)),
@@ -360,19 +344,29 @@ impl Templates {
         if let Some(problem) = problem {
             diagnostic.help.extend(problem.help);
             missing = problem.missing;
-        } else if let Some(help) = self.unknown_name_help(error) {
+        } else if let Some(help) = self.help_of(error) {
             diagnostic = diagnostic.help(help);
         }
         let is_before = !is_in_macro && error.range().is_some_and(|range| range.start < prefix);
         Failure { diagnostic, missing, is_before }
     }
 
-    fn unknown_name_help(&self, error: &minijinja::Error) -> Option<String> {
+    fn help_of(&self, error: &minijinja::Error) -> Option<String> {
         let message = phrase(error);
-        let name = message.split(['`', '\'', '"']).nth(1).or_else(|| message.split_whitespace().nth(1))?;
-        let globals: Vec<&str> = self.environment.globals().map(|(name, _)| name).collect();
+        if message.starts_with("tried to use % operator") {
+            return Some("Python's `%` of texts is written as a filter: '%s of %s' | format(a, b)".to_owned());
+        }
+        let name = absent::undefined_name(&message)?;
+        let globals: Vec<&str> =
+            self.environment.globals().map(|(name, _)| name).filter(|name| !name.starts_with("__")).collect();
         let known = globals.into_iter().chain(self.library.names()).chain(["this", "model", "config"]);
-        crate::names::nearest(name, known).filter(|n| *n != name).map(|n| format!("did you mean `{n}`?"))
+        match crate::names::nearest(name, known).filter(|near| *near != name) {
+            Some(near) => Some(format!("did you mean `{near}`?")),
+            None if message.contains("has no method named") => {
+                Some(format!("if `{name}` is a package: its macros would stand in macros/{name}/"))
+            }
+            None => None,
+        }
     }
 }
 

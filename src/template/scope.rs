@@ -66,8 +66,8 @@ pub struct Recording {
     /// `doc:name`, `columns:layer.model` and
     /// `values:layer.model.column`, each with what [`super::KnownNames`] says of it.
     pub observed: BTreeSet<String>,
-    /// What `exceptions.warn()` said, and in which template.
-    pub(super) warnings: Vec<(String, String)>,
+    /// What `exceptions.warn()` said.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A mistake found by one of the functions, told better than a template error could.
@@ -150,7 +150,11 @@ impl ScopeObject {
             let value = serde_json::to_value(&value)
                 .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("config `{key}`: {error}")))?;
             (self.scope.check_config)(key, &value).map_err(|message| {
-                let id = if message.starts_with("unknown") { Id::UnknownKey } else { Id::InvalidValue };
+                let id = match &message {
+                    unknown if unknown.starts_with("unknown") => Id::UnknownKey,
+                    absent if absent.contains("is of dbt and not of lake") => Id::NotSupported,
+                    _ => Id::InvalidValue,
+                };
                 let (message, help) = match message.split_once("; ") {
                     Some((message, help)) => (message.to_owned(), vec![help.to_owned()]),
                     None => (message, Vec::new()),

@@ -76,8 +76,7 @@ impl Object for Exceptions {
             "raise_compiler_error" => Err(Error::new(ErrorKind::InvalidOperation, message)),
             "warn" => {
                 let scope = ScopeObject::of(state)?;
-                let template = state.name().to_owned();
-                scope.record(|recording| recording.warnings.push((template, message)));
+                scope.record(|recording| recording.warnings.push(message));
                 Ok(Value::from(""))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),

@@ -190,6 +190,15 @@ shows!(bad_selectors,
 shows!(warnings_of_valid_sql,
     "models/gold/g.sql" => "with unused as (select 1 as one),\nviews as (select * from {{ ref('views') }})\nselect a.user_id\nfrom views as a, views as b\n",
     "models/gold/h.sql" => "select user_id\nfrom {{ ref('views') }}\nwhere user_id not in (select user_id from {{ ref('views') }} where platform = 'web')\n    and user_id not in (select user_id from {{ ref('views') }} where user_id is not null)\n    and platform > user_id\n");
+shows!(unions_of_columns_in_another_order,
+    "macros/m.sql" => "{% macro web(order) %}select {{ order }} from {{ ref('views') }} where platform = 'web'{% endmacro %}",
+    "models/gold/g.sql" => "select user_id, v.platform, 'seen' as kind from {{ ref('views') }} as v\nunion all\nselect user_id, 'known' as Kind, platform\nfrom {{ ref('views') }}\nunion all select user_id, 'web' as platform, kind from (select 'x' as kind, 1 as user_id)\n",
+    "models/gold/h.sql" => "select * from (\n    {{ web('user_id, platform') }}\n    union\n    {{ web('platform, user_id') }}\n)\n",
+    "models/gold/i.sql" => "select user_id, platform from {{ ref('views') }}\nunion all by name\nselect platform, user_id from {{ ref('views') }}\nunion all\nselect user_id as other, platform as name from {{ ref('views') }}\n");
+shows!(values_without_a_type_in_common,
+    "models/gold/g.sql" => "select\n    coalesce(max(viewed_at), '1900-01-01') as newest\nfrom {{ ref('views') }}\n");
+shows!(settings_of_dbt_that_are_not_here,
+    "models/gold/g.sql" => "{{ config(alias='h', post_hook='grant select') }}select 1 as a");
 shows!(broken_contract,
     "models/gold/g.sql" => "{{ config(contract={'enforced': true}) }}\nselect user_id, platform from {{ ref('views') }}",
     "models/gold/g.yml" => "models:\n  - name: g\n    columns:\n      - { name: user_id, data_type: int }\n      - { name: viewed_at, data_type: timestamp }\n");

@@ -325,8 +325,45 @@ shows!(questions_to_a_database,
     "models/gold/h.sql" => "{% set d = dbt_utils.get_query_results_as_dict('select 1') %}select 1 as a",
     "models/gold/i.sql" => "select {{ dbt_utils.star(ref('orders'), prefix='o_') }} from {{ ref('orders') }}");
 shows!(a_warning_of_a_template,
-    "macros/m.sql" => "{% macro old() %}\n  {% do exceptions.warn('old() is going away') %}1\n{% endmacro %}",
-    "models/gold/a.sql" => "{{ exceptions.warn('this model is old') }}\nselect {{ old() }} as one");
+    "macros/m.sql" => "{% macro old(new=none) %}\n  {% if new is none %}{% do exceptions.warn('old() goes') %}{% endif %}\n  {% do exceptions.warn('old() is going away') %}1\n{% endmacro %}",
+    "models/gold/a.sql" => "{% if false %}{{ exceptions.warn('never') }}{% endif %}\n{% for x in [1, 2] %}{{ exceptions.warn('this model is old') }}{% endfor %}\nselect {{ old(new=1) }} as one");
+shows!(words_of_dbt_that_are_not_here,
+    "macros/m.sql" => "{% macro fine() %}1{% endmacro %}",
+    "macros/own.sql" => "{% materialization own, default %}{{ return({}) }}{% endmaterialization %}",
+    "models/gold/a.sql" => "{% snapshot orders_snapshot %}\nselect 1 as a\n{% endsnapshot %}",
+    "models/gold/b.sql" => "{% docs a %}text{% enddocs %}select 1 as a",
+    "models/gold/c.sql" => "{{ config(materialized='snapshot') }}select 1 as a",
+    "models/gold/d.sql" => "select * from {{ ref('orders', v=2) }}",
+    "models/gold/e.sql" => "{% set r = api.Relation.create(schema='a', identifier='b') %}select * from {{ r }}",
+    "models/gold/f.sql" => "select {{ elementary.now() }} as a",
+    "models/gold/g.sql" => "{% set r = adapter.get_relation(database=none, schema='a', identifier='b') %}select 1 as a",
+    "models/gold/h.sql" => "{% for n in graph.nodes.values() | selectattr('resource_type', 'equalto', 'model') %}{{ n.name }}{% endfor %}",
+    "models/gold/i.sql" => "{%- call statement('s', fetch_result=True) -%}select 1{%- endcall -%}{% set x = load_result('s') %}select 1 as a",
+    "models/gold/j.sql" => "{% set x = load_result('s') %}select 1 as a",
+    "models/gold/k.sql" => "select {{ dbt.dat_trunc('day', 'x') }} as a",
+    "models/gold/l.sql" => "select {{ context['fien']() }} as a, '{{ context['this'] }}' as b",
+    "models/gold/m.sql" => "select '{{ context['this'] }}' as b",
+    "models/gold/m.yml" => "models:\n  - name: m\n    latest_version: 2\n    versions: [{ v: 1 }, { v: 2 }]\nsnapshots: []\nsemantic_models: []\n");
+
+#[test]
+fn a_macro_is_found_in_the_context_by_a_name_that_is_put_together() {
+    let sandbox = orders(&[
+        ("macros/a.sql", "{% macro twice(x) %}({{ x }} * 2){% endmacro %}"),
+        ("macros/b.sql", "{% macro by_name(name, x) %}{{ context[name ~ 'ice'](x) }}{% endmacro %}"),
+        (
+            "macros/c.sql",
+            "{% macro any_of(name) %}{% set found = context.get(name) %}{{ return(found(4) if found else 0) }}{% endmacro %}",
+        ),
+    ]);
+    assert_eq!(sandbox.value("select {{ context['twice'](1) }}"), 2);
+    assert_eq!(sandbox.value("select {{ by_name('tw', 2) }}"), 4);
+    assert_eq!(sandbox.value("select {{ any_of('twice') }} + {{ any_of('nothing') }}"), 8);
+    assert_eq!(sandbox.value("select '{{ context['target'].name }} {{ context.get('nothing', 'else') }}'"), "dev else");
+    sandbox.write("models/gold/me.sql", "select '{{ context.get('this') }}' as me from {{ context['ref']('orders') }}");
+    sandbox.ok(&["compile"]);
+    let sql = std::fs::read_to_string(sandbox.path(".lake/compiled/models/gold/me.sql")).unwrap();
+    assert_eq!(sql, "select '\"gold\".\"me\"' as me from \"silver\".\"orders\"");
+}
 
 #[test]
 fn dbt_utils_runs() {

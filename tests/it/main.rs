@@ -11,6 +11,7 @@ mod file_sources;
 mod formats;
 mod fuzz;
 mod guarantees;
+mod idioms;
 mod incremental;
 mod ingest;
 mod jinja;

@@ -219,6 +219,44 @@ fn results_of_an_older_run_select_what_failed() {
 }
 
 #[test]
+fn sources_with_newer_data_than_before_are_fresher() {
+    let sandbox = project();
+    let fresh = "        freshness: { warn_after: { count: 1, period: day } }\n";
+    let table = "      - { name: TABLE, path: TABLE/, format: csv, freshness: { warn_after: { count: 1, period: day } }, columns: [{ name: id, data_type: bigint }] }\n";
+    let sources = SOURCES.replace("        columns:\n", &format!("{fresh}        columns:\n"));
+    let all = ["late", "still"].map(|name| table.replace("TABLE", name)).concat();
+    sandbox.write("sources.yml", format!("{sources}{all}"));
+    sandbox.write("models/gold/still.sql", "select id from {{ source('raw', 'still') }}");
+    sandbox.write("in/orders/a.csv", "id,customer,amount,state\n1,a,20,paid\n");
+    sandbox.write("in/still/a.csv", "id\n1\n");
+    let listed = || sandbox.ok(&["ls", "--select", "source_status:fresher+", "--state", "before"]);
+    let select = ["ls", "--select", "source_status:fresher", "--state", "before"];
+    sandbox.lake(&select).assert_failed(2, "`before/sources.json` does not exist");
+    sandbox.lake(&["source", "freshness", "--select", "source:raw.orders", "source:raw.still"]);
+    std::fs::copy(sandbox.path(".lake/sources.json"), sandbox.path("before/sources.json")).unwrap();
+    assert_eq!(listed(), "");
+    sandbox.write("in/orders/b.csv", "id,customer,amount,state\n2,a,20,paid\n");
+    sandbox.write("in/late/a.csv", "id\n1\n");
+    assert_eq!(listed(), "", "it compares two looks, and takes none");
+    sandbox.ok(&["source", "freshness"]);
+    let expected = [
+        "source:raw.orders",
+        "silver.orders",
+        "gold.sums",
+        "gold.top",
+        "exposure:weekly",
+        "source:raw.late",
+        "test:not_null_orders_id",
+        "",
+    ];
+    assert_eq!(listed(), expected.join("\n"));
+    std::fs::remove_file(sandbox.path(".lake/sources.json")).unwrap();
+    sandbox.lake(&select).assert_failed(2, "`lake source freshness` writes it to .lake/");
+    sandbox.write("before/sources.json", "{}");
+    sandbox.lake(&select).assert_failed(2, "is not what lake writes");
+}
+
+#[test]
 fn only_what_changed_is_built() {
     let sandbox = project();
     sandbox.write("in/orders/a.csv", "id,customer,amount,state\n1,a,20,paid\n");

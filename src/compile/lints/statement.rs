@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use sqlparser::ast::{
     BinaryOperator, Expr as SqlExpr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, SetExpr,
-    Spanned, Statement as SqlStatement, TableFactor, Value, Visit, Visitor,
+    SetOperator, SetQuantifier, Spanned, Statement as SqlStatement, TableFactor, Value, Visit, Visitor,
 };
 use sqlparser::tokenizer::Span as SqlSpan;
 
@@ -102,6 +102,32 @@ impl Looker<'_> {
             .related(place(self.written, alias.span).span, "the one that `select` makes")
     }
 
+    /// `select a, b ... union all select b, a ...`: each branch against the first.
+    fn unions(&mut self, body: &SetExpr) {
+        let SetExpr::SetOperation { op: SetOperator::Union, set_quantifier, left, right } = body else { return };
+        self.unions(left);
+        self.unions(right);
+        let by_name =
+            matches!(set_quantifier, SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName);
+        if by_name {
+            return;
+        }
+        let (Some(first), Some(other)) = (column_names(left), column_names(right)) else { return };
+        let at = |names: &[&Ident], wanted: &Ident| {
+            names.iter().position(|name| name.value.eq_ignore_ascii_case(&wanted.value))
+        };
+        let moved = other.iter().enumerate().find(|(to, name)| at(&first, name).is_some_and(|from| from != *to));
+        if let Some((to, name)) = moved
+            && let Some(over) = first.get(to)
+        {
+            let message = format!("`union` goes by position: `{}` becomes `{}`", name.value, over.value);
+            let help = "write `union by name` or `union all by name`, or give the columns the same order";
+            let warning = Diagnostic::warning(Id::UnionByPosition, message).at(place(self.written, name.span));
+            let related = place(self.written, over.span).span;
+            self.found.warnings.push(warning.related(related, "the first branch names the column").help(help));
+        }
+    }
+
     /// `limit` takes rows, and nothing says which.
     fn unordered_limit(&mut self, query: &Query) {
         let limit = match &query.limit_clause {
@@ -127,6 +153,7 @@ impl Visitor for Looker<'_> {
             self.ctes.extend(with.cte_tables.iter().map(|cte| cte.alias.name.clone()));
         }
         self.unordered_limit(query);
+        self.unions(&query.body);
         ControlFlow::Continue(())
     }
 
@@ -157,6 +184,25 @@ impl Visitor for Looker<'_> {
             self.warn(Id::NotInNullable, message, expr.span(), &help);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The names of the columns of a query, if each has one that is written out.
+fn column_names(body: &SetExpr) -> Option<Vec<&Ident>> {
+    match body {
+        SetExpr::Select(select) => select.projection.iter().map(name_of).collect(),
+        SetExpr::Query(query) => column_names(&query.body),
+        SetExpr::SetOperation { left, .. } => column_names(left),
+        _ => None,
+    }
+}
+
+fn name_of(item: &SelectItem) -> Option<&Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(SqlExpr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(SqlExpr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Needs {
     pub state: bool,
     /// `result:`: an older run.
     pub results: bool,
+    /// `source_status:`: how fresh sources were, and are.
+    pub freshness: bool,
     /// `column:`: this compile.
     pub columns: bool,
 }
@@ -29,6 +31,8 @@ pub struct Facts {
     pub state: StateFacts,
     /// How nodes and tests ended in an older run, by their names.
     pub results: BTreeMap<String, String>,
+    /// Sources with newer data than before.
+    pub fresher: BTreeSet<TableName>,
     /// All columns.
     pub columns: BTreeSet<ColumnKey>,
     /// From which column to which values flow.
@@ -90,6 +94,9 @@ pub(super) const STATES: &[&str] = &[
 
 /// What `result:` can ask for.
 pub(super) const RESULTS: &[&str] = &["success", "error", "skipped", "blocked", "cancelled", "pass", "warn", "fail"];
+
+/// What `source_status:` can ask for.
+pub(super) const SOURCE_STATES: &[&str] = &["fresher"];
 
 /// A column of a table.
 pub type ColumnKey = (TableName, String);

@@ -21,7 +21,7 @@ impl Evaluator<'_> {
             let tests = self.project.data_tests.iter().filter(|test| self.test_matches(test, term));
             found.tests = tests.map(|test| test.name.clone()).collect();
         }
-        let may_be_empty = matches!(term.method, Some("state" | "result"));
+        let may_be_empty = matches!(term.method, Some("state" | "result" | "source_status"));
         if found.nodes.is_empty() && found.tests.is_empty() && !may_be_empty {
             return Err(self.nothing(term));
         }
@@ -70,6 +70,7 @@ impl Evaluator<'_> {
             }
             Some("state") => self.facts.state.nodes.get(name).is_some_and(|standing| standing.is(&term.value)),
             Some("result") => self.ended(&full(), &term.value),
+            Some("source_status") => self.facts.fresher.contains(name),
             _ => false,
         }
     }

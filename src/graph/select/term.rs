@@ -2,10 +2,10 @@
 
 use globset::{Glob, GlobMatcher};
 
-use super::facts::{Needs, RESULTS, STATES};
+use super::facts::{Needs, RESULTS, SOURCE_STATES, STATES};
 use super::{Indirect, SelectError};
 use crate::names::nearest;
-use crate::project::{METHODS, MethodDefinition};
+use crate::project::{self, METHODS, MethodDefinition};
 
 /// One term.
 #[derive(Debug)]
@@ -95,6 +95,9 @@ impl Term {
         if method == Some("result") {
             one_of(text, "result", value, RESULTS)?;
         }
+        if method == Some("source_status") {
+            one_of(text, "source_status", value, SOURCE_STATES)?;
+        }
         Ok(Self {
             text: text.to_owned(),
             method,
@@ -112,6 +115,7 @@ impl Term {
         match self.method {
             Some("state") => needs.state = true,
             Some("result") => needs.results = true,
+            Some("source_status") => needs.freshness = true,
             Some("column") => needs.columns = true,
             _ => {}
         }
@@ -120,11 +124,8 @@ impl Term {
 
 fn known_method(name: &str, text: &str) -> Result<&'static str, SelectError> {
     METHODS.iter().copied().find(|known| *known == name).ok_or_else(|| {
-        let help = match nearest(name, METHODS.iter().copied()) {
-            Some(near) => format!("did you mean `{near}:`?"),
-            None => format!("known methods: {}", METHODS.join(", ")),
-        };
-        SelectError::new(format!("unknown selector method `{name}` in `{text}`"), Some(help))
+        let (message, help) = project::unknown_method(name);
+        SelectError::new(format!("{message}, in `{text}`"), Some(help))
     })
 }
 

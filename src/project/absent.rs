@@ -1,0 +1,45 @@
+//! Keys of dbt's YAML that mean nothing here, and what to write instead.
+
+const KEYS: &[(&str, &str)] = &[
+    (
+        "versions",
+        "each version is a model of its own, in a file of its own: name it `orders_v2`, and say ref('orders_v2')",
+    ),
+    (
+        "latest_version",
+        "each version is a model of its own: let a model `orders` say `select * from {{ ref('orders_v2') }}`",
+    ),
+    (
+        "snapshots",
+        "write a model with config(materialized='incremental'): without a `unique_key` it keeps every version of a row, with one the last",
+    ),
+    ("semantic_models", "there is no semantic layer: write what it would compute as a model"),
+    ("metrics", "there is no semantic layer: write what it would compute as a model"),
+    ("saved_queries", "there is no semantic layer: write what it would compute as a model"),
+    ("macros", "describe a macro in a comment above it: {# ... #}"),
+    ("analyses", "write it as an ephemeral model, or ask it with `lake show --inline`"),
+];
+
+/// Settings of models that mean nothing here, and what to write instead.
+const SETTINGS: &[(&str, &str)] = &[
+    ("alias", "the name of the file is the name of the table"),
+    ("schema", "the folder below models/ is the schema"),
+    ("database", "the `root` of the target in project.yml is where all tables are"),
+    ("pre_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
+    ("post_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
+    ("persist_docs", "descriptions are in `lake docs generate` and .lake/manifest.json"),
+    ("indexes", "Delta tables have no indexes: see `partition_by`"),
+    ("cluster_by", "write `partition_by`"),
+    ("sort", "write `partition_by`"),
+    ("dist", "write `partition_by`"),
+];
+
+/// What to write instead of a setting, if it is one of them.
+pub(super) fn instead_of_setting(key: &str) -> Option<&'static str> {
+    SETTINGS.iter().find(|(known, _)| *known == key).map(|(_, instead)| *instead)
+}
+
+/// What to write instead of a key, if it is one of them.
+pub(super) fn instead_of(key: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(known, _)| *known == key).map(|(_, instead)| *instead)
+}

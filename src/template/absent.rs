@@ -1,0 +1,61 @@
+//! What dbt's templates have and these have not: told as such, with what to write instead.
+
+use minijinja::{Error, ErrorKind};
+
+use super::scope::Problem;
+use crate::diagnostics::Id;
+
+/// Blocks of dbt, and what to write instead.
+const STATEMENTS: &[(&str, &str)] = &[
+    (
+        "materialization",
+        "the materializations are those of `lake`: choose one with config(materialized='table'), and write what your \
+         own did around the query as a macro that the model calls",
+    ),
+    (
+        "snapshot",
+        "write a model of the same query with config(materialized='incremental'): without a `unique_key` it keeps \
+         every version of a row, with one the last",
+    ),
+    ("docs", "docs blocks stand in `.md` files below models/"),
+];
+
+/// Names that every template of dbt has, and what to write instead.
+const NAMES: &[(&str, &str)] = &[
+    ("api", "relations come from ref('model') and source('source', 'table')"),
+    ("selected_resources", "a template is rendered once for every selection"),
+    ("thread_id", "a template is rendered once for every run"),
+    ("node", "write `model`, which tells about the model that is rendered"),
+    ("dbt_metadata_envs", "read environment variables with env_var('NAME', 'default')"),
+    ("adapter_macro", "write adapter.dispatch('macro')(arguments)"),
+    ("target.schema", "the schema of a model is its folder: `this.schema`; targets differ by `target.name`"),
+    ("api.Column", "write the type as SQL, or take it from dbt.type_string(), dbt.type_int() and their kin"),
+    ("modules.pytz", "times of templates are in UTC; write `at time zone 'Europe/Berlin'` in SQL"),
+    ("local_md5", "write md5(...) in SQL, or dbt_utils.generate_surrogate_key([...])"),
+    ("store_result", "write the query as SQL, in a CTE or a subquery"),
+];
+
+/// The words for an error of minijinja that a template of dbt would not have made.
+pub(super) fn of(error: &Error) -> Option<Problem> {
+    let message = super::phrase(error);
+    let (what, help) = if error.kind() == ErrorKind::SyntaxError {
+        let name = message.strip_prefix("unknown statement ")?;
+        let (_, help) = STATEMENTS.iter().find(|(statement, _)| *statement == name)?;
+        (format!("{{% {name} %}}"), help)
+    } else {
+        let name = undefined_name(&message)?;
+        let (_, help) = NAMES.iter().find(|(known, _)| *known == name)?;
+        (name.to_owned(), help)
+    };
+    let message = format!("`{what}` is of dbt and not of lake");
+    Some(Problem { id: Id::NotSupported, message, help: vec![(*help).to_owned()], missing: None })
+}
+
+/// `api` of "`api` is undefined", or of a longer sentence that ends so.
+pub(super) fn undefined_name(message: &str) -> Option<&str> {
+    let (before, _) = message.split_once("` is undefined").or_else(|| message.split_once(" is unknown"))?;
+    let name = before.rsplit(['`', ' ']).next()?;
+    // `context['name']` looks for a name, too.
+    let name = name.strip_prefix("context['").and_then(|name| name.strip_suffix("']")).unwrap_or(name);
+    Some(name)
+}
