@@ -12,7 +12,7 @@ use datafusion_datasource_avro::AvroFormat;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
 use super::arrow_files::{self, Checked};
-use super::text::{self, Layout, TextFormat};
+use super::text::{self, Layout, Sample, TextFormat};
 use super::{BronzeError, BronzeFile, guard, scan};
 use crate::project::{Format, Source};
 
@@ -96,6 +96,7 @@ pub(super) async fn groups(
 pub(super) async fn schema_of(
     source: &Source,
     file: &BronzeFile,
+    sample: &Sample,
     session: &dyn Session,
     folder: &Path,
 ) -> Result<SchemaRef, BronzeError> {
@@ -103,7 +104,7 @@ pub(super) async fn schema_of(
     let reader: Arc<dyn FileFormat> = match kind(source, file, folder)? {
         Kind::Text if file.meta.size == 0 => return Ok(Arc::new(Schema::empty())),
         Kind::Text => {
-            let schema = text::infer(&store, &file.meta, source.format, &source.options, folder).await?;
+            let schema = text::infer(&store, &file.meta, source.format, &source.options, sample, folder).await?;
             return Ok(Arc::new(schema));
         }
         Kind::Parquet => Arc::new(ParquetFormat::default()),

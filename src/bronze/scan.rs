@@ -21,6 +21,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
 use super::guard::Guarded;
+use super::text::Sample;
 use super::{BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
@@ -42,7 +43,7 @@ pub async fn infer_schema(
 ) -> Result<SchemaRef, BronzeError> {
     let mut merged: BTreeMap<String, (usize, DataType)> = BTreeMap::new();
     for file in listing.files.iter().take(INFERRED_FILES) {
-        for field in formats::schema_of(source, file, session, folder).await?.fields() {
+        for field in formats::schema_of(source, file, &Sample::Start, session, folder).await?.fields() {
             let at = merged.len();
             let entry = merged.entry(field.name().clone()).or_insert((at, DataType::Null));
             entry.1 = common_type(&entry.1, field.data_type());
@@ -87,7 +88,7 @@ pub(super) fn common_type(left: &DataType, right: &DataType) -> DataType {
 }
 
 /// A type that columns can have, if values were seen that have one: an object without keys has none.
-fn concrete(found: &DataType) -> Option<DataType> {
+pub(super) fn concrete(found: &DataType) -> Option<DataType> {
     Some(match found {
         DataType::Null => DataType::Utf8,
         DataType::List(item) => DataType::List(Arc::new(Field::new(item.name(), concrete(item.data_type())?, true))),

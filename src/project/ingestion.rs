@@ -12,6 +12,8 @@ pub struct Ingestion {
     pub on_changed_file: OnChangedFile,
     /// What to do about a file that was taken in and is gone.
     pub on_removed_file: OnRemovedFile,
+    /// What to do about columns of files that are not declared.
+    pub on_new_column: OnNewColumn,
     /// What makes a file the same file.
     pub identity: Identity,
     /// Every delivery is the whole data set: only the newest one counts.
@@ -64,6 +66,18 @@ pub enum OnRemovedFile {
     /// Take its rows out of the table.
     DeleteRows,
     /// Refuse.
+    Fail,
+}
+
+/// What to do about columns of files that are not declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNewColumn {
+    /// They are not read.
+    #[default]
+    Ignore,
+    /// The source has them from now on, in the type that their values have.
+    Add,
+    /// Refuse the file.
     Fail,
 }
 
@@ -142,6 +156,8 @@ const CHANGED: &[(&str, OnChangedFile)] = &[
 ];
 const REMOVED: &[(&str, OnRemovedFile)] =
     &[("keep", OnRemovedFile::Keep), ("delete_rows", OnRemovedFile::DeleteRows), ("fail", OnRemovedFile::Fail)];
+const NEW_COLUMNS: &[(&str, OnNewColumn)] =
+    &[("ignore", OnNewColumn::Ignore), ("add", OnNewColumn::Add), ("fail", OnNewColumn::Fail)];
 const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
 const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
 
@@ -174,6 +190,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     if snapshot {
         on_removed_file = OnRemovedFile::DeleteRows;
     }
+    let on_new_column = choice(table, "on_new_column", "value of `on_new_column`", NEW_COLUMNS, reader);
     let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
@@ -193,6 +210,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     Ingestion {
         on_changed_file,
         on_removed_file,
+        on_new_column,
         identity,
         snapshot,
         max_files_per_batch,

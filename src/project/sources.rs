@@ -2,7 +2,7 @@
 
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion};
+use super::ingestion::{self, Ingestion, OnNewColumn};
 use super::source_options::{self, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{Column, contracts, path_columns};
@@ -79,6 +79,8 @@ fn read_table(
     let path_node = table.require("path", reader);
     let format = table.require("format", reader).and_then(|node| reader.choice(node, "format", FORMATS));
     let description = table.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
+    let new_column = table.entries.iter().find(|(key, _)| key.plain_text() == "on_new_column");
+    let new_column = new_column.map(|(_, value)| value.span.clone());
     let ingestion = ingestion::read(table, defaults, reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
@@ -106,6 +108,9 @@ fn read_table(
     }
     check_names(&columns, &options, reader);
     check_delta(format, &options, &ingestion, path_node, reader);
+    if let Some(span) = new_column {
+        check_new_column(ingestion.on_new_column, format.is_delimited() && !options.header, &columns, &span, reader);
+    }
     if let Some(node) = tests_node {
         tests.extend(data_tests::read_list(node, &name, None, templates, reader));
     }
@@ -223,6 +228,21 @@ fn check_names(columns: &[Column], options: &SourceOptions, reader: &mut Reader<
             reader.diagnostics.push(diagnostic.help("leave it out of `columns`, or give one of the two another name"));
         }
     }
+}
+
+/// A column is new beside declared ones, and has a name.
+fn check_new_column(rule: OnNewColumn, nameless: bool, columns: &[Column], span: &Span, reader: &mut Reader<'_>) {
+    let (message, help) = match rule {
+        OnNewColumn::Add | OnNewColumn::Fail if nameless => (
+            "files without a header do not name their columns: none of them can be told to be new",
+            "leave `on_new_column` out: a row with more fields than `columns` is an error of its file",
+        ),
+        OnNewColumn::Fail if columns.is_empty() => {
+            ("no column is new where none is declared", "declare the `columns` that files may have, or say `add`")
+        }
+        _ => return,
+    };
+    reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(span.clone()).help(help));
 }
 
 /// What files of a folder have, and a table has not.

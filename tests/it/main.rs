@@ -16,6 +16,7 @@ mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;
+mod new_columns;
 mod reader;
 mod sample;
 mod sandbox;

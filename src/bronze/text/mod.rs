@@ -41,6 +41,7 @@ use self::rows::{BadFile, Rows};
 use super::{BronzeError, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
+pub(super) use self::infer::Sample;
 pub(super) use self::rows::Layout;
 pub(super) use self::values::Reading;
 
@@ -62,15 +63,16 @@ pub(super) async fn infer(
     file: &ObjectMeta,
     format: Format,
     options: &SourceOptions,
+    sample: &Sample,
     folder: &Path,
 ) -> std::result::Result<Schema, BronzeError> {
     let bad = |bad: BadFile| bad_file(file, &bad, None, folder);
     let path = file.location.to_string();
     let input = input(store, file, None).await.map_err(|error| bad(error.into()))?;
-    let options = options.clone();
+    let (options, sample) = (options.clone(), sample.clone());
     let inferred = tokio::task::spawn_blocking(move || {
         let text = bytes::plain(input, &path, &options)?;
-        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options)
+        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options, &sample)
     });
     inferred.await.expect("inference does not panic").map_err(bad)
 }
