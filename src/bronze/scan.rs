@@ -21,7 +21,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
 use super::guard::Guarded;
-use super::text::Sample;
+use super::text::{Delivered, Sample, with_row_columns};
 use super::{BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
@@ -170,20 +170,23 @@ pub async fn scan(
 }
 
 fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Arc<dyn TableProvider>, BronzeError> {
-    let row_number = MetadataColumn::RowNumber;
-    let numbered = source.options.metadata_columns.contains(&row_number);
+    let of_row: Vec<_> = source.options.metadata_columns.iter().filter(|column| column.is_of_row()).collect();
+    let numbered = of_row.contains(&&MetadataColumn::RowNumber);
     let mut partitions = file_columns::fields(source);
-    partitions.retain(|field| field.name() != row_number.name());
+    partitions.retain(|field| !of_row.iter().any(|column| column.name() == field.name()));
     let files: Result<Vec<PartitionedFile>, BronzeError> = group
         .files
         .iter()
         .map(|file| {
             let values: Vec<ScalarValue> = file_columns::values(source, file, folder, batch)?;
-            Ok(PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(values))
+            let delivered = Delivered(file_columns::delivered_as(source, file, folder));
+            Ok(PartitionedFile::new_from_meta(file.meta.clone())
+                .with_partition_values(values)
+                .with_extension(delivered))
         })
         .collect();
     let columns = match group.kind {
-        Kind::Text if numbered => with_row_number(&group.columns),
+        Kind::Text => with_row_columns(&group.columns, &source.options),
         _ => group.columns,
     };
     let table = ExactFiles::new(ObjectStoreUrl::local_filesystem(), group.reader, columns, partitions, files?);
@@ -192,11 +195,6 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
         Kind::Parquet if numbered => file_columns::numbered(table)?,
         _ => Arc::new(Guarded(Arc::new(table))),
     })
-}
-
-fn with_row_number(columns: &SchemaRef) -> SchemaRef {
-    let number = Arc::new(Field::new(MetadataColumn::RowNumber.name(), DataType::Int64, true));
-    Arc::new(Schema::new(columns.fields().iter().cloned().chain([number]).collect::<Vec<_>>()))
 }
 
 /// After a query over files failed: the file that fails alone, and why.

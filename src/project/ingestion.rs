@@ -77,6 +77,8 @@ pub enum OnNewColumn {
     Ignore,
     /// The source has them from now on, in the type that their values have.
     Add,
+    /// What stands in them goes into `_rescued_data`.
+    Rescue,
     /// Refuse the file.
     Fail,
 }
@@ -156,8 +158,12 @@ const CHANGED: &[(&str, OnChangedFile)] = &[
 ];
 const REMOVED: &[(&str, OnRemovedFile)] =
     &[("keep", OnRemovedFile::Keep), ("delete_rows", OnRemovedFile::DeleteRows), ("fail", OnRemovedFile::Fail)];
-const NEW_COLUMNS: &[(&str, OnNewColumn)] =
-    &[("ignore", OnNewColumn::Ignore), ("add", OnNewColumn::Add), ("fail", OnNewColumn::Fail)];
+const NEW_COLUMNS: &[(&str, OnNewColumn)] = &[
+    ("ignore", OnNewColumn::Ignore),
+    ("add", OnNewColumn::Add),
+    ("rescue", OnNewColumn::Rescue),
+    ("fail", OnNewColumn::Fail),
+];
 const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
 const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
 

@@ -3,7 +3,7 @@
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
 use super::ingestion::{self, Ingestion, OnNewColumn};
-use super::source_options::{self, SourceOptions};
+use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{Column, contracts, path_columns};
 use crate::diagnostics::{Diagnostic, Id, Span};
@@ -109,7 +109,13 @@ fn read_table(
     check_names(&columns, &options, reader);
     check_delta(format, &options, &ingestion, path_node, reader);
     if let Some(span) = new_column {
-        check_new_column(ingestion.on_new_column, format.is_delimited() && !options.header, &columns, &span, reader);
+        check_new_column(ingestion.on_new_column, (format, options.header), &columns, &span, reader);
+    }
+    if ingestion.on_new_column == OnNewColumn::Rescue {
+        options.rescues_new_columns = true;
+        if !options.metadata_columns.contains(&MetadataColumn::RescuedData) {
+            options.metadata_columns.push(MetadataColumn::RescuedData);
+        }
     }
     if let Some(node) = tests_node {
         tests.extend(data_tests::read_list(node, &name, None, templates, reader));
@@ -231,13 +237,24 @@ fn check_names(columns: &[Column], options: &SourceOptions, reader: &mut Reader<
 }
 
 /// A column is new beside declared ones, and has a name.
-fn check_new_column(rule: OnNewColumn, nameless: bool, columns: &[Column], span: &Span, reader: &mut Reader<'_>) {
+fn check_new_column(
+    rule: OnNewColumn,
+    (format, header): (Format, bool),
+    columns: &[Column],
+    span: &Span,
+    reader: &mut Reader<'_>,
+) {
     let (message, help) = match rule {
-        OnNewColumn::Add | OnNewColumn::Fail if nameless => (
+        OnNewColumn::Ignore => return,
+        OnNewColumn::Rescue if !format.is_delimited() => (
+            "columns are rescued from CSV and TSV only",
+            "say `add`, which reads new fields of JSON in their own types, or `fail`",
+        ),
+        _ if format.is_delimited() && !header => (
             "files without a header do not name their columns: none of them can be told to be new",
             "leave `on_new_column` out: a row with more fields than `columns` is an error of its file",
         ),
-        OnNewColumn::Fail if columns.is_empty() => {
+        OnNewColumn::Fail | OnNewColumn::Rescue if columns.is_empty() => {
             ("no column is new where none is declared", "declare the `columns` that files may have, or say `add`")
         }
         _ => return,

@@ -65,7 +65,7 @@ impl Inputs {
             known.is_some_and(|known| known.meta.size == file.meta.size && known.modified() == file.modified())
         };
         match source.ingestion.on_new_column {
-            OnNewColumn::Ignore => Ok(()),
+            OnNewColumn::Ignore | OnNewColumn::Rescue => Ok(()),
             OnNewColumn::Fail => Ok(bronze::refuse_new_columns(source, schema, files, session, folder, memo).await?),
             OnNewColumn::Add => {
                 let late: Vec<BronzeFile> = files.iter().filter(|file| !looked_at(file)).cloned().collect();

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
 mod architecture;
+mod bad_rows;
 mod crash;
 mod diagnostics;
 mod file_sources;

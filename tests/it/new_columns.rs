@@ -103,6 +103,27 @@ fn a_new_column_is_refused_before_anything_is_read_or_not_read_at_all() {
 }
 
 #[test]
+fn columns_that_are_not_declared_are_rescued_as_json() {
+    let sandbox = project("csv", ID, "on_new_column: rescue");
+    sandbox.write("in/items/1.csv", "id\n1\n");
+    sandbox.ok(&["build"]);
+    sandbox.write("in/items/2.csv", "zip,ID,note\n007,2,\n,3,x\n,four,\n,5,\n");
+    sandbox.ok(&["build"]);
+    let found = sandbox.query("select id, _rescued_data from {{ ref('items') }} order by _rescued_data, id");
+    let rescued = |row: u32, rest: &str| format!("{{{rest},\"_file_path\":\"in/items/2.csv\",\"_row_number\":{row}}}");
+    let expected = [
+        json!({"_rescued_data": rescued(3, "\"id\":\"four\"")}),
+        json!({"id": 3, "_rescued_data": rescued(2, "\"note\":\"x\"")}),
+        json!({"id": 2, "_rescued_data": rescued(1, "\"zip\":\"007\"")}),
+        json!({"id": 1}),
+        json!({"id": 5}),
+    ];
+    assert_eq!(found, expected);
+    let json = project("ndjson", ID, "on_new_column: rescue");
+    json.lake(&["compile"]).assert_failed(2, "columns are rescued from CSV and TSV only");
+}
+
+#[test]
 fn only_columns_that_a_source_adds_are_appended_unasked() {
     let sandbox = project("csv", ID, "on_new_column: add");
     sandbox.write("in/items/1.csv", "id\n1\n");

@@ -64,10 +64,10 @@ fn new_fields(
         return Ok(fields(&|_| DataType::Null));
     }
     let texts = Arc::new(fields(&|_| DataType::Utf8));
-    let options = SourceOptions { metadata_columns: Vec::new(), ..options.clone() };
+    let options = SourceOptions { metadata_columns: Vec::new(), rescues_new_columns: false, ..options.clone() };
     let mut guesses: Vec<Guess> = fresh.iter().map(|at| Guess::new(&names[*at], &options)).collect();
     let layout = Arc::new(Layout::new(String::new(), texts, options));
-    for batch in Rows::new(rest, format, layout, &fresh, BATCH_ROWS, Some(names.clone()))? {
+    for batch in Rows::new(rest, (String::new(), format), layout, &fresh, BATCH_ROWS, Some(names.clone()))? {
         // Rows that cannot be read are told with their place when the file is taken in.
         let Ok(batch) = batch else { break };
         for (guess, column) in guesses.iter_mut().zip(batch.columns()) {
@@ -107,11 +107,11 @@ impl Guess {
     }
 
     fn see(&mut self, texts: &StringArray) {
-        let Ok(known) = self.texts.values(texts) else { return };
+        let known = self.texts.values(texts).array;
         let texts = known.as_string::<i32>();
         self.seen |= texts.null_count() < texts.len();
         self.candidates.retain(|(reading, _, written)| {
-            texts.iter().flatten().all(|text| written.is_match(text)) && reading.values(texts).is_ok()
+            texts.iter().flatten().all(|text| written.is_match(text)) && reading.values(texts).refused.is_empty()
         });
     }
 

@@ -8,6 +8,7 @@ mod bytes;
 mod header;
 mod infer;
 mod records;
+mod rescue;
 mod rows;
 mod values;
 
@@ -42,7 +43,7 @@ use super::{BronzeError, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
 pub(super) use self::infer::Sample;
-pub(super) use self::rows::Layout;
+pub(super) use self::rows::{Layout, with_row_columns};
 pub(super) use self::values::Reading;
 
 /// Text files of one source; each is of the format that its ending says, if the source does not.
@@ -53,6 +54,9 @@ pub(super) struct TextFormat {
     /// The project's, for messages.
     pub(super) folder: PathBuf,
 }
+
+/// Where a file of a scan was delivered, as users know it.
+pub(super) struct Delivered(pub(super) String);
 
 /// The columns of one file.
 ///
@@ -301,7 +305,8 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
-    Rows::new(plain, format, Arc::clone(&text.layout), columns, batch_size, names.take())
+    let shown = file.extensions.get::<Delivered>().map(|delivered| delivered.0.clone()).unwrap_or_default();
+    Rows::new(plain, (shown, format), Arc::clone(&text.layout), columns, batch_size, names.take())
 }
 
 /// The line of a record, for a message: the file is read again up to it.
