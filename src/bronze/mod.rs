@@ -6,6 +6,7 @@
 
 mod archive;
 mod arrow_files;
+mod compact;
 mod file_columns;
 mod formats;
 mod guard;
@@ -13,6 +14,7 @@ mod inspect;
 pub mod listing;
 pub mod manifest;
 mod new_columns;
+mod parts;
 mod pending;
 pub mod scan;
 mod slice;
@@ -25,10 +27,12 @@ use datafusion::error::DataFusionError;
 use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
+pub use compact::Compaction;
 pub use inspect::{Listings, declared_over, inspect};
 pub use listing::{BronzeFile, Listing, hashes, list};
 pub use manifest::{Change, Entry, Manifest};
 pub use new_columns::{refuse_new_columns, remember};
+pub use parts::Piece;
 pub use pending::{Pending, Read, Rows, Rules, Why};
 pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
 pub use slice::Slice;
@@ -123,6 +127,16 @@ pub enum BronzeError {
         source_name: TableName,
         /// The file, as users know it.
         file: String,
+        /// Why.
+        why: String,
+    },
+    /// Files that cannot be compacted.
+    #[error("source `{source_name}`: its files cannot be compacted to `{to}`, and stay where they are: {why}")]
+    Compact {
+        /// The source.
+        source_name: TableName,
+        /// The folder, as users know it.
+        to: String,
         /// Why.
         why: String,
     },

@@ -180,13 +180,15 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
         .map(|file| {
             let values: Vec<ScalarValue> = file_columns::values(source, file, folder, batch)?;
             let delivered = Delivered(file_columns::delivered_as(source, file, folder));
-            Ok(PartitionedFile::new_from_meta(file.meta.clone())
-                .with_partition_values(values)
-                .with_extension(delivered))
+            let stored = match &file.compacted {
+                Some(piece) => piece.partitioned(),
+                None => PartitionedFile::new_from_meta(file.meta.clone()),
+            };
+            Ok(stored.with_partition_values(values).with_extension(delivered))
         })
         .collect();
     let columns = match group.kind {
-        Kind::Text => with_row_columns(&group.columns, &source.options),
+        Kind::Text | Kind::Compacted => with_row_columns(&group.columns, &source.options),
         _ => group.columns,
     };
     let table = ExactFiles::new(ObjectStoreUrl::local_filesystem(), group.reader, columns, partitions, files?);
@@ -266,8 +268,12 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
     let store = local();
     for file in files {
-        let now = store.head(&file.meta.location).await;
-        let same = now.is_ok_and(|now| now.size == file.meta.size && now.last_modified == file.meta.last_modified);
+        let now = store.head(&file.stored().location).await;
+        let same = now.is_ok_and(|now| match &file.compacted {
+            // A part never changes.
+            Some(_) => now.size == file.stored().size,
+            None => now.size == file.meta.size && now.last_modified == file.meta.last_modified,
+        });
         if !same {
             return Some(file);
         }

@@ -3,15 +3,16 @@
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
 use super::ingestion::{self, Ingestion, OnNewColumn};
+use super::path_columns::{self, PathColumns};
 use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
-use super::{Column, contracts, path_columns};
+use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 use crate::template::Templates;
 
 /// A declared set of bronze files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// `source.table`.
     pub name: TableName,
@@ -35,6 +36,17 @@ pub struct Source {
     pub ingestion: Ingestion,
     /// Tags, for selection.
     pub tags: Vec<String>,
+}
+
+impl Source {
+    /// The same source without what is known of its files: what stands in them alone.
+    #[must_use]
+    pub fn without_lineage(&self) -> Self {
+        let mut source = self.clone();
+        source.options.path_columns = PathColumns::default();
+        source.options.metadata_columns.retain(|column| *column == MetadataColumn::RescuedData);
+        source
+    }
 }
 
 /// Reads a `sources:` list into sources and their tests.

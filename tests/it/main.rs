@@ -6,6 +6,7 @@
 
 mod architecture;
 mod bad_rows;
+mod compact;
 mod crash;
 mod diagnostics;
 mod file_sources;
