@@ -128,7 +128,7 @@ async fn read(
     folder: &Path,
 ) -> Vec<String> {
     let mut diagnostics = Diagnostics::new();
-    let catalog = bronze::inspect(project, session, &Memo::none(), &mut diagnostics).await;
+    let (catalog, _) = bronze::inspect(project, None, session, &Memo::none(), &mut diagnostics).await;
     let mut errors: Vec<String> = diagnostics.sorted().into_iter().map(|found| found.message.clone()).collect();
     for source in project.sources.values() {
         let Some(schema) = catalog.sources.get(&source.name) else { continue };

@@ -95,6 +95,34 @@ fn stored_map(entries: &FieldRef) -> Result<FieldRef, String> {
     Ok(Arc::new(Field::new(MAP_ENTRIES, DataType::Struct(inner?.into()), false)))
 }
 
+/// Whether every value of one type is one of another, so that a column may become it: a number with more digits, a date
+/// as a timestamp, an object with more fields. Numbers become `double` as Delta and JSON have it, whatever their size.
+pub fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Struct, Timestamp};
+    let digits = |integer: &DataType| match integer {
+        Int8 => Some(3),
+        Int16 => Some(5),
+        Int32 => Some(10),
+        Int64 => Some(19),
+        _ => None,
+    };
+    match (from, to) {
+        (a, b) if a == b => true,
+        (Int8 | Int16 | Int32 | Int64 | Float32, Float64) | (Date32, Timestamp(..)) => true,
+        (integer, Decimal128(p, s)) if digits(integer).is_some() => {
+            digits(integer) <= Some(i16::from(*p) - i16::from(*s))
+        }
+        (Decimal128(p, s), Decimal128(more, scale)) => {
+            scale >= s && i16::from(*more) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
+        }
+        (List(a), List(b)) => widens(a.data_type(), b.data_type()),
+        (Struct(a), Struct(b)) => a.iter().all(|field| {
+            b.iter().any(|more| more.name() == field.name() && widens(field.data_type(), more.data_type()))
+        }),
+        (a, b) => digits(a).zip(digits(b)).is_some_and(|(a, b)| a < b),
+    }
+}
+
 /// A type as SQL people write it.
 pub fn sql_type(data_type: &DataType) -> String {
     match data_type {
@@ -122,5 +150,37 @@ pub fn sql_type(data_type: &DataType) -> String {
             format!("struct<{}>", inner.join(", "))
         }
         other => other.to_string().to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_widens_if_no_value_is_lost() {
+        use DataType::{Date32, Decimal128, Float32, Float64, Int8, Int32, Int64, Utf8};
+        let at = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let object = |names: &[&str], data_type: &DataType| {
+            DataType::Struct(names.iter().map(|name| Field::new(*name, data_type.clone(), true)).collect())
+        };
+        for (from, to) in [
+            (Int8, Int32),
+            (Int32, Int64),
+            (Int64, Float64),
+            (Float32, Float64),
+            (Int32, Decimal128(12, 2)),
+            (Decimal128(10, 2), Decimal128(12, 4)),
+            (Date32, at.clone()),
+            (object(&["a"], &Int32), object(&["b", "a"], &Int64)),
+        ] {
+            assert!(widens(&from, &to), "{from} {to}");
+            assert!(!widens(&to, &from), "{to} {from}");
+        }
+        for (from, to) in
+            [(Int32, Decimal128(11, 2)), (Decimal128(10, 2), Decimal128(11, 4)), (Int64, Utf8), (at, Utf8)]
+        {
+            assert!(!widens(&from, &to), "{from} {to}");
+        }
     }
 }

@@ -39,15 +39,17 @@ fn path_type(column: &PathColumn) -> DataType {
     }
 }
 
-fn metadata_type(column: MetadataColumn) -> DataType {
+pub(super) fn metadata_type(column: MetadataColumn) -> DataType {
     match column {
         MetadataColumn::FileSize | MetadataColumn::RowNumber => DataType::Int64,
         MetadataColumn::FileModifiedAt => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::BatchId => DataType::Utf8,
+        MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::BatchId | MetadataColumn::RescuedData => {
+            DataType::Utf8
+        }
     }
 }
 
-/// The values of one file, without the number of a row.
+/// The values of one file, without what each row has of its own.
 pub(super) fn values(
     source: &Source,
     file: &BronzeFile,
@@ -78,15 +80,20 @@ pub(super) fn values(
         };
         found.push(path_value(column, text).map_err(bad)?);
     }
-    let metadata = source.options.metadata_columns.iter().filter(|column| **column != MetadataColumn::RowNumber);
+    let metadata = source.options.metadata_columns.iter().filter(|column| !column.is_of_row());
     found.extend(metadata.map(|column| match column {
-        MetadataColumn::FilePath => ScalarValue::from(shown(&path, folder).as_str()),
+        MetadataColumn::FilePath => ScalarValue::from(delivered_as(source, file, folder).as_str()),
         MetadataColumn::FileName => ScalarValue::from(path.rsplit('/').next().unwrap_or_default()),
         MetadataColumn::BatchId => ScalarValue::from(batch),
         MetadataColumn::FileSize => ScalarValue::Int64(i64::try_from(file.meta.size).ok()),
         _ => ScalarValue::TimestampMicrosecond(Some(file.modified()), Some("UTC".into())),
     }));
     Ok(found)
+}
+
+/// A file as users know it, by the path under which it was delivered.
+pub(super) fn delivered_as(source: &Source, file: &BronzeFile, folder: &Path) -> String {
+    shown(&percent_decode_str(&delivered(source, file)).decode_utf8_lossy(), folder)
 }
 
 /// Where a file was before it was archived: its columns stay as they are when it moves.
@@ -106,7 +113,8 @@ fn path_value(column: &PathColumn, text: Option<String>) -> Result<ScalarValue, 
     let reading = Reading::of_path(&data_type, column.format.as_deref());
     let shown = text.clone().unwrap_or_default();
     let values = reading.values(&StringArray::from(vec![text]));
-    values.ok().and_then(|values| ScalarValue::try_from_array(&values, 0).ok()).ok_or_else(|| {
+    let value = ScalarValue::try_from_array(&values.array, 0).ok().filter(|_| values.refused.is_empty());
+    value.ok_or_else(|| {
         let format = column.format.as_ref().map(|format| format!(" of the format `{format}`")).unwrap_or_default();
         format!("`{}` in its path is `{shown}`: not a {}{format}", column.name, crate::catalog::sql_type(&data_type))
     })

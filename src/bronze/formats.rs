@@ -12,7 +12,7 @@ use datafusion_datasource_avro::AvroFormat;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
 use super::arrow_files::{self, Checked};
-use super::text::{self, Layout, TextFormat};
+use super::text::{self, Layout, Sample, TextFormat};
 use super::{BronzeError, BronzeFile, guard, scan};
 use crate::project::{Format, Source};
 
@@ -34,9 +34,14 @@ pub(super) enum Kind {
     Parquet,
     Avro,
     Arrow,
+    /// Parquet that was made of files of any kind: it has the numbers of their rows.
+    Compacted,
 }
 
 fn kind(source: &Source, file: &BronzeFile, folder: &Path) -> Result<Kind, BronzeError> {
+    if file.compacted.is_some() {
+        return Ok(Kind::Compacted);
+    }
     match source.format.of_file(file.meta.location.as_ref()) {
         Some(Format::Parquet) => Ok(Kind::Parquet),
         Some(Format::Avro) => Ok(Kind::Avro),
@@ -60,8 +65,11 @@ pub(super) async fn groups(
     for file in files {
         let kind = kind(source, file, folder)?;
         // Nothing in it, and no reader but that of text would take it.
-        if file.meta.size == 0 && kind != Kind::Text {
+        if file.meta.size == 0 && !matches!(kind, Kind::Text | Kind::Compacted) {
             return Err(BronzeError::File { file: scan::shown_file(file, folder), why: "it is empty".to_owned() });
+        }
+        if let Some(piece) = &file.compacted {
+            piece.check(file, columns, folder)?;
         }
         // Arrow's reader asks for the schema that the file has.
         let (columns, stream) = match kind {
@@ -76,7 +84,7 @@ pub(super) async fn groups(
             Some(group) => group.files.push(file.clone()),
             None => {
                 let reader: Arc<dyn FileFormat> = match kind {
-                    Kind::Parquet => Arc::new(ParquetFormat::default()),
+                    Kind::Parquet | Kind::Compacted => Arc::new(ParquetFormat::default()),
                     Kind::Avro => Arc::new(AvroFormat),
                     Kind::Arrow => Arc::new(ArrowFormat),
                     Kind::Text => {
@@ -96,17 +104,21 @@ pub(super) async fn groups(
 pub(super) async fn schema_of(
     source: &Source,
     file: &BronzeFile,
+    sample: &Sample,
     session: &dyn Session,
     folder: &Path,
 ) -> Result<SchemaRef, BronzeError> {
+    if let Some(piece) = &file.compacted {
+        return Ok(Arc::clone(&piece.part.columns));
+    }
     let store: Arc<dyn ObjectStore> = scan::local();
     let reader: Arc<dyn FileFormat> = match kind(source, file, folder)? {
         Kind::Text if file.meta.size == 0 => return Ok(Arc::new(Schema::empty())),
         Kind::Text => {
-            let schema = text::infer(&store, &file.meta, source.format, &source.options, folder).await?;
+            let schema = text::infer(&store, &file.meta, source.format, &source.options, sample, folder).await?;
             return Ok(Arc::new(schema));
         }
-        Kind::Parquet => Arc::new(ParquetFormat::default()),
+        Kind::Parquet | Kind::Compacted => Arc::new(ParquetFormat::default()),
         Kind::Avro => Arc::new(AvroFormat),
         Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
     };

@@ -1,22 +1,46 @@
 //! Sources -> [`Catalog`]: declared columns, or those of the files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::execution::session_state::SessionState;
+use object_store::ObjectStore;
 
 use super::scan::{column_type, declared_schema, with_file_columns};
-use super::{BronzeError, infer_schema, list};
+use super::{BronzeError, Listing, infer_schema, list, new_columns};
 use crate::catalog::{Catalog, sql_type};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
 use crate::memo::{KeyMaker, Memo};
-use crate::project::{Column, Format, Project, Source};
+use crate::names::TableName;
+use crate::project::{Column, Format, OnNewColumn, Project, Source};
 
 /// The schema of every source of files. Only sources with undeclared columns are looked at; a Delta table of this kind
 /// is left to who can read it. Files that an earlier run has looked at are not read again.
-pub async fn inspect(project: &Project, session: &SessionState, memo: &Memo, diagnostics: &mut Diagnostics) -> Catalog {
-    let mut catalog = Catalog::default();
+///
+/// Sources that add new columns are looked at as they are now, in the lake whose files are `lake`; a run reads the
+/// files that were listed here, whose columns are known.
+pub async fn inspect(
+    project: &Project,
+    lake: Option<&Arc<dyn ObjectStore>>,
+    session: &SessionState,
+    memo: &Memo,
+    diagnostics: &mut Diagnostics,
+) -> (Catalog, Listings) {
+    let (mut catalog, mut listings) = (Catalog::default(), Listings::new());
     for source in project.sources.values() {
+        if source.ingestion.on_new_column == OnNewColumn::Add {
+            match growing(source, lake, session, &project.folder, memo).await {
+                Ok((schema, listing)) => {
+                    check_formats(source, Some(&schema), diagnostics);
+                    catalog.sources.insert(source.name.clone(), schema);
+                    listings.insert(source.name.clone(), Arc::new(listing));
+                }
+                Err(diagnostic) => diagnostics.push(*diagnostic),
+            }
+            continue;
+        }
         match schema(source, session, &project.folder, memo).await {
             Ok(schema) => {
                 check_formats(source, schema.as_ref(), diagnostics);
@@ -25,7 +49,57 @@ pub async fn inspect(project: &Project, session: &SessionState, memo: &Memo, dia
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
-    catalog
+    (catalog, listings)
+}
+
+/// Listings by source.
+pub type Listings = BTreeMap<TableName, Arc<Listing>>;
+
+/// The columns of a source that adds new ones, and the files that they were found in.
+async fn growing(
+    source: &Source,
+    lake: Option<&Arc<dyn ObjectStore>>,
+    session: &SessionState,
+    folder: &Path,
+    memo: &Memo,
+) -> Result<(SchemaRef, Listing), Box<Diagnostic>> {
+    declared_types(source, session)?;
+    let known = match lake {
+        Some(lake) => new_columns::known(lake, &source.name).await.map_err(|error| misplaced(source, &error))?,
+        None => Vec::new(),
+    };
+    let listing = match list(source, folder).await {
+        // Nothing was delivered yet, and what is declared is known.
+        Err(BronzeError::Missing { .. }) if !source.columns.is_empty() => Listing::default(),
+        listing => listing.map_err(|error| misplaced(source, &error))?,
+    };
+    if listing.files.is_empty() && source.columns.is_empty() && known.is_empty() {
+        return Err(nothing_known(source));
+    }
+    let schema = new_columns::with_new_columns(source, &known, &listing.files, session, folder, memo).await;
+    Ok((schema.map_err(|error| misplaced(source, &error))?, listing))
+}
+
+/// The declared columns, if all of their types are.
+fn declared_types(source: &Source, session: &SessionState) -> Result<Option<SchemaRef>, Box<Diagnostic>> {
+    declared_schema(source, session).map_err(|(at, why)| {
+        let span = source.columns[at].data_type.as_ref().map_or(&source.span, |(_, span)| span);
+        Box::new(Diagnostic::error(Id::InvalidValue, why).at(span.clone()))
+    })
+}
+
+fn misplaced(source: &Source, error: &BronzeError) -> Box<Diagnostic> {
+    let diagnostic = Diagnostic::error(Id::SourceFiles, error.to_string()).at(source.path_span.clone());
+    Box::new(match error {
+        BronzeError::Missing { .. } => diagnostic.help("create it, or correct `path`"),
+        _ => diagnostic,
+    })
+}
+
+fn nothing_known(source: &Source) -> Box<Diagnostic> {
+    let message = format!("source `{}` has no files and no declared columns", source.name);
+    let diagnostic = Diagnostic::error(Id::SourceFiles, message).at(source.path_span.clone());
+    Box::new(diagnostic.help("declare its `columns` with `data_type`, or add a file"))
 }
 
 async fn schema(
@@ -34,25 +108,14 @@ async fn schema(
     folder: &Path,
     memo: &Memo,
 ) -> Result<Option<SchemaRef>, Box<Diagnostic>> {
-    let declared = declared_schema(source, session).map_err(|(at, why)| {
-        let span = source.columns[at].data_type.as_ref().map_or(&source.span, |(_, span)| span);
-        Box::new(Diagnostic::error(Id::InvalidValue, why).at(span.clone()))
-    })?;
+    let declared = declared_types(source, session)?;
     if declared.is_some() || source.format == Format::Delta {
         return Ok(declared);
     }
-    let bad = |error: BronzeError| {
-        let diagnostic = Diagnostic::error(Id::SourceFiles, error.to_string()).at(source.path_span.clone());
-        Box::new(match error {
-            BronzeError::Missing { .. } => diagnostic.help("create it, or correct `path`"),
-            _ => diagnostic,
-        })
-    };
+    let bad = |error: BronzeError| misplaced(source, &error);
     let listing = list(source, folder).await.map_err(bad)?;
     if listing.files.is_empty() {
-        let message = format!("source `{}` has no files and no declared columns", source.name);
-        let diagnostic = Diagnostic::error(Id::SourceFiles, message).at(source.path_span.clone());
-        return Err(Box::new(diagnostic.help("declare its `columns` with `data_type`, or add a file")));
+        return Err(nothing_known(source));
     }
     let how = format!("{} {:?} {:?} {:?}", source.name, source.path, source.format, source.options);
     let key = KeyMaker::new("inferred schema").text(&how).text(&listing.fingerprint()).finish();
@@ -64,7 +127,14 @@ async fn schema(
             inferred
         }
     };
-    Ok(Some(declared_over(source, &inferred, session)))
+    let mut schema = declared_over(source, &inferred, session);
+    if source.ingestion.on_new_column == OnNewColumn::Fail {
+        let is_declared = |name: &str| source.columns.iter().any(|column| column.name == name);
+        let known =
+            schema.fields().iter().filter(|field| is_declared(field.name())).map(|field| field.as_ref().clone());
+        schema = with_file_columns(source, known.collect());
+    }
+    Ok(Some(schema))
 }
 
 /// Only dates and timestamps have a format, and only timestamps a zone.

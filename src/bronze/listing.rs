@@ -1,6 +1,6 @@
 //! The files of a source, listed once: a file that arrives later waits for the next listing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::compact::kept_hash;
+use super::parts::{self, Piece};
 use super::slice::path_date;
 use super::{BronzeError, shown};
 use crate::paths;
@@ -24,9 +26,16 @@ pub struct BronzeFile {
     pub meta: ObjectMeta,
     /// It has been moved to the archive of its source.
     pub archived: bool,
+    /// Its rows are in a compacted file, and it is no more.
+    pub compacted: Option<Piece>,
 }
 
 impl BronzeFile {
+    /// What has to be there to read it: where it is, and how large that is.
+    pub(super) fn stored(&self) -> &ObjectMeta {
+        self.compacted.as_ref().map_or(&self.meta, |piece| &piece.part.meta)
+    }
+
     /// Modification time in microseconds since 1970 (UTC).
     pub fn modified(&self) -> i64 {
         self.meta.last_modified.timestamp_micros()
@@ -38,6 +47,8 @@ impl BronzeFile {
 pub struct Listing {
     /// The files.
     pub files: Vec<BronzeFile>,
+    /// Files that are still there although their rows are in a compacted file.
+    pub compacted_too: Vec<BronzeFile>,
     /// The folder that was listed: relative to the project where it is inside, so that a project can be moved.
     pub base: String,
 }
@@ -73,6 +84,24 @@ struct Place {
 /// # Errors
 /// When the folder does not exist or cannot be listed.
 pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
+    let AfterLoad::Compact { to, .. } = &source.ingestion.after_load else { return list_once(source, folder).await };
+    let to = place(source, folder)?.base.join(to);
+    loop {
+        // A raw file goes after the index that names it was there: it can only be missed where an index came meanwhile.
+        let before = index_names(&to);
+        let listing = list_once(source, folder).await;
+        if before == index_names(&to) {
+            return listing;
+        }
+    }
+}
+
+fn index_names(folder: &Path) -> BTreeSet<std::ffi::OsString> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().ends_with(parts::INDEX)).collect()
+}
+
+async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
     let place = place(source, folder)?;
     let missing = || BronzeError::Missing {
         source_name: source.name.clone(),
@@ -89,35 +118,53 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     if metadata.is_file() {
         if source.ingestion.after_load != AfterLoad::Keep {
             let (source_name, path) = (source.name.clone(), source.path.clone());
-            let why = "is one file, and only files of a folder or pattern can be archived".to_owned();
+            let why = "is one file, and only files of a folder or pattern can be moved after the load".to_owned();
             return Err(BronzeError::Path { source_name, path, why });
         }
         let meta = object_store::ObjectStoreExt::head(store.as_ref(), &root).await.map_err(storage)?;
         let path = root.filename().unwrap_or_default().to_owned();
         let folder_of = place.base.parent().unwrap_or(&place.base);
         return Ok(Listing {
-            files: vec![BronzeFile { path, meta, archived: false }],
+            files: vec![BronzeFile { path, meta, archived: false, compacted: None }],
+            compacted_too: Vec::new(),
             base: shown(&folder_of.to_string_lossy(), folder),
         });
     }
-    let archive = match &source.ingestion.after_load {
-        AfterLoad::Keep => Vec::new(),
-        AfterLoad::Archive { to } => to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect(),
+    let parts_of = |to: &str| to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect();
+    let (archive, parts_folder): (Vec<String>, Vec<String>) = match &source.ingestion.after_load {
+        AfterLoad::Keep => (Vec::new(), Vec::new()),
+        AfterLoad::Archive { to } => (parts_of(to), Vec::new()),
+        AfterLoad::Compact { to, .. } => (Vec::new(), parts_of(to)),
     };
-    let mut files = Vec::new();
+    let (mut files, mut indexes) = (Vec::new(), Vec::new());
     let mut found = store.list(Some(&root));
     while let Some(meta) = found.try_next().await.map_err(storage)? {
         let parts: Option<Vec<String>> =
             meta.location.prefix_match(&root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
         let Some(parts) = parts else { continue };
+        if parts::is_index(&meta.location) {
+            indexes.push(meta);
+            continue;
+        }
+        if !parts_folder.is_empty() && parts.starts_with(&parts_folder) {
+            continue;
+        }
         // An archived file goes by its old path: for a table that takes it in, nothing happened to it.
         let archived = !archive.is_empty() && parts.starts_with(&archive);
         let parts = if archived { &parts[archive.len()..] } else { &parts[..] };
         let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
         let path = parts.join("/");
         if !hidden && (place.matches)(&path) {
-            files.push(BronzeFile { path, meta, archived });
+            files.push(BronzeFile { path, meta, archived, compacted: None });
         }
+    }
+    let mut compacted_too = Vec::new();
+    if !indexes.is_empty() {
+        let known: BTreeSet<StorePath> = indexes.iter().map(|index| parts::part_of(&index.location)).collect();
+        files.retain(|file| !known.contains(&file.meta.location));
+        let mut compacted = parts::files(&store, &root, indexes, folder).await?;
+        compacted.retain(|file| (place.matches)(&file.path));
+        add_compacted(&mut files, compacted, &mut compacted_too);
     }
     // A file that was delivered once more under the name of an archived one is the newer of the two.
     files.sort_by(|a, b| a.path.cmp(&b.path).then(a.archived.cmp(&b.archived)));
@@ -125,7 +172,30 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     if source.ingestion.snapshot {
         keep_newest_delivery(&mut files);
     }
-    Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder) })
+    Ok(Listing { files, compacted_too, base: shown(&place.base.to_string_lossy(), folder) })
+}
+
+/// The folder that files of a source are delivered to.
+pub(super) fn base_folder(source: &Source, folder: &Path) -> Result<PathBuf, BronzeError> {
+    Ok(place(source, folder)?.base)
+}
+
+/// A file that is there as it was compacted is only not removed yet; another one of its name is its newer self.
+fn add_compacted(files: &mut Vec<BronzeFile>, compacted: Vec<BronzeFile>, too: &mut Vec<BronzeFile>) {
+    let mut by_path: BTreeMap<String, BronzeFile> =
+        compacted.into_iter().map(|file| (file.path.clone(), file)).collect();
+    let raw = std::mem::take(files);
+    for file in raw {
+        match by_path.get(&file.path) {
+            Some(known) if known.meta.size == file.meta.size && known.modified() == file.modified() => too.push(file),
+            Some(_) => {
+                by_path.remove(&file.path);
+                files.push(file);
+            }
+            None => files.push(file),
+        }
+    }
+    files.extend(by_path.into_values());
 }
 
 /// Files of one day or month by their paths are one delivery; a file without a date is one of its own.
@@ -150,7 +220,11 @@ pub async fn hashes<'a>(
     let one = |file: &BronzeFile| {
         let (path, location) = (file.path.clone(), file.meta.location.clone());
         let shown = shown(location.as_ref(), folder);
+        let kept = kept_hash(file).map(str::to_owned);
         async move {
+            if let Some(hash) = kept {
+                return Ok((path, hash));
+            }
             let hash = tokio::task::spawn_blocking(move || hash(&location)).await;
             match hash {
                 Ok(Ok(hash)) => Ok((path, hash)),
@@ -163,7 +237,7 @@ pub async fn hashes<'a>(
     futures::stream::iter(pending).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-fn hash(location: &StorePath) -> std::io::Result<String> {
+pub(super) fn hash(location: &StorePath) -> std::io::Result<String> {
     let path = LocalFileSystem::new().path_to_filesystem(location)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(std::fs::File::open(path)?)?;
@@ -208,6 +282,6 @@ pub(crate) mod tests {
             e_tag: None,
             version: None,
         };
-        BronzeFile { path: path.to_owned(), meta, archived: false }
+        BronzeFile { path: path.to_owned(), meta, archived: false, compacted: None }
     }
 }

@@ -6,12 +6,15 @@
 
 mod archive;
 mod arrow_files;
+mod compact;
 mod file_columns;
 mod formats;
 mod guard;
 mod inspect;
 pub mod listing;
 pub mod manifest;
+mod new_columns;
+mod parts;
 mod pending;
 pub mod scan;
 mod slice;
@@ -24,9 +27,12 @@ use datafusion::error::DataFusionError;
 use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
-pub use inspect::{declared_over, inspect};
+pub use compact::Compaction;
+pub use inspect::{Listings, declared_over, inspect};
 pub use listing::{BronzeFile, Listing, hashes, list};
 pub use manifest::{Change, Entry, Manifest};
+pub use new_columns::{refuse_new_columns, remember};
+pub use parts::Piece;
 pub use pending::{Pending, Read, Rows, Rules, Why};
 pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
 pub use slice::Slice;
@@ -88,6 +94,32 @@ pub enum BronzeError {
         /// Some of them.
         examples: Vec<String>,
     },
+    /// A file with columns that are not declared, where that is not allowed.
+    #[error(
+        "source `{source_name}`: `{file}`{} columns that are not declared; add to its `columns`: {columns}; or set \
+         `on_new_column: add` or `ignore`",
+        match others { 0 => " has".to_owned(), 1 => " and 1 other file have".to_owned(), n => format!(" and {n} other files have") }
+    )]
+    NewColumns {
+        /// The source.
+        source_name: TableName,
+        /// The first file, as users know it.
+        file: String,
+        /// How many more have some.
+        others: usize,
+        /// As YAML declares them.
+        columns: String,
+    },
+    /// What a source knows of its columns cannot be read or written.
+    #[error("source `{source_name}`: what is known of its columns, `{path}` below the lake's root: {why}")]
+    KnownColumns {
+        /// The source.
+        source_name: TableName,
+        /// The file, relative to the root.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// A file that cannot be moved to the archive.
     #[error("source `{source_name}`: `{file}` cannot be archived, and stays where it is: {why}")]
     Archive {
@@ -95,6 +127,16 @@ pub enum BronzeError {
         source_name: TableName,
         /// The file, as users know it.
         file: String,
+        /// Why.
+        why: String,
+    },
+    /// Files that cannot be compacted.
+    #[error("source `{source_name}`: its files cannot be compacted to `{to}`, and stay where they are: {why}")]
+    Compact {
+        /// The source.
+        source_name: TableName,
+        /// The folder, as users know it.
+        to: String,
         /// Why.
         why: String,
     },

@@ -308,7 +308,11 @@ mod tests {
     use crate::bronze::listing::tests::file;
 
     fn listing(files: &[(&str, u64)]) -> Listing {
-        Listing { files: files.iter().map(|(path, size)| file(path, *size)).collect(), base: "in".into() }
+        Listing {
+            files: files.iter().map(|(path, size)| file(path, *size)).collect(),
+            base: "in".into(),
+            ..Listing::default()
+        }
     }
 
     fn manifest(files: &[(&str, u64, Option<&str>)]) -> Manifest {

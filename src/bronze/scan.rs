@@ -21,6 +21,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
 use super::guard::Guarded;
+use super::text::{Delivered, Sample, with_row_columns};
 use super::{BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
@@ -42,7 +43,7 @@ pub async fn infer_schema(
 ) -> Result<SchemaRef, BronzeError> {
     let mut merged: BTreeMap<String, (usize, DataType)> = BTreeMap::new();
     for file in listing.files.iter().take(INFERRED_FILES) {
-        for field in formats::schema_of(source, file, session, folder).await?.fields() {
+        for field in formats::schema_of(source, file, &Sample::Start, session, folder).await?.fields() {
             let at = merged.len();
             let entry = merged.entry(field.name().clone()).or_insert((at, DataType::Null));
             entry.1 = common_type(&entry.1, field.data_type());
@@ -87,7 +88,7 @@ pub(super) fn common_type(left: &DataType, right: &DataType) -> DataType {
 }
 
 /// A type that columns can have, if values were seen that have one: an object without keys has none.
-fn concrete(found: &DataType) -> Option<DataType> {
+pub(super) fn concrete(found: &DataType) -> Option<DataType> {
     Some(match found {
         DataType::Null => DataType::Utf8,
         DataType::List(item) => DataType::List(Arc::new(Field::new(item.name(), concrete(item.data_type())?, true))),
@@ -169,20 +170,25 @@ pub async fn scan(
 }
 
 fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Arc<dyn TableProvider>, BronzeError> {
-    let row_number = MetadataColumn::RowNumber;
-    let numbered = source.options.metadata_columns.contains(&row_number);
+    let of_row: Vec<_> = source.options.metadata_columns.iter().filter(|column| column.is_of_row()).collect();
+    let numbered = of_row.contains(&&MetadataColumn::RowNumber);
     let mut partitions = file_columns::fields(source);
-    partitions.retain(|field| field.name() != row_number.name());
+    partitions.retain(|field| !of_row.iter().any(|column| column.name() == field.name()));
     let files: Result<Vec<PartitionedFile>, BronzeError> = group
         .files
         .iter()
         .map(|file| {
             let values: Vec<ScalarValue> = file_columns::values(source, file, folder, batch)?;
-            Ok(PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(values))
+            let delivered = Delivered(file_columns::delivered_as(source, file, folder));
+            let stored = match &file.compacted {
+                Some(piece) => piece.partitioned(),
+                None => PartitionedFile::new_from_meta(file.meta.clone()),
+            };
+            Ok(stored.with_partition_values(values).with_extension(delivered))
         })
         .collect();
     let columns = match group.kind {
-        Kind::Text if numbered => with_row_number(&group.columns),
+        Kind::Text | Kind::Compacted => with_row_columns(&group.columns, &source.options),
         _ => group.columns,
     };
     let table = ExactFiles::new(ObjectStoreUrl::local_filesystem(), group.reader, columns, partitions, files?);
@@ -191,11 +197,6 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
         Kind::Parquet if numbered => file_columns::numbered(table)?,
         _ => Arc::new(Guarded(Arc::new(table))),
     })
-}
-
-fn with_row_number(columns: &SchemaRef) -> SchemaRef {
-    let number = Arc::new(Field::new(MetadataColumn::RowNumber.name(), DataType::Int64, true));
-    Arc::new(Schema::new(columns.fields().iter().cloned().chain([number]).collect::<Vec<_>>()))
 }
 
 /// After a query over files failed: the file that fails alone, and why.
@@ -267,8 +268,12 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
     let store = local();
     for file in files {
-        let now = store.head(&file.meta.location).await;
-        let same = now.is_ok_and(|now| now.size == file.meta.size && now.last_modified == file.meta.last_modified);
+        let now = store.head(&file.stored().location).await;
+        let same = now.is_ok_and(|now| match &file.compacted {
+            // A part never changes.
+            Some(_) => now.size == file.stored().size,
+            None => now.size == file.meta.size && now.last_modified == file.meta.last_modified,
+        });
         if !same {
             return Some(file);
         }

@@ -59,9 +59,10 @@ fn summary(report: &RunReport, printer: &Printer) {
         match &archive.error {
             Some(error) => printer.failure(error),
             None => printer.note(&format!(
-                "{} of {} archived in {}/",
+                "{} of {} {} in {}/",
                 plural(archive.files as u64, "file"),
                 archive.source,
+                archive.action,
                 archive.to
             )),
         }

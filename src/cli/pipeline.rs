@@ -10,7 +10,7 @@ use tokio::runtime;
 use super::args::{Deny, Global};
 use super::printer::{Printer, plural};
 use crate::artifacts;
-use crate::bronze::{self, Slice};
+use crate::bronze::{self, Listings, Slice};
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph};
@@ -43,6 +43,7 @@ pub(super) struct Compiled {
     pub(super) diagnostics: Diagnostics,
     threads: usize,
     memo: Memo,
+    listings: Listings,
 }
 
 /// The project is wrong, and every mistake has been reported.
@@ -91,11 +92,15 @@ impl Pipeline {
             .thread_stack_size(super::STACK)
             .build()
             .context("cannot start the async runtime")?;
-        let catalog = timed("inspect", || {
+        let (catalog, listings) = timed("inspect", || {
             async_runtime.block_on(async {
-                let mut catalog = bronze::inspect(&self.project, &session, &self.memo, &mut self.diagnostics).await;
-                tables::inspect_sources(&self.project, &session, &mut catalog, &mut self.diagnostics).await;
-                catalog
+                let (project, diagnostics) = (&self.project, &mut self.diagnostics);
+                // A root that cannot be used is told when it is.
+                let lake = Lake::new(&project.target.root, &project.folder).and_then(|lake| lake.files()).ok();
+                let (mut catalog, listings) =
+                    bronze::inspect(project, lake.as_ref(), &session, &self.memo, diagnostics).await;
+                tables::inspect_sources(project, &session, &mut catalog, diagnostics).await;
+                (catalog, listings)
             })
         });
         let compiled = timed("compile", || {
@@ -123,6 +128,7 @@ impl Pipeline {
             diagnostics: self.diagnostics,
             threads,
             memo: self.memo,
+            listings,
         }))
     }
 }
@@ -167,6 +173,7 @@ impl Compiled {
             lake,
             session: self.session,
             memo: self.memo,
+            listings: self.listings,
             folder,
             options,
         };

@@ -81,8 +81,8 @@ pub struct ModelConfig {
     pub sequence_by: Option<String>,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
-    /// `on_schema_change`.
-    pub on_schema_change: OnSchemaChange,
+    /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
+    pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
     pub tags: Vec<String>,
     /// `enabled`.
@@ -148,7 +148,7 @@ impl Default for ModelConfig {
             unique_key: Vec::new(),
             sequence_by: None,
             partition_by: Vec::new(),
-            on_schema_change: OnSchemaChange::Fail,
+            on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
             full_refresh: None,
@@ -179,7 +179,7 @@ impl ModelConfig {
         match key {
             "materialized" => self.materialized = word(key, value, MATERIALIZATIONS)?,
             "incremental_strategy" => self.incremental_strategy = word(key, value, STRATEGIES)?,
-            "on_schema_change" => self.on_schema_change = word(key, value, SCHEMA_CHANGES)?,
+            "on_schema_change" => self.on_schema_change = Some(word(key, value, SCHEMA_CHANGES)?),
             "unique_key" => self.unique_key = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),

@@ -12,6 +12,8 @@ pub struct Ingestion {
     pub on_changed_file: OnChangedFile,
     /// What to do about a file that was taken in and is gone.
     pub on_removed_file: OnRemovedFile,
+    /// What to do about columns of files that are not declared.
+    pub on_new_column: OnNewColumn,
     /// What makes a file the same file.
     pub identity: Identity,
     /// Every delivery is the whole data set: only the newest one counts.
@@ -67,6 +69,20 @@ pub enum OnRemovedFile {
     Fail,
 }
 
+/// What to do about columns of files that are not declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNewColumn {
+    /// They are not read.
+    #[default]
+    Ignore,
+    /// The source has them from now on, in the type that their values have.
+    Add,
+    /// What stands in them goes into `_rescued_data`.
+    Rescue,
+    /// Refuse the file.
+    Fail,
+}
+
 /// What makes a file the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Identity {
@@ -87,6 +103,13 @@ pub enum AfterLoad {
     Archive {
         /// Relative to the folder of the source.
         to: String,
+    },
+    /// Their rows move into few Parquet files in a folder below the source's own, from where they are read.
+    Compact {
+        /// Relative to the folder of the source.
+        to: String,
+        /// Bytes after which another file begins.
+        target_size: u64,
     },
 }
 
@@ -142,6 +165,12 @@ const CHANGED: &[(&str, OnChangedFile)] = &[
 ];
 const REMOVED: &[(&str, OnRemovedFile)] =
     &[("keep", OnRemovedFile::Keep), ("delete_rows", OnRemovedFile::DeleteRows), ("fail", OnRemovedFile::Fail)];
+const NEW_COLUMNS: &[(&str, OnNewColumn)] = &[
+    ("ignore", OnNewColumn::Ignore),
+    ("add", OnNewColumn::Add),
+    ("rescue", OnNewColumn::Rescue),
+    ("fail", OnNewColumn::Fail),
+];
 const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
 const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
 
@@ -174,6 +203,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     if snapshot {
         on_removed_file = OnRemovedFile::DeleteRows;
     }
+    let on_new_column = choice(table, "on_new_column", "value of `on_new_column`", NEW_COLUMNS, reader);
     let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
@@ -193,6 +223,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     Ingestion {
         on_changed_file,
         on_removed_file,
+        on_new_column,
         identity,
         snapshot,
         max_files_per_batch,
@@ -222,7 +253,10 @@ fn at_least_one(node: &Node, reader: &mut Reader<'_>) -> Option<u64> {
     Some(count)
 }
 
-/// `keep`, or `{archive: {to: processed/}}`.
+/// Bytes of a compacted file, where nothing is said.
+const TARGET_SIZE: u64 = 256 << 20;
+
+/// `keep`, `{archive: {to: processed/}}`, or `{compact: {to: compacted/}}`.
 fn after_load(node: &Node, reader: &mut Reader<'_>) -> AfterLoad {
     if matches!(node.value, Raw::Scalar(_)) {
         reader.choice(
@@ -233,14 +267,39 @@ fn after_load(node: &Node, reader: &mut Reader<'_>) -> AfterLoad {
         return AfterLoad::Keep;
     }
     let Some(mut mapping) = reader.mapping(node, "value of `after_load`") else { return AfterLoad::Keep };
-    let archive = mapping.require("archive", reader);
+    let compact = mapping.take("compact");
+    let archive = if compact.is_some() { mapping.take("archive") } else { mapping.require("archive", reader) };
     mapping.finish(reader);
-    let Some(mut archive) = archive.and_then(|node| reader.mapping(node, "group of archive settings")) else {
-        return AfterLoad::Keep;
-    };
-    let to = archive.require("to", reader).and_then(|node| Some((reader.text(node)?, node)));
-    archive.finish(reader);
-    let Some((to, node)) = to else { return AfterLoad::Keep };
+    match (archive, compact) {
+        (Some(_), Some(compact)) => {
+            reader.invalid(&compact.span, "files are archived or compacted, not both");
+            AfterLoad::Keep
+        }
+        (None, Some(node)) => {
+            let Some(mut compact) = reader.mapping(node, "group of compact settings") else { return AfterLoad::Keep };
+            let to = folder_below(&mut compact, reader);
+            if let Some(node) = compact.take("format") {
+                reader.choice(node, "format of compacted files", &[("parquet", ())]);
+            }
+            let target_size = compact.take("target_size").and_then(|node| bytes(node, reader));
+            compact.finish(reader);
+            let target_size = target_size.map_or(TARGET_SIZE, |bytes| bytes as u64);
+            to.map_or(AfterLoad::Keep, |to| AfterLoad::Compact { to, target_size })
+        }
+        (Some(node), None) => {
+            let Some(mut archive) = reader.mapping(node, "group of archive settings") else { return AfterLoad::Keep };
+            let to = folder_below(&mut archive, reader);
+            archive.finish(reader);
+            to.map_or(AfterLoad::Keep, |to| AfterLoad::Archive { to })
+        }
+        (None, None) => AfterLoad::Keep,
+    }
+}
+
+/// `to`, a folder below the source's own.
+fn folder_below(mapping: &mut Mapping<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let node = mapping.require("to", reader)?;
+    let to = reader.text(node)?;
     let folder = to.trim_start_matches("./").trim_end_matches('/');
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if folder.starts_with('/') || folder.contains("://") || !folder.split('/').all(plain) {
@@ -248,9 +307,9 @@ fn after_load(node: &Node, reader: &mut Reader<'_>) -> AfterLoad {
             .at(node.span.clone())
             .help("name one relative to the folder of `path`, such as `processed/`");
         reader.diagnostics.push(diagnostic);
-        return AfterLoad::Keep;
+        return None;
     }
-    AfterLoad::Archive { to: folder.to_owned() }
+    Some(folder.to_owned())
 }
 
 fn freshness(node: &Node, reader: &mut Reader<'_>) -> Option<Freshness> {

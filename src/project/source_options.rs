@@ -25,6 +25,8 @@ pub enum MetadataColumn {
     RowNumber,
     /// The run that read it.
     BatchId,
+    /// JSON with the texts of the row that fit no column: they are NULL there. NULL if there are none.
+    RescuedData,
 }
 
 const METADATA: &[(&str, MetadataColumn)] = &[
@@ -34,12 +36,18 @@ const METADATA: &[(&str, MetadataColumn)] = &[
     ("_file_modified_at", MetadataColumn::FileModifiedAt),
     ("_row_number", MetadataColumn::RowNumber),
     ("_batch_id", MetadataColumn::BatchId),
+    ("_rescued_data", MetadataColumn::RescuedData),
 ];
 
 impl MetadataColumn {
     /// The column's name.
     pub fn name(self) -> &'static str {
         METADATA.iter().find(|(_, column)| *column == self).map_or("", |(name, _)| *name)
+    }
+
+    /// Whether each row has its own, which nobody knows before the file is read.
+    pub fn is_of_row(self) -> bool {
+        matches!(self, Self::RowNumber | Self::RescuedData)
     }
 }
 
@@ -110,6 +118,8 @@ pub struct SourceOptions {
     pub path_columns: PathColumns,
     /// Columns that say where a row is from.
     pub metadata_columns: Vec<MetadataColumn>,
+    /// What a file has beside the declared columns goes into `_rescued_data`.
+    pub rescues_new_columns: bool,
     /// Which version of a Delta table.
     pub time_travel: Option<TimeTravel>,
 }
@@ -152,6 +162,7 @@ impl SourceOptions {
             columns: BTreeMap::new(),
             path_columns: PathColumns::default(),
             metadata_columns: Vec::new(),
+            rescues_new_columns: false,
             time_travel: None,
         }
     }
@@ -366,6 +377,8 @@ pub(super) fn metadata_columns(node: &Node, format: Format, reader: &mut Reader<
         let counted = !matches!(format, Format::Avro | Format::Arrow | Format::Delta);
         if column == MetadataColumn::RowNumber && !counted {
             reader.invalid(&node.span, "rows are numbered in CSV, TSV, JSON and Parquet files only");
+        } else if column == MetadataColumn::RescuedData && !format.may_be(Format::is_text) {
+            reader.invalid(&node.span, "values are rescued from CSV, TSV and JSON files only");
         } else if found.contains(&column) {
             let message = format!("metadata column `{}` stands twice", column.name());
             reader.diagnostics.push(Diagnostic::error(Id::DuplicateName, message).at(node.span.clone()));

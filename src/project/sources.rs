@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion};
-use super::source_options::{self, SourceOptions};
+use super::ingestion::{self, Ingestion, OnNewColumn};
+use super::path_columns::{self, PathColumns};
+use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
-use super::{Column, contracts, path_columns};
+use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 use crate::template::Templates;
 
 /// A declared set of bronze files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// `source.table`.
     pub name: TableName,
@@ -37,6 +38,17 @@ pub struct Source {
     pub ingestion: Ingestion,
     /// Tags, for selection.
     pub tags: Vec<String>,
+}
+
+impl Source {
+    /// The same source without what is known of its files: what stands in them alone.
+    #[must_use]
+    pub fn without_lineage(&self) -> Self {
+        let mut source = self.clone();
+        source.options.path_columns = PathColumns::default();
+        source.options.metadata_columns.retain(|column| *column == MetadataColumn::RescuedData);
+        source
+    }
 }
 
 /// Reads a `sources:` list into sources and their tests.
@@ -81,6 +93,8 @@ fn read_table(
     let path_node = table.require("path", reader);
     let format = table.require("format", reader).and_then(|node| reader.choice(node, "format", FORMATS));
     let description = table.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
+    let new_column = table.entries.iter().find(|(key, _)| key.plain_text() == "on_new_column");
+    let new_column = new_column.map(|(_, value)| value.span.clone());
     let ingestion = ingestion::read(table, defaults, reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
@@ -108,6 +122,15 @@ fn read_table(
     }
     check_names(&columns, &options, reader);
     check_delta(format, &options, &ingestion, path_node, reader);
+    if let Some(span) = new_column {
+        check_new_column(ingestion.on_new_column, (format, options.header), &columns, &span, reader);
+    }
+    if ingestion.on_new_column == OnNewColumn::Rescue {
+        options.rescues_new_columns = true;
+        if !options.metadata_columns.contains(&MetadataColumn::RescuedData) {
+            options.metadata_columns.push(MetadataColumn::RescuedData);
+        }
+    }
     if let Some(node) = tests_node {
         tests.extend(data_tests::read_list(node, &name, None, templates, reader));
     }
@@ -225,6 +248,32 @@ fn check_names(columns: &[Column], options: &SourceOptions, reader: &mut Reader<
             reader.diagnostics.push(diagnostic.help("leave it out of `columns`, or give one of the two another name"));
         }
     }
+}
+
+/// A column is new beside declared ones, and has a name.
+fn check_new_column(
+    rule: OnNewColumn,
+    (format, header): (Format, bool),
+    columns: &[Column],
+    span: &Span,
+    reader: &mut Reader<'_>,
+) {
+    let (message, help) = match rule {
+        OnNewColumn::Ignore => return,
+        OnNewColumn::Rescue if !format.is_delimited() => (
+            "columns are rescued from CSV and TSV only",
+            "say `add`, which reads new fields of JSON in their own types, or `fail`",
+        ),
+        _ if format.is_delimited() && !header => (
+            "files without a header do not name their columns: none of them can be told to be new",
+            "leave `on_new_column` out: a row with more fields than `columns` is an error of its file",
+        ),
+        OnNewColumn::Fail | OnNewColumn::Rescue if columns.is_empty() => {
+            ("no column is new where none is declared", "declare the `columns` that files may have, or say `add`")
+        }
+        _ => return,
+    };
+    reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(span.clone()).help(help));
 }
 
 /// What files of a folder have, and a table has not.

@@ -9,10 +9,10 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::{Runtime, SharedRuntime};
-use crate::bronze::{self, BronzeFile, Listing};
+use crate::bronze::{self, BronzeError, BronzeFile, Listing};
 use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
-use crate::project::{Format, Source};
+use crate::project::{Format, OnNewColumn, Source};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, source_relation};
@@ -32,7 +32,9 @@ pub(super) type Chosen = BTreeMap<TableName, Vec<BronzeFile>>;
 impl Inputs {
     /// Nothing is read yet.
     pub fn new(runtime: SharedRuntime) -> Self {
-        Self { runtime, listings: Mutex::default(), published: Mutex::default() }
+        let listed = runtime.listings.iter();
+        let listed = listed.map(|(name, files)| (name.clone(), Arc::new(OnceCell::new_with(Some(Arc::clone(files))))));
+        Self { listings: Mutex::new(listed.collect()), runtime, published: Mutex::default() }
     }
 
     /// The runtime that these inputs belong to.
@@ -51,6 +53,40 @@ impl Inputs {
     /// Lists a source again: another run has moved its files.
     pub(super) fn forget_listing(&self, name: &TableName) {
         self.listings.lock().expect("no holder panics").remove(name);
+    }
+
+    /// Refuses files with columns that their source does not have, if it says so. One that adds them has those of all
+    /// files that were there when the project was compiled.
+    pub(super) async fn check_columns(&self, name: &TableName, files: &[BronzeFile]) -> Result<(), Failure> {
+        let Runtime { project, compiled, session, folder, memo, listings, .. } = self.runtime();
+        let (source, schema) = (&project.sources[name], &compiled.sources[name]);
+        let looked_at = |file: &&BronzeFile| {
+            let known = listings.get(name).and_then(|listing| listing.get(&file.path));
+            known.is_some_and(|known| known.meta.size == file.meta.size && known.modified() == file.modified())
+        };
+        match source.ingestion.on_new_column {
+            OnNewColumn::Ignore | OnNewColumn::Rescue => Ok(()),
+            OnNewColumn::Fail => Ok(bronze::refuse_new_columns(source, schema, files, session, folder, memo).await?),
+            OnNewColumn::Add => {
+                let late: Vec<BronzeFile> = files.iter().filter(|file| !looked_at(file)).cloned().collect();
+                match bronze::refuse_new_columns(source, schema, &late, session, folder, memo).await {
+                    Err(BronzeError::NewColumns { file, .. }) => Err(Failure::text(format!(
+                        "`{file}` came with new columns while the project was built: build again"
+                    ))),
+                    other => Ok(other?),
+                }
+            }
+        }
+    }
+
+    /// Before rows of these sources are published: columns that they have are columns that they keep.
+    pub(super) async fn remember_columns(&self, source: &TableName) -> Result<(), Failure> {
+        let Runtime { project, lake, session, .. } = self.runtime();
+        let source = &project.sources[source];
+        if source.ingestion.on_new_column == OnNewColumn::Add {
+            bronze::remember(&lake.files()?, source, &self.source_schema(&source.name), session).await?;
+        }
+        Ok(())
     }
 
     /// The version of a Delta source, opened at the first call: all models of a run read the same one.
@@ -132,7 +168,7 @@ impl Inputs {
         })
     }
 
-    fn source_schema(&self, name: &TableName) -> datafusion::arrow::datatypes::SchemaRef {
+    pub(super) fn source_schema(&self, name: &TableName) -> datafusion::arrow::datatypes::SchemaRef {
         Arc::clone(&self.runtime.compiled.sources[name])
     }
 

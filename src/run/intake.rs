@@ -287,7 +287,8 @@ pub(super) fn chosen(taken: &BTreeMap<TableName, TakenIn>) -> Chosen {
 pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result<Vec<bronze::BronzeFile>, Failure> {
     let runtime = inputs.runtime();
     let listing = inputs.listing(source).await?;
-    let mut files: Vec<_> = listing.files.iter().filter(|file| !file.archived).cloned().collect();
+    let mut files: Vec<_> =
+        listing.files.iter().filter(|file| !file.archived && file.compacted.is_none()).cloned().collect();
     let mut consumers = 0;
     for model in runtime.project.models.values() {
         if !takes_in(&runtime.project, model, source) {

@@ -164,16 +164,14 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
         return view(inputs, model, &tests).await;
     }
     let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
-    let mut world = node.look(progress).await?;
+    let world = node.look(progress).await?;
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
-        Action::Full(reason) => {
-            for (source, taken) in &mut world.taken {
-                node.intake.restart(source, taken, world.published.is_none(), progress).await?;
-            }
-            node.build(world, Mode::Full, reason, progress).await
-        }
-        Action::Incremental(reason) => node.build(world, Mode::Incremental, reason, progress).await,
+        Action::Full(reason) => node.rebuild(world, reason, progress).await,
+        Action::Incremental(reason) => match node.widened(&world)? {
+            Some(reason) => node.rebuild(world, reason, progress).await,
+            None => node.build(world, Mode::Incremental, reason, progress).await,
+        },
     }
 }
 
@@ -325,6 +323,14 @@ impl Node<'_> {
         Ok(stamp)
     }
 
+    /// Everything anew.
+    async fn rebuild(&self, mut world: World, reason: String, progress: &mut Progress) -> Result<Outcome, Failure> {
+        for (source, taken) in &mut world.taken {
+            self.intake.restart(source, taken, world.published.is_none(), progress).await?;
+        }
+        self.build(world, Mode::Full, reason, progress).await
+    }
+
     async fn build(
         &self,
         mut world: World,
@@ -334,6 +340,7 @@ impl Node<'_> {
     ) -> Result<Outcome, Failure> {
         let runtime = self.inputs.runtime();
         let chosen = chosen(&world.taken);
+        self.check_columns(&chosen).await?;
         let (staged, traces) = match self.stage(&world, mode, &chosen).await {
             Ok(staged) => staged,
             Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),

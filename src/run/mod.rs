@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use datafusion::execution::session_state::SessionState;
 
-use crate::bronze::Slice;
+use crate::bronze::{Listings, Slice};
 use crate::compile::CompiledProject;
 use crate::graph::Graph;
 use crate::memo::Memo;
@@ -50,6 +50,8 @@ pub struct Runtime {
     pub session: SessionState,
     /// What earlier runs worked out.
     pub memo: Memo,
+    /// Files that were listed when the project was inspected, of sources that add new columns.
+    pub listings: Listings,
     /// The project folder.
     pub folder: PathBuf,
     /// What the call asked for.

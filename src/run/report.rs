@@ -108,13 +108,15 @@ pub struct RunReport {
     pub tests: Vec<TestResult>,
     /// The run was stopped from outside.
     pub cancelled: bool,
-    /// Files that moved to the archives of their sources.
+    /// Files that moved to the archives of their sources, or into compacted files.
     pub archived: Vec<ArchiveResult>,
 }
 
-/// Files of a source that were archived.
+/// Files of a source that were archived or compacted.
 #[derive(Debug, Clone, Serialize)]
 pub struct ArchiveResult {
+    /// `archived` or `compacted`.
+    pub action: &'static str,
     /// The source.
     pub source: TableName,
     /// The folder, below that of the source.

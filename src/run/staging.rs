@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 
-use super::evolve::{evolved, latest_only};
+use super::evolve::latest_only;
 use super::inputs::Chosen;
 use super::materialize::{Failure, Mode, Node, World};
 use crate::names::TableName;
@@ -34,7 +34,7 @@ impl Node<'_> {
             )));
         }
         let schema = match kept {
-            Some(published) => evolved(self.model, &published.schema, &self.compiled.schema)?,
+            Some(published) => self.evolved(&published.schema)?,
             None => Arc::clone(&self.compiled.schema),
         };
         let (staged, traces) = match self.intake.traced() {

@@ -202,6 +202,16 @@ impl Lake {
         DeltaTableBuilder::from_url(self.table_url(name)).and_then(|builder| builder.build_storage()).map_err(fail)
     }
 
+    /// The files of the lake, to keep what is about no single table.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    pub fn files(&self) -> Result<Arc<dyn ObjectStore>, TableError> {
+        let storage = DeltaTableBuilder::from_url(self.root.clone()).and_then(|builder| builder.build_storage());
+        let bad = |error| TableError::Root { root: self.root.to_string(), why: delta_message(&error) };
+        Ok(storage.map_err(bad)?.object_store(None))
+    }
+
     /// The files of a table, to keep manifests beside the data.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, MetadataExt, StructType, Transaction, new_metadata};
+use deltalake::kernel::{Action, MetadataExt, Protocol, StructType, Transaction, new_metadata};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
@@ -125,11 +126,51 @@ fn actions(published: &Published, staged: &Staged) -> Result<Vec<Action>, DeltaT
     let partitions_change = staged.replaces_all && *old.partition_columns() != staged.partition_by;
     if published.schema != staged.schema || partitions_change {
         let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
+        // A type that the table did not have may need a feature: timestamps without a zone do.
+        if staged.schema.fields().iter().any(|field| has_local_times(field.data_type())) {
+            actions.extend(with_local_times(snapshot.protocol())?.map(Action::Protocol));
+        }
         let metadata = new_metadata(&schema, staged.partition_by.clone(), old.configuration().clone())?;
         let metadata = metadata.with_table_id(old.id().to_owned())?.with_name(staged.name.to_string())?;
         actions.push(Action::Metadata(metadata));
     }
     Ok(actions)
+}
+
+fn has_local_times(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(_, zone) => zone.is_none(),
+        DataType::List(item) => has_local_times(item.data_type()),
+        DataType::Map(entries, _) => has_local_times(entries.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_local_times(field.data_type())),
+        _ => false,
+    }
+}
+
+/// The protocol of a table that gets its first timestamps without a zone; `None` if it may have them already (Delta
+/// protocol, "Timestamp without timezone" and "Table Features").
+fn with_local_times(protocol: &Protocol) -> Result<Option<Protocol>, DeltaTableError> {
+    const FEATURE: &str = "timestampNtz";
+    let mut json = serde_json::to_value(protocol)?;
+    let named = |json: &serde_json::Value, key: &str| -> Vec<String> {
+        let features = json[key].as_array().into_iter().flatten();
+        features.filter_map(|feature| feature.as_str().map(str::to_owned)).collect()
+    };
+    let (mut reader, mut writer) = (named(&json, "readerFeatures"), named(&json, "writerFeatures"));
+    if reader.iter().any(|feature| feature == FEATURE) {
+        return Ok(None);
+    }
+    if json["minWriterVersion"].as_u64() < Some(7) {
+        // What the older version stands for is said by name from now on.
+        writer.extend(["appendOnly", "invariants"].map(str::to_owned));
+    }
+    reader.push(FEATURE.to_owned());
+    writer.push(FEATURE.to_owned());
+    json["minReaderVersion"] = 3.into();
+    json["minWriterVersion"] = 7.into();
+    json["readerFeatures"] = reader.into();
+    json["writerFeatures"] = writer.into();
+    Ok(Some(serde_json::from_value(json)?))
 }
 
 /// Paths of all data files of a version.

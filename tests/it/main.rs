@@ -5,6 +5,8 @@
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
 mod architecture;
+mod bad_rows;
+mod compact;
 mod crash;
 mod diagnostics;
 mod file_sources;
@@ -17,6 +19,7 @@ mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;
+mod new_columns;
 mod reader;
 mod sample;
 mod sandbox;

@@ -37,7 +37,7 @@ os._exit(0)
 "#;
 
 /// A Python that has `deltalake`: the given one, or a virtual environment that the first test makes.
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("LAKE_TEST_PYTHON") {
         return Some(given.into());
     }
@@ -86,7 +86,7 @@ fn sorted(rows: impl Iterator<Item = Value>) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_agree(python: &Path, sandbox: &Sandbox, root: &str, model: &str) {
+pub fn assert_agree(python: &Path, sandbox: &Sandbox, root: &str, model: &str) {
     let folder = sandbox.path(root).join(model.replace('.', "/"));
     let text =
         run(Command::new(python).args(["-c", SCRIPT]).arg(folder)).unwrap_or_else(|why| panic!("{model}: {why}"));

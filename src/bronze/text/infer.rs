@@ -1,29 +1,124 @@
-//! The columns of a text file, from its first records.
+//! The columns of a text file: from its first records, or from all where none may be missed.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::array::{Array, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use regex::Regex;
 use serde_json::Value;
 
 use super::header::{self, Dialect};
 use super::records::Records;
-use super::rows::BadFile;
+use super::rows::{BadFile, Layout, Rows};
+use super::values::Reading;
 use crate::bronze::scan::common_type;
 use crate::project::{Format, SourceOptions};
 
 /// Records that are looked at.
 const SAMPLE: usize = 1_000;
+/// Records that are looked at together, where all are.
+const BATCH_ROWS: usize = 8_192;
 /// Bytes that are looked at, when records are long.
 const SAMPLE_BYTES: u64 = 8 << 20;
+
+/// How much of a file is looked at.
+#[derive(Debug, Clone)]
+pub(in crate::bronze) enum Sample {
+    /// The first records.
+    Start,
+    /// Every record, for columns that are not among these; of those only the names count.
+    AllBut(Vec<String>),
+}
 
 /// The columns of a file.
 pub(super) fn columns(
     text: Box<dyn BufRead + Send>,
     format: Format,
     options: &SourceOptions,
+    sample: &Sample,
 ) -> Result<Schema, BadFile> {
-    if format.is_delimited() { delimited(text, Dialect::new(options, format)) } else { objects(text, format, options) }
+    match (format.is_delimited(), sample) {
+        (true, Sample::Start) => delimited(text, Dialect::new(options, format)),
+        (true, Sample::AllBut(known)) => new_fields(text, format, options, known),
+        (false, _) => objects(text, format, options, matches!(sample, Sample::Start)),
+    }
+}
+
+/// The columns of a delimited file that are not known, each of the first type that all of its values can be read as.
+/// A column without values has the type NULL, as known ones.
+fn new_fields(
+    text: Box<dyn BufRead + Send>,
+    format: Format,
+    options: &SourceOptions,
+    known: &[String],
+) -> Result<Schema, BadFile> {
+    let (names, rest) = header::take(text, Dialect::new(options, format))?;
+    let is_known = |name: &String| known.iter().any(|known| known.to_lowercase() == name.to_lowercase());
+    let fields = |of: &dyn Fn(usize) -> DataType| {
+        let fields = names.iter().enumerate().map(|(at, name)| Field::new(name, of(at), true));
+        Schema::new(fields.collect::<Vec<_>>())
+    };
+    let fresh: Vec<usize> = (0..names.len()).filter(|at| !is_known(&names[*at])).collect();
+    if fresh.is_empty() {
+        return Ok(fields(&|_| DataType::Null));
+    }
+    let texts = Arc::new(fields(&|_| DataType::Utf8));
+    let options = SourceOptions { metadata_columns: Vec::new(), rescues_new_columns: false, ..options.clone() };
+    let mut guesses: Vec<Guess> = fresh.iter().map(|at| Guess::new(&names[*at], &options)).collect();
+    let layout = Arc::new(Layout::new(String::new(), texts, options));
+    for batch in Rows::new(rest, (String::new(), format), layout, &fresh, BATCH_ROWS, Some(names.clone()))? {
+        // Rows that cannot be read are told with their place when the file is taken in.
+        let Ok(batch) = batch else { break };
+        for (guess, column) in guesses.iter_mut().zip(batch.columns()) {
+            guess.see(column.as_string::<i32>());
+        }
+    }
+    let types: Vec<DataType> = guesses.into_iter().map(Guess::data_type).collect();
+    Ok(fields(&|at| fresh.iter().position(|new| *new == at).map_or(DataType::Null, |new| types[new].clone())))
+}
+
+/// What the values of a column can all be read as.
+struct Guess {
+    /// From the narrowest on.
+    candidates: Vec<(Reading, DataType, &'static Regex)>,
+    texts: Reading,
+    seen: bool,
+}
+
+/// What a reader takes for a value of a type is more than what says that a column has it: `t` may be a letter, and `1`
+/// no date.
+static WRITTEN: LazyLock<[(DataType, Regex); 5]> = LazyLock::new(|| {
+    let like = |pattern: &str| Regex::new(&format!(r"^\s*{pattern}\s*$")).expect("a pattern of this program");
+    [
+        (DataType::Int64, like(r"[-+]?\d+")),
+        (DataType::Float64, like(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")),
+        (DataType::Boolean, like(r"(?i:true|false)")),
+        (DataType::Date32, like(r"\d{4}-\d\d-\d\d")),
+        (DataType::Timestamp(TimeUnit::Microsecond, None), like(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?")),
+    ]
+});
+
+impl Guess {
+    fn new(name: &str, options: &SourceOptions) -> Self {
+        let reading = |kind: &DataType| Reading::new(name, kind, options);
+        let candidates = WRITTEN.iter().map(|(kind, written)| (reading(kind), kind.clone(), written)).collect();
+        Self { candidates, texts: reading(&DataType::Utf8), seen: false }
+    }
+
+    fn see(&mut self, texts: &StringArray) {
+        let known = self.texts.values(texts).array;
+        let texts = known.as_string::<i32>();
+        self.seen |= texts.null_count() < texts.len();
+        self.candidates.retain(|(reading, _, written)| {
+            texts.iter().flatten().all(|text| written.is_match(text)) && reading.values(texts).refused.is_empty()
+        });
+    }
+
+    fn data_type(self) -> DataType {
+        let narrowest = self.candidates.into_iter().next().map_or(DataType::Utf8, |(_, kind, _)| kind);
+        if self.seen { narrowest } else { DataType::Null }
+    }
 }
 
 fn delimited(mut text: Box<dyn BufRead + Send>, dialect: Dialect<'_>) -> Result<Schema, BadFile> {
@@ -66,14 +161,23 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-fn objects(text: Box<dyn BufRead + Send>, format: Format, options: &SourceOptions) -> Result<Schema, BadFile> {
+fn objects(
+    text: Box<dyn BufRead + Send>,
+    format: Format,
+    options: &SourceOptions,
+    start: bool,
+) -> Result<Schema, BadFile> {
     let mut lines: Box<dyn BufRead> = match format {
-        Format::Json => Box::new(BufReader::new(Records::new(text, &options.record_path, options.max_line_bytes))),
+        // It refuses records that are too long.
+        _ if !start || format == Format::Json => {
+            Box::new(BufReader::new(Records::new(text, &options.record_path, options.max_line_bytes)))
+        }
         _ => text,
     };
     let mut columns = DataType::Struct(Vec::<Field>::new().into());
-    let stream = serde_json::Deserializer::from_reader(Read::take(&mut lines, SAMPLE_BYTES)).into_iter::<Value>();
-    for (at, record) in stream.take(SAMPLE).enumerate() {
+    let (bytes, records) = if start { (SAMPLE_BYTES, SAMPLE) } else { (u64::MAX, usize::MAX) };
+    let stream = serde_json::Deserializer::from_reader(Read::take(&mut lines, bytes)).into_iter::<Value>();
+    for (at, record) in stream.take(records).enumerate() {
         match record {
             Ok(Value::Object(object)) => columns = common_type(&columns, &type_of(&Value::Object(object))),
             Ok(Value::Null) => {}

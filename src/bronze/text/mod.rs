@@ -8,6 +8,7 @@ mod bytes;
 mod header;
 mod infer;
 mod records;
+mod rescue;
 mod rows;
 mod values;
 
@@ -41,7 +42,8 @@ use self::rows::{BadFile, Rows};
 use super::{BronzeError, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
-pub(super) use self::rows::Layout;
+pub(super) use self::infer::Sample;
+pub(super) use self::rows::{Layout, with_row_columns};
 pub(super) use self::values::Reading;
 
 /// Text files of one source; each is of the format that its ending says, if the source does not.
@@ -53,6 +55,9 @@ pub(super) struct TextFormat {
     pub(super) folder: PathBuf,
 }
 
+/// Where a file of a scan was delivered, as users know it.
+pub(super) struct Delivered(pub(super) String);
+
 /// The columns of one file.
 ///
 /// # Errors
@@ -62,15 +67,16 @@ pub(super) async fn infer(
     file: &ObjectMeta,
     format: Format,
     options: &SourceOptions,
+    sample: &Sample,
     folder: &Path,
 ) -> std::result::Result<Schema, BronzeError> {
     let bad = |bad: BadFile| bad_file(file, &bad, None, folder);
     let path = file.location.to_string();
     let input = input(store, file, None).await.map_err(|error| bad(error.into()))?;
-    let options = options.clone();
+    let (options, sample) = (options.clone(), sample.clone());
     let inferred = tokio::task::spawn_blocking(move || {
         let text = bytes::plain(input, &path, &options)?;
-        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options)
+        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options, &sample)
     });
     inferred.await.expect("inference does not panic").map_err(bad)
 }
@@ -299,7 +305,8 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
-    Rows::new(plain, format, Arc::clone(&text.layout), columns, batch_size, names.take())
+    let shown = file.extensions.get::<Delivered>().map(|delivered| delivered.0.clone()).unwrap_or_default();
+    Rows::new(plain, (shown, format), Arc::clone(&text.layout), columns, batch_size, names.take())
 }
 
 /// The line of a record, for a message: the file is read again up to it.

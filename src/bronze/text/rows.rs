@@ -7,7 +7,7 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
 };
 use datafusion::arrow::csv::reader as csv;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -16,7 +16,9 @@ use datafusion::arrow::json::reader as json;
 
 use super::header::{self, Dialect};
 use super::records::Records;
-use super::values::{Reading, is_nested};
+use super::rescue::Rescue;
+use super::values::{Reading, Values, is_nested};
+use crate::bronze::file_columns;
 use crate::catalog::sql_type;
 use crate::project::{Format, MetadataColumn, SourceOptions};
 
@@ -48,18 +50,43 @@ impl Layout {
         Self { source, columns, readings, options }
     }
 
-    /// The columns, and the row's number where it is asked for.
+    /// The columns, and after them what was asked for of what is known of each row.
     pub(in crate::bronze) fn schema(&self) -> SchemaRef {
-        if !self.numbers_rows() {
-            return Arc::clone(&self.columns);
-        }
-        let number = Arc::new(Field::new(MetadataColumn::RowNumber.name(), DataType::Int64, true));
-        Arc::new(Schema::new(self.columns.fields().iter().cloned().chain([number]).collect::<Vec<_>>()))
+        with_row_columns(&self.columns, &self.options)
     }
 
-    pub(super) fn numbers_rows(&self) -> bool {
-        self.options.metadata_columns.contains(&MetadataColumn::RowNumber)
+    fn of_row(&self) -> impl Iterator<Item = MetadataColumn> {
+        self.options.metadata_columns.iter().copied().filter(|column| column.is_of_row())
     }
+
+    /// Whether a record's number has to be known, so that a file is read from its start.
+    pub(super) fn numbers_rows(&self) -> bool {
+        self.of_row().next().is_some()
+    }
+
+    /// Whether a text that is no value of its column goes into `_rescued_data`.
+    fn rescues(&self) -> bool {
+        self.options.metadata_columns.contains(&MetadataColumn::RescuedData)
+    }
+}
+
+impl Layout {
+    /// Why a text is no value of a column.
+    fn why_not(&self, field: usize, text: &str) -> String {
+        let field = self.columns.field(field);
+        let text: String = text.trim().chars().take(100).collect();
+        let format = self.options.columns.get(field.name()).filter(|column| !column.formats.is_empty());
+        let format = format.map(|column| format!(" of the format `{}`", column.formats.join("`, `")));
+        let (name, data_type) = (field.name(), sql_type(field.data_type()));
+        format!("column `{name}`: `{text}` is not a {data_type}{}", format.unwrap_or_default())
+    }
+}
+
+/// Columns of files, and after them what was asked for of what is known of each row.
+pub(in crate::bronze) fn with_row_columns(columns: &SchemaRef, options: &SourceOptions) -> SchemaRef {
+    let of_row = options.metadata_columns.iter().filter(|column| column.is_of_row());
+    let of_row = of_row.map(|column| Arc::new(Field::new(column.name(), file_columns::metadata_type(*column), true)));
+    Arc::new(Schema::new(columns.fields().iter().cloned().chain(of_row).collect::<Vec<_>>()))
 }
 
 /// A file that is not what it should be.
@@ -102,7 +129,13 @@ pub(in crate::bronze) struct Rows {
     text: Box<dyn BufRead + Send>,
     decoder: Decoder,
     layout: Arc<Layout>,
-    /// For each column to give: where it is among the decoded ones.
+    /// As users know it.
+    file: String,
+    /// The columns to read: which of the layout's, and where it is among the decoded ones, if the file has it.
+    fields: Vec<(usize, Option<usize>)>,
+    /// Columns of the file that are rescued: their names, and where they are among the decoded ones.
+    new: Vec<(String, usize)>,
+    /// The columns to give.
     output: Vec<Output>,
     schema: SchemaRef,
     /// Rows given so far.
@@ -117,27 +150,31 @@ enum Decoder {
     Json(json::Decoder),
 }
 
+#[derive(PartialEq)]
 enum Output {
-    Column { field: usize, decoded: usize },
-    Missing { field: usize },
+    /// One of those that are read.
+    Column(usize),
     Number,
+    Rescued,
 }
 
 impl Rows {
-    /// Rows of plain text with the columns `projection` of the layout's schema. `names` are those of a header that
-    /// stands elsewhere; otherwise the text begins with it, if the format has one.
+    /// Rows of the plain text of `file` with the columns `projection` of the layout's schema. `names` are those of a
+    /// header that stands elsewhere; otherwise the text begins with it, if the format has one.
     pub(in crate::bronze) fn new(
         text: Box<dyn BufRead + Send>,
-        format: Format,
+        (file, format): (String, Format),
         layout: Arc<Layout>,
         projection: &[usize],
         batch_size: usize,
         names: Option<Vec<String>>,
     ) -> Result<Self, BadFile> {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
-        let (text, decoder, output) = if format.is_delimited() {
+        let (wanted, output) = outputs(&layout, projection);
+        let (text, decoder, places, new) = if format.is_delimited() {
             let dialect = Dialect::new(&layout.options, format);
-            delimited(text, &layout, dialect, projection, batch_size, names)?
+            let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
+            delimited(text, &layout, (dialect, rescues), &wanted, batch_size, names)?
         } else {
             let text = match format {
                 Format::Json => {
@@ -147,10 +184,11 @@ impl Rows {
                 }
                 _ => text,
             };
-            let (decoder, output) = objects(&layout, projection, batch_size)?;
-            (text, decoder, output)
+            let decoder = objects(&layout, &wanted, batch_size)?;
+            (text, decoder, (0..wanted.len()).map(Some).collect(), Vec::new())
         };
-        Ok(Self { text, decoder, layout, output, schema, given: 0, ended: false, pending: 0 })
+        let fields = wanted.into_iter().zip(places).collect();
+        Ok(Self { text, decoder, layout, file, fields, new, output, schema, given: 0, ended: false, pending: 0 })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>, BadFile> {
@@ -200,36 +238,47 @@ impl Rows {
     /// Decoded texts as the columns that were asked for.
     fn typed(&mut self, batch: &RecordBatch) -> Result<RecordBatch, BadFile> {
         let rows = batch.num_rows();
+        let mut rescue = Rescue::default();
+        let mut read = Vec::with_capacity(self.fields.len());
+        for (field, place) in &self.fields {
+            read.push(match place {
+                Some(place) => self.values(*field, batch.column(*place), &mut rescue)?,
+                None => new_null_array(self.layout.columns.field(*field).data_type(), rows),
+            });
+        }
+        for (name, place) in &self.new {
+            let texts = batch.column(*place).as_string::<i32>();
+            let found = texts.iter().enumerate().filter_map(|(row, text)| Some((row, text?)));
+            found.filter(|(_, text)| !text.is_empty()).for_each(|(row, text)| rescue.add(row, name, text));
+        }
+        let first = self.given as u64 + 1;
+        let mut rescue = Some(rescue);
         let column = |output: &Output| match output {
-            Output::Missing { field } => Ok(new_null_array(self.layout.columns.field(*field).data_type(), rows)),
-            Output::Number => {
-                let first = self.given as i64 + 1;
-                Ok(Arc::new(Int64Array::from_iter_values(first..first + rows as i64)) as ArrayRef)
-            }
-            Output::Column { field, decoded } => self.values(*field, batch.column(*decoded)),
+            Output::Column(at) => Arc::clone(&read[*at]),
+            Output::Number => Arc::new(Int64Array::from_iter_values((first as i64..).take(rows))),
+            Output::Rescued => rescue.take().unwrap_or_default().column(rows, &self.file, |row| first + row as u64),
         };
-        let columns: Result<Vec<ArrayRef>, BadFile> = self.output.iter().map(column).collect();
+        let columns: Vec<ArrayRef> = self.output.iter().map(column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let typed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options);
+        let typed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         self.given += rows;
         typed.map_err(|error| BadFile::of_arrow(&error))
     }
 
-    fn values(&self, field: usize, decoded: &ArrayRef) -> Result<ArrayRef, BadFile> {
+    fn values(&self, field: usize, decoded: &ArrayRef, rescue: &mut Rescue) -> Result<ArrayRef, BadFile> {
         let Some(texts) = decoded.as_any().downcast_ref::<StringArray>() else { return Ok(Arc::clone(decoded)) };
-        self.layout.readings[field].values(texts).map_err(|bad| {
-            let field = self.layout.columns.field(field);
-            let text: String = bad.text.chars().take(100).collect();
-            let format = self.layout.options.columns.get(field.name()).filter(|column| !column.formats.is_empty());
-            let format = format.map(|column| format!(" of the format `{}`", column.formats.join("`, `")));
-            let why = format!(
-                "column `{}`: `{text}` is not a {}{}",
-                field.name(),
-                sql_type(field.data_type()),
-                format.unwrap_or_default()
-            );
-            BadFile { row: Some(self.given + bad.row + 1), why }
-        })
+        let Values { array, refused } = self.layout.readings[field].values(texts);
+        match refused.first() {
+            Some(row) if !self.layout.rescues() => {
+                let why = self.layout.why_not(field, texts.value(*row));
+                Err(BadFile { row: Some(self.given + row + 1), why })
+            }
+            _ => {
+                let name = self.layout.columns.field(field).name();
+                refused.iter().for_each(|row| rescue.add(*row, name, texts.value(*row)));
+                Ok(array)
+            }
+        }
     }
 }
 
@@ -276,14 +325,15 @@ impl Decoder {
     }
 }
 
-type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Output>);
+/// The text, its decoder, where each column is then, and what else is decoded by name.
+type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Option<usize>>, Vec<(String, usize)>);
 
 /// A reader of CSV: its columns are found by the names of the header.
 fn delimited(
     mut text: Box<dyn BufRead + Send>,
     layout: &Layout,
-    dialect: Dialect<'_>,
-    projection: &[usize],
+    (dialect, rescues): (Dialect<'_>, bool),
+    wanted: &[usize],
     batch_size: usize,
     names: Option<Vec<String>>,
 ) -> Result<Prepared, BadFile> {
@@ -298,18 +348,15 @@ fn delimited(
         None => layout.columns.fields().iter().map(|field| field.name().clone()).collect(),
     };
     let names = header::known_names(&names, layout)?;
-    let places: Vec<Option<usize>> = projection
-        .iter()
-        .map(|at| {
-            let field = layout.columns.fields().get(*at)?;
-            names.iter().position(|name| name == field.name())
-        })
-        .collect();
-    let mut wanted: Vec<usize> = places.iter().flatten().copied().collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let output =
-        outputs(layout, projection, |at| places[at].and_then(|place| wanted.iter().position(|known| *known == place)));
+    let place = |field: &usize| names.iter().position(|name| name == layout.columns.field(*field).name());
+    let in_file: Vec<Option<usize>> = wanted.iter().map(place).collect();
+    let is_new = |at: &usize| rescues && layout.columns.field_with_name(&names[*at]).is_err();
+    let new: Vec<usize> = (0..names.len()).filter(is_new).collect();
+    let mut decoded: Vec<usize> = in_file.iter().flatten().chain(&new).copied().collect();
+    decoded.sort_unstable();
+    let new = new.iter().filter_map(|at| Some((names[*at].clone(), decoded.iter().position(|known| known == at)?)));
+    let new = new.collect();
+    let places = in_file.iter().map(|place| decoded.iter().position(|known| Some(known) == place.as_ref())).collect();
     let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let mut builder = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_header(false)
@@ -317,7 +364,7 @@ fn delimited(
         .with_quote(options.quote.unwrap_or(NO_QUOTE))
         .with_truncated_rows(options.truncated_rows)
         .with_batch_size(batch_size)
-        .with_projection(wanted);
+        .with_projection(decoded);
     if let Some(escape) = options.escape {
         builder = builder.with_escape(escape);
     }
@@ -328,15 +375,11 @@ fn delimited(
         // Not even a header: there is nothing to read, and a decoder of no columns would refuse a line end.
         text = Box::new(io::empty());
     }
-    Ok((text, Decoder::Csv(Box::new(builder.build_decoder()), batch_size), output))
+    Ok((text, Decoder::Csv(Box::new(builder.build_decoder()), batch_size), places, new))
 }
 
 /// A reader of JSON objects: plain values as text, so that what a column declares counts; nested ones by their types.
-fn objects(layout: &Layout, projection: &[usize], batch_size: usize) -> Result<(Decoder, Vec<Output>), BadFile> {
-    let mut wanted: Vec<usize> = projection.iter().copied().filter(|at| *at < layout.columns.fields().len()).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let output = outputs(layout, projection, |at| wanted.iter().position(|known| *known == projection[at]));
+fn objects(layout: &Layout, wanted: &[usize], batch_size: usize) -> Result<Decoder, BadFile> {
     let fields: Vec<Field> = wanted
         .iter()
         .map(|at| {
@@ -350,14 +393,24 @@ fn objects(layout: &Layout, projection: &[usize], batch_size: usize) -> Result<(
         .with_coerce_primitive(true)
         .build_decoder()
         .map_err(|error| BadFile::of_arrow(&error))?;
-    Ok((Decoder::Json(decoder), output))
+    Ok(Decoder::Json(decoder))
 }
 
-fn outputs(layout: &Layout, projection: &[usize], place: impl Fn(usize) -> Option<usize>) -> Vec<Output> {
-    let output = |(at, field): (usize, &usize)| match place(at) {
-        _ if *field >= layout.columns.fields().len() => Output::Number,
-        Some(decoded) => Output::Column { field: *field, decoded },
-        None => Output::Missing { field: *field },
+/// The columns of the layout that are read to give those of a projection of its schema, and where each is then.
+fn outputs(layout: &Layout, projection: &[usize]) -> (Vec<usize>, Vec<Output>) {
+    let (count, of_row) = (layout.columns.fields().len(), layout.of_row().collect::<Vec<_>>());
+    let of_row = |at: usize| at.checked_sub(count).map(|at| of_row[at]);
+    // What a column could not take is known when it is read.
+    let all = projection.iter().any(|at| of_row(*at) == Some(MetadataColumn::RescuedData));
+    let mut wanted: Vec<usize> =
+        if all { (0..count).collect() } else { projection.iter().copied().filter(|at| *at < count).collect() };
+    wanted.sort_unstable();
+    wanted.dedup();
+    let output = |at: &usize| match of_row(*at) {
+        Some(MetadataColumn::RescuedData) => Output::Rescued,
+        Some(_) => Output::Number,
+        None => Output::Column(wanted.binary_search(at).unwrap_or_default()),
     };
-    projection.iter().enumerate().map(output).collect()
+    let outputs = projection.iter().map(output).collect();
+    (wanted, outputs)
 }

@@ -10,10 +10,11 @@ use chrono::format::{Parsed, StrftimeItems};
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Scalar, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Date32Array, Scalar, StringArray, TimestampMicrosecondArray, new_empty_array,
+    new_null_array,
 };
 use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, concat};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
@@ -42,13 +43,19 @@ enum Pattern {
     Epoch(i8),
 }
 
-/// The first text of a column that is no value.
+/// The values of a column of texts.
 #[derive(Debug)]
-pub(in crate::bronze) struct BadValue {
-    /// Its place in the column.
-    pub(in crate::bronze) row: usize,
-    /// The text.
-    pub(in crate::bronze) text: String,
+pub(in crate::bronze) struct Values {
+    /// One for each text; NULL where the text is none.
+    pub(in crate::bronze) array: ArrayRef,
+    /// Places of the texts that are no values, in order.
+    pub(in crate::bronze) refused: Vec<usize>,
+}
+
+impl Values {
+    fn all(array: ArrayRef) -> Self {
+        Self { array, refused: Vec::new() }
+    }
 }
 
 /// How chrono's and Arrow's values count days.
@@ -81,7 +88,7 @@ impl Reading {
     }
 
     /// The values of a column of texts.
-    pub(in crate::bronze) fn values(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
+    pub(in crate::bronze) fn values(&self, texts: &StringArray) -> Values {
         let known;
         let texts = if self.nulls.is_empty() {
             texts
@@ -90,7 +97,7 @@ impl Reading {
             &known
         };
         match &self.target {
-            DataType::Utf8 => Ok(Arc::new(texts.clone())),
+            DataType::Utf8 => Values::all(Arc::new(texts.clone())),
             DataType::Date32 if !self.formats.is_empty() => self.dates(texts),
             DataType::Timestamp(..) if !self.formats.is_empty() => self.timestamps(texts),
             DataType::Boolean if !self.trues.is_empty() || !self.falses.is_empty() => self.booleans(texts),
@@ -104,9 +111,9 @@ impl Reading {
     }
 
     /// Arrow's own reading; then once more with what it refused repaired, where that is safe.
-    fn cast(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
+    fn cast(&self, texts: &StringArray) -> Values {
         let first = self.cast_once(texts);
-        let Some(refused) = first_refused(texts, &first) else { return Ok(first) };
+        let Some(refused) = first_refused(texts, &first) else { return Values::all(first) };
         let repaired: StringArray = texts
             .iter()
             .enumerate()
@@ -114,12 +121,10 @@ impl Reading {
             .collect();
         let second = self.cast_once(&repaired);
         // A text that was repaired to nothing is NULL: blank.
-        for row in refused..texts.len() {
-            if second.is_null(row) && texts.is_valid(row) && !texts.value(row).trim().is_empty() {
-                return Err(BadValue { row, text: texts.value(row).to_owned() });
-            }
-        }
-        Ok(second)
+        let is_refused =
+            |row: &usize| second.is_null(*row) && texts.is_valid(*row) && !texts.value(*row).trim().is_empty();
+        let refused = (refused..texts.len()).filter(is_refused).collect();
+        Values { array: second, refused }
     }
 
     fn cast_once(&self, texts: &StringArray) -> ArrayRef {
@@ -129,8 +134,8 @@ impl Reading {
             (DataType::Timestamp(unit, _), Some(zone)) => DataType::Timestamp(*unit, Some(zone.to_string().into())),
             (other, _) => other.clone(),
         };
-        let values = cast_with_options(texts, &target, &options)
-            .unwrap_or_else(|_| datafusion::arrow::array::new_null_array(&self.target, texts.len()));
+        let values =
+            cast_with_options(texts, &target, &options).unwrap_or_else(|_| new_null_array(&self.target, texts.len()));
         relabelled(values, &self.target)
     }
 
@@ -166,9 +171,9 @@ impl Reading {
         kept.map(|c| if c == self.decimal { '.' } else { c }).collect()
     }
 
-    fn booleans(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
+    fn booleans(&self, texts: &StringArray) -> Values {
         let same = |words: &[String], text: &str| words.iter().any(|word| word.eq_ignore_ascii_case(text));
-        let values: BooleanArray = each(texts, |text| {
+        let (values, refused) = each(texts, |text| {
             if same(&self.trues, text) || self.trues.is_empty() && text.eq_ignore_ascii_case("true") {
                 Some(true)
             } else if same(&self.falses, text) || self.falses.is_empty() && text.eq_ignore_ascii_case("false") {
@@ -176,58 +181,61 @@ impl Reading {
             } else {
                 None
             }
-        })?
-        .into_iter()
-        .collect();
-        Ok(Arc::new(values))
+        });
+        Values { array: Arc::new(BooleanArray::from(values)), refused }
     }
 
-    fn dates(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
-        let days: Date32Array = each(texts, |text| {
+    fn dates(&self, texts: &StringArray) -> Values {
+        let (days, refused) = each(texts, |text| {
             let date = self.formats.iter().find_map(|pattern| pattern.moment(text, None))?.date_naive();
             i32::try_from((date - EPOCH).num_days()).ok()
-        })?
-        .into_iter()
-        .collect();
-        Ok(Arc::new(days))
+        });
+        Values { array: Arc::new(Date32Array::from(days)), refused }
     }
 
-    fn timestamps(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
-        let micros: TimestampMicrosecondArray = each(texts, |text| {
+    fn timestamps(&self, texts: &StringArray) -> Values {
+        let (micros, refused) = each(texts, |text| {
             let moment = self.formats.iter().find_map(|pattern| pattern.moment(text, self.zone.as_ref()))?;
             Some(moment.timestamp_micros())
-        })?
-        .into_iter()
-        .collect();
-        Ok(relabelled(Arc::new(micros), &self.target))
+        });
+        let array = relabelled(Arc::new(TimestampMicrosecondArray::from(micros)), &self.target);
+        Values { array, refused }
     }
 
     /// Lists and structs in a text column are JSON.
-    fn nested(&self, texts: &StringArray) -> Result<ArrayRef, BadValue> {
-        let parsed = || -> Result<ArrayRef, (usize, ArrowError)> {
-            let field = Field::new("value", self.target.clone(), true);
-            let rows = texts.len().max(1);
-            let builder = ReaderBuilder::new_with_field(field).with_batch_size(rows).with_coerce_primitive(true);
-            let mut decoder = builder.build_decoder().map_err(|error| (0, error))?;
-            for (row, text) in texts.iter().enumerate() {
-                let text = text.filter(|text| !text.trim().is_empty()).unwrap_or("null");
-                let whole = |_| ArrowError::JsonError("not one value".into());
-                decoder.decode(text.as_bytes()).map_err(|error| (row, error))?;
-                decoder.decode(b"\n").map_err(|error| (row, error))?;
-                if decoder.has_partial_record() || decoder.len() != row + 1 {
-                    return Err((row, whole(())));
-                }
+    fn nested(&self, texts: &StringArray) -> Values {
+        if let Ok(array) = self.parsed(texts) {
+            return Values::all(array);
+        }
+        // Which text it was cannot be told from all of them together.
+        let mut refused = Vec::new();
+        let parts: Vec<ArrayRef> = (0..texts.len())
+            .map(|row| {
+                self.parsed(&texts.slice(row, 1)).unwrap_or_else(|_| {
+                    refused.push(row);
+                    new_null_array(&self.target, 1)
+                })
+            })
+            .collect();
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        Values { array: concat(&parts).unwrap_or_else(|_| new_null_array(&self.target, texts.len())), refused }
+    }
+
+    fn parsed(&self, texts: &StringArray) -> Result<ArrayRef, ArrowError> {
+        let field = Field::new("value", self.target.clone(), true);
+        let rows = texts.len().max(1);
+        let builder = ReaderBuilder::new_with_field(field).with_batch_size(rows).with_coerce_primitive(true);
+        let mut decoder = builder.build_decoder()?;
+        for (row, text) in texts.iter().enumerate() {
+            let text = text.filter(|text| !text.trim().is_empty()).unwrap_or("null");
+            decoder.decode(text.as_bytes())?;
+            decoder.decode(b"\n")?;
+            if decoder.has_partial_record() || decoder.len() != row + 1 {
+                return Err(ArrowError::JsonError("not one value".into()));
             }
-            let batch = decoder.flush().map_err(|error| (0, error))?;
-            Ok(batch.map_or_else(
-                || datafusion::arrow::array::new_empty_array(&self.target),
-                |batch| Arc::clone(batch.column(0)),
-            ))
-        };
-        parsed().map_err(|(row, _)| BadValue {
-            row,
-            text: if row < texts.len() { texts.value(row).to_owned() } else { String::new() },
-        })
+        }
+        let batch = decoder.flush()?;
+        Ok(batch.map_or_else(|| new_empty_array(&self.target), |batch| Arc::clone(batch.column(0))))
     }
 }
 
@@ -281,16 +289,18 @@ fn instant(local: NaiveDateTime, zone: Option<&Tz>) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Reads value by value; blank is NULL.
-fn each<T>(texts: &StringArray, read: impl Fn(&str) -> Option<T>) -> Result<Vec<Option<T>>, BadValue> {
-    let value = |(row, text): (usize, Option<&str>)| {
-        let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
-        match read(text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(BadValue { row, text: text.to_owned() }),
+/// Reads value by value, and notes the places of texts that are none; blank is NULL.
+fn each<T>(texts: &StringArray, read: impl Fn(&str) -> Option<T>) -> (Vec<Option<T>>, Vec<usize>) {
+    let mut refused = Vec::new();
+    let values = texts.iter().enumerate().map(|(row, text)| {
+        let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+        let value = read(text);
+        if value.is_none() {
+            refused.push(row);
         }
-    };
-    texts.iter().enumerate().map(value).collect()
+        value
+    });
+    (values.collect(), refused)
 }
 
 fn first_refused(texts: &StringArray, values: &ArrayRef) -> Option<usize> {
