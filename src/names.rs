@@ -3,21 +3,79 @@
 //! A [`TableName`] is the one address of everything that rows can be read from: a model
 //! (`layer.model`) and a source table (`source.table`) alike.
 
-use std::fmt;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{LazyLock, Mutex};
+use std::{fmt, ptr};
 
 /// `schema.table`: the layer and name of a model, or the source and table of a bronze delivery.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
+///
+/// Each name exists once in a process, and stays: copies cost nothing, and equal ones are found by their address.
+#[derive(Clone)]
+pub struct TableName(&'static Parts);
+
+/// The parts of a [`TableName`].
+pub struct Parts {
     /// The layer of a model, or the name of a source.
-    pub schema: String,
+    pub schema: &'static str,
     /// The model, or the table of the source.
-    pub table: String,
+    pub table: &'static str,
+    /// Both, with a dot between.
+    text: &'static str,
+}
+
+impl Deref for TableName {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        self.0
+    }
+}
+
+/// All names of this process by their second part, in shards so that threads seldom wait for one another.
+static NAMES: LazyLock<[Shard; 16]> = LazyLock::new(Default::default);
+
+/// The schemas among them.
+static SCHEMAS: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+
+type Shard = Mutex<HashMap<&'static str, Vec<&'static Parts>>>;
+
+fn shard(table: &str) -> &'static Shard {
+    let hash = table.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    &NAMES[hash % NAMES.len()]
+}
+
+fn schema(name: &str) -> &'static str {
+    let mut schemas = SCHEMAS.lock().expect("nobody panics while adding a name");
+    if let Some(known) = schemas.get(name) {
+        return known;
+    }
+    let new: &'static str = Box::leak(name.into());
+    schemas.insert(new);
+    new
 }
 
 impl TableName {
     /// Joins the two parts; both were checked with [`check_identifier`] where they were read.
-    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
-        Self { schema: schema.into(), table: table.into() }
+    pub fn new(schema: impl AsRef<str>, table: impl AsRef<str>) -> Self {
+        let (schema, table) = (schema.as_ref(), table.as_ref());
+        let mut names = shard(table).lock().expect("nobody panics while adding a name");
+        let same = names.get(table).into_iter().flatten().find(|parts| parts.schema == schema);
+        if let Some(known) = same {
+            return Self(known);
+        }
+        let text: &'static str = Box::leak(format!("{schema}.{table}").into_boxed_str());
+        let parts = Parts { schema: self::schema(schema), table: &text[schema.len() + 1..], text };
+        let parts: &'static Parts = Box::leak(Box::new(parts));
+        names.entry(parts.table).or_default().push(parts);
+        Self(parts)
+    }
+
+    /// `schema.table`.
+    pub fn as_str(&self) -> &'static str {
+        self.0.text
     }
 
     /// The name as SQL, quoted so that letters keep their case: `"silver"."views"`.
@@ -26,15 +84,52 @@ impl TableName {
     }
 }
 
+impl PartialEq for TableName {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for TableName {}
+
+impl PartialOrd for TableName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TableName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self == other {
+            return Ordering::Equal;
+        }
+        let by_schema =
+            if ptr::eq(self.schema, other.schema) { Ordering::Equal } else { self.schema.cmp(other.schema) };
+        by_schema.then_with(|| self.table.cmp(other.table))
+    }
+}
+
+impl Hash for TableName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self.0, state);
+    }
+}
+
+impl fmt::Debug for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
+        f.write_str(self.as_str())
     }
 }
 
 impl serde::Serialize for TableName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -70,7 +70,7 @@ fn model_query(project: &Project, name: &str) -> anyhow::Result<String> {
     match found {
         Some(found) => Ok(format!("select * from {}", found.quoted())),
         None => {
-            let known: Vec<String> = names().flat_map(|n| [n.to_string(), n.table.clone()]).collect();
+            let known: Vec<String> = names().flat_map(|n| [n.to_string(), n.table.to_owned()]).collect();
             let help = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             Err(SelectError { message: format!("there is no model `{name}`"), help }.into())
         }

@@ -113,7 +113,8 @@ fn find<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a TableName>) 
                     several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 ),
             };
-            let names: Vec<String> = known.iter().flat_map(|known| [known.to_string(), known.table.clone()]).collect();
+            let names: Vec<String> =
+                known.iter().flat_map(|known| [known.to_string(), known.table.to_owned()]).collect();
             let help = nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             Err(SelectError { message, help: help.filter(|_| several.is_empty()) }.into())
         }

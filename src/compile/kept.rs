@@ -26,7 +26,7 @@ impl Compiler<'_> {
     pub(super) fn key_of_model(&self, model: &Model) -> Key {
         let mut key = KeyMaker::new("compiled model").key(model.key);
         for name in &model.refs {
-            key = key.text(&name.schema).text(&name.table).key(self.done[name].key);
+            key = key.text(name.schema).text(name.table).key(self.done[name].key);
         }
         for (name, read) in &model.sources {
             key = key.value(&(name, read)).key(self.source_keys[name]);

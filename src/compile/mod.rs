@@ -15,7 +15,7 @@ mod shape;
 pub mod state;
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -141,7 +141,7 @@ pub fn compile(
 
 /// Models by the length of the longest path from a root: those of one level do not read one another.
 fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
-    let mut depth: BTreeMap<&TableName, usize> = BTreeMap::new();
+    let mut depth: HashMap<&TableName, usize> = HashMap::new();
     let mut levels: Vec<Vec<&Model>> = Vec::new();
     for name in graph.order() {
         let Some(model) = project.models.get(name) else { continue };

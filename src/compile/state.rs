@@ -156,7 +156,7 @@ pub fn of_source(source: &Source) -> NodeState {
 pub fn of_exposure(exposure: &Exposure) -> NodeState {
     let Exposure { kind, label, owner, url, maturity, depends_on, .. } = exposure;
     // A model that moves to another layer is the same model to its readers.
-    let reads: BTreeSet<&String> = depends_on.iter().map(|(name, _)| &name.table).collect();
+    let reads: BTreeSet<&str> = depends_on.iter().map(|(name, _)| name.table).collect();
     NodeState {
         body: digest(&[&format!("{kind} {label:?} {owner:?} {url:?} {maturity:?} {reads:?}")]),
         relation: exposure.name.to_string(),

@@ -4,7 +4,7 @@
 
 mod select;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use petgraph::Direction;
 use petgraph::algo::{tarjan_scc, toposort};
@@ -23,14 +23,14 @@ pub use select::{
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<TableName, ()>,
-    index: BTreeMap<TableName, NodeIndex>,
+    index: HashMap<TableName, NodeIndex>,
     order: Vec<TableName>,
 }
 
 /// Builds the graph. Cycles go to the sink; their models are left out, and so is what reads them.
 pub fn resolve(project: &Project, diagnostics: &mut Diagnostics) -> Graph {
     let mut edges = DiGraph::new();
-    let mut index = BTreeMap::new();
+    let mut index = HashMap::new();
     for name in project.sources.keys().chain(project.models.keys()).chain(project.exposures.keys()) {
         index.insert(name.clone(), edges.add_node(name.clone()));
     }

@@ -327,7 +327,7 @@ pub(super) fn referenced(node: &Node, reader: &mut Reader<'_>) -> Option<TableNa
 
 /// As dbt names tests: kind, table, column.
 fn default_name(kind: &TestKind, table: &TableName, column: Option<&str>) -> String {
-    let mut parts = vec![kind.name().to_owned(), table.table.clone()];
+    let mut parts = vec![kind.name().to_owned(), table.table.to_owned()];
     match kind {
         TestKind::UniqueCombination { columns } => parts.extend(columns.iter().cloned()),
         TestKind::ExpressionIsTrue { expression, .. } => {
@@ -347,7 +347,7 @@ fn default_name(kind: &TestKind, table: &TableName, column: Option<&str>) -> Str
         }
         TestKind::Relationships { to, field, .. } => {
             parts.extend(column.map(str::to_owned));
-            parts.extend([to.table.clone(), field.clone()]);
+            parts.extend([to.table.to_owned(), field.clone()]);
         }
         _ => parts.extend(column.map(str::to_owned)),
     }

@@ -161,12 +161,12 @@ fn find(
         let diagnostic = Diagnostic::error(Id::UnknownSource, format!("source `{name}` is not declared"));
         return Err(Some(diagnostic.suggest(&name.to_string(), names.iter().map(String::as_str))));
     }
-    match known.model(&name.table) {
+    match known.model(name.table) {
         Some(full) if models.contains_key(full) => Ok(full.clone()),
         Some(_) => Err(None),
         None => {
             let diagnostic = Diagnostic::error(Id::UnknownRef, format!("model `{}` does not exist", name.table));
-            Err(Some(diagnostic.suggest(&name.table, known.models.keys().map(String::as_str))))
+            Err(Some(diagnostic.suggest(name.table, known.models.keys().copied())))
         }
     }
 }

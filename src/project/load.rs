@@ -1,6 +1,6 @@
 //! [`load`]: from the text of all files to a [`Project`].
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -135,7 +135,7 @@ pub fn load(
     let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
     let named = name_models(files, &mut reader);
     let mut known = KnownNames {
-        models: named.iter().map(|(name, _)| (name.table.clone(), name.clone())).collect(),
+        models: named.iter().map(|(name, _)| (name.table, name.clone())).collect(),
         sources: declared.keys().cloned().collect(),
         docs: docs.clone(),
         ..KnownNames::default()
@@ -281,10 +281,10 @@ fn load_sources(
 /// Every model file with its name; the short name is unique in the project.
 fn name_models(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<(TableName, Arc<SourceFile>)> {
     let mut named: Vec<(TableName, Arc<SourceFile>)> = Vec::new();
-    let mut seen: BTreeMap<String, Arc<SourceFile>> = BTreeMap::new();
+    let mut seen: HashMap<&str, Arc<SourceFile>> = HashMap::new();
     for file in &files.models {
         let Some(name) = models::name_of(file, reader) else { continue };
-        if let Some(first) = seen.insert(name.table.clone(), Arc::clone(file)) {
+        if let Some(first) = seen.insert(name.table, Arc::clone(file)) {
             let message = format!("two models are called `{}`", name.table);
             let diagnostic = Diagnostic::error(Id::DuplicateName, message)
                 .at(Span::file_start(file))
@@ -305,7 +305,7 @@ fn check_config_folders(
     file: &Arc<SourceFile>,
     reader: &mut Reader<'_>,
 ) {
-    let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema.as_str()).collect();
+    let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema).collect();
     for folder in settings.models.folder_names().filter(|folder| !layers.contains(folder)) {
         let start = file.text().find(&format!("{folder}:")).unwrap_or_default();
         let known: BTreeSet<&str> = layers.iter().copied().collect();
@@ -424,12 +424,12 @@ fn finish_tests(
             let unresolved = to.clone();
             changed = true;
             if to.schema.is_empty() {
-                match known.models.get(&to.table) {
+                match known.models.get(to.table) {
                     Some(full) => *to = full.clone(),
                     None => {
                         let message = format!("model `{}` does not exist", to.table);
                         let diagnostic = Diagnostic::error(Id::UnknownRef, message).at((*test.span).clone());
-                        reader.diagnostics.push(diagnostic.suggest(&to.table, known.models.keys().map(String::as_str)));
+                        reader.diagnostics.push(diagnostic.suggest(to.table, known.models.keys().copied()));
                         continue;
                     }
                 }

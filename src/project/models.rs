@@ -91,7 +91,7 @@ fn resolve(name: &str, node: &Node, known: &KnownNames, reader: &mut Reader<'_>)
         None => {
             let diagnostic = Diagnostic::error(Id::Orphan, format!("there is no model `{name}`"))
                 .at(node.span.clone())
-                .suggest(name, known.models.keys().map(String::as_str));
+                .suggest(name, known.models.keys().copied());
             reader.diagnostics.push(diagnostic);
             None
         }
@@ -250,7 +250,7 @@ pub(super) fn model_scope(
 fn folders<'a>(file: &'a SourceFile, name: &'a TableName) -> Vec<&'a str> {
     let mut parts: Vec<&str> = file.path.split('/').skip(1).collect();
     parts.pop();
-    parts.push(&name.table);
+    parts.push(name.table);
     parts
 }
 
@@ -316,7 +316,7 @@ pub(super) fn load_singular(
     file.fetch().map_err(|error| vec![files::unreadable(file, &error)])?;
     let templates = loading.templates;
     let scope = singular_scope(file, known);
-    let stem = scope.this.table.clone();
+    let stem = scope.this.table;
     let mut problems = Vec::new();
     let rendered = render_all_mistakes(templates, file, scope.clone(), &mut problems);
     let Some((rendered, recording)) = rendered.filter(|_| problems.is_empty()) else { return Err(problems) };
@@ -324,7 +324,7 @@ pub(super) fn load_singular(
     let reads: Vec<TableName> =
         recording.refs.iter().chain(recording.sources.iter().map(|(name, _)| name)).cloned().collect();
     let test = DataTest {
-        name: stem,
+        name: stem.to_owned(),
         kind: TestKind::Singular { rendered: Box::new(rendered) },
         span: Span::file_start(file).into(),
         config: data_tests::singular_config(&recording.config),

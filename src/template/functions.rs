@@ -83,7 +83,7 @@ fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value,
         None if scope.scope.tolerated.contains(name) => Ok(relation(&TableName::new("unknown", name.as_str()))),
         None => {
             let mut help = Vec::new();
-            if let Some(near) = nearest(name, models.keys().map(String::as_str)) {
+            if let Some(near) = nearest(name, models.keys().copied()) {
                 help.push(format!("did you mean `{near}`?"));
             } else if let Some(table) = scope.scope.known.sources.iter().find(|s| s.table == *name) {
                 help.push(format!("it is a source: write source('{}', '{}')", table.schema, table.table));
@@ -135,7 +135,7 @@ fn source(state: &State, name: String, table: String, kwargs: Kwargs) -> Result<
 pub fn source_relation(name: &TableName, read: SourceRead) -> TableName {
     match read {
         SourceRead::Changes => name.clone(),
-        SourceRead::All => TableName::new(format!("{}@all", name.schema), name.table.clone()),
+        SourceRead::All => TableName::new(format!("{}@all", name.schema), name.table),
     }
 }
 
@@ -161,8 +161,8 @@ fn documentation(state: &State, args: Rest<String>) -> Result<Value, Error> {
 /// The table that a value names, if it is a relation.
 fn named(relation: &Value) -> Option<TableName> {
     let Relation(name) = relation.downcast_object_ref::<Relation>()?;
-    let schema = name.schema.strip_suffix("@all").unwrap_or(&name.schema);
-    Some(TableName::new(schema, name.table.as_str()))
+    let schema = name.schema.strip_suffix("@all").unwrap_or(name.schema);
+    Some(TableName::new(schema, name.table))
 }
 
 /// The columns of a relation where YAML alone tells them for sure; none elsewhere.

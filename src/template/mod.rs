@@ -30,6 +30,7 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use indexmap::IndexMap;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, context};
 
@@ -82,7 +83,7 @@ pub struct Yaml {
 #[derive(Debug, Default)]
 pub struct KnownNames {
     /// Models by their short name, which is unique in the project.
-    pub models: BTreeMap<String, TableName>,
+    pub models: IndexMap<&'static str, TableName>,
     /// Declared source tables.
     pub sources: BTreeSet<TableName>,
     /// Blocks of documentation, for `doc()`.
@@ -102,7 +103,7 @@ impl KnownNames {
 
     /// Whether there is a model of this full name.
     pub fn has_model(&self, name: &TableName) -> bool {
-        self.models.get(&name.table) == Some(name)
+        self.models.get(name.table) == Some(name)
     }
 }
 
@@ -247,7 +248,7 @@ impl Templates {
         let prefix = source.len();
         source.push_str(&rewritten.text);
         let this = functions::relation(&scope.scope.this);
-        let schema = scope.scope.this.schema.clone();
+        let schema = scope.scope.this.schema;
         let model = Value::from(minijinja::value::Serde(&scope.scope.model));
         let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(scope) };
         let context = context! {

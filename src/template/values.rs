@@ -16,8 +16,8 @@ pub(super) struct Relation(pub(super) TableName);
 impl Object for Relation {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
-            "schema" => Some(Value::from(self.0.schema.as_str())),
-            "identifier" | "name" | "table" | "alias" => Some(Value::from(self.0.table.as_str())),
+            "schema" => Some(Value::from(self.0.schema)),
+            "identifier" | "name" | "table" | "alias" => Some(Value::from(self.0.table)),
             "database" => Some(Value::from(())),
             _ => None,
         }

@@ -34,9 +34,8 @@ impl Evaluator<'_> {
         let source = self.project.sources.get(name);
         let exposure = self.project.exposures.get(name);
         let full = || name.to_string();
-        let named = |name: &TableName| {
-            pattern.matches(&name.table) || pattern.matches(&name.schema) || pattern.matches(&full())
-        };
+        let named =
+            |name: &TableName| pattern.matches(name.table) || pattern.matches(name.schema) || pattern.matches(&full());
         let path = model.map(|model| &model.path).or(exposure.map(|exposure| &exposure.span.file.path));
         match term.method {
             None => {
@@ -59,7 +58,7 @@ impl Evaluator<'_> {
             Some("path") => path.is_some_and(|path| pattern.matches_path(path)),
             Some("file") => path.is_some_and(|path| {
                 let file = path.rsplit('/').next().unwrap_or(path);
-                pattern.matches(file) || model.is_some() && pattern.matches(&name.table)
+                pattern.matches(file) || model.is_some() && pattern.matches(name.table)
             }),
             Some("package") => self.is_own_package(term),
             Some("group") => model.and_then(|m| m.config.group.as_ref()).is_some_and(|group| pattern.matches(group)),
@@ -127,7 +126,7 @@ impl Evaluator<'_> {
             let candidates: BTreeSet<String> = match method {
                 "tag" => project.models.values().flat_map(|m| m.config.tags.iter().cloned()).collect(),
                 "source" => project.sources.keys().map(ToString::to_string).collect(),
-                "exposure" => project.exposures.keys().map(|name| name.table.clone()).collect(),
+                "exposure" => project.exposures.keys().map(|name| name.table.to_owned()).collect(),
                 "group" => project.groups.keys().cloned().collect(),
                 "access" => ["private", "protected", "public"].map(str::to_owned).into(),
                 "resource_type" => ["model", "source", "exposure", "test"].map(str::to_owned).into(),
@@ -145,7 +144,7 @@ impl Evaluator<'_> {
         if project.exposures.keys().any(|name| name.table == term.value) {
             return SelectError::new(message, Some(format!("it is an exposure: write `exposure:{}`", term.value)));
         }
-        let names = project.models.keys().flat_map(|name| [name.table.clone(), name.to_string()]).collect();
+        let names = project.models.keys().flat_map(|name| [name.table.to_owned(), name.to_string()]).collect();
         let help = near(names).map(|near| format!("did you mean `{near}`?"));
         SelectError::new(message, help.or_else(|| Some("`lake ls` lists all models".to_owned())))
     }
