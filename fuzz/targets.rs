@@ -134,7 +134,8 @@ async fn read(
         let Some(schema) = catalog.sources.get(&source.name) else { continue };
         let listing = bronze::list(source, folder).await.expect("the file is there");
         // Reads all rows, and says what is wrong with them.
-        if let Some(error) = bronze::find_culprit(source, schema, &listing.files, session, folder).await {
+        let culprits = bronze::find_culprits(source, schema, &listing.files, session, folder, 1).await;
+        if let Some((_, error)) = culprits.into_iter().next() {
             errors.push(error.to_string());
         }
     }

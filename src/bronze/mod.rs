@@ -6,6 +6,7 @@
 
 mod archive;
 mod arrow_files;
+mod bad_rows;
 mod file_columns;
 mod formats;
 mod guard;
@@ -13,6 +14,7 @@ mod inspect;
 pub mod listing;
 pub mod manifest;
 mod pending;
+pub mod quarantine;
 pub mod scan;
 mod slice;
 mod text;
@@ -24,11 +26,12 @@ use datafusion::error::DataFusionError;
 use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
+pub use bad_rows::{BadRow, BadRows};
 pub use inspect::{declared_over, inspect};
 pub use listing::{BronzeFile, Listing, hashes, list};
 pub use manifest::{Change, Entry, Manifest};
 pub use pending::{Pending, Read, Rows, Rules, Why};
-pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
+pub use scan::{find_culprits, first_changed, infer_schema, named_file, scan};
 pub use slice::Slice;
 
 /// A source that cannot be read.

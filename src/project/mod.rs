@@ -43,7 +43,9 @@ pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
-pub use ingestion::{AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnRemovedFile, Period};
+pub use ingestion::{
+    AfterLoad, Age, Freshness, Identity, Ingestion, Limit, OnBadRow, OnChangedFile, OnRemovedFile, Period,
+};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::array::timezone::Tz;
 
 use super::formats::{COMPRESSIONS, Compression, Format};
+use super::ingestion::OnBadRow;
 use super::path_columns::PathColumns;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -120,6 +121,8 @@ pub struct SourceOptions {
     pub metadata_columns: Vec<MetadataColumn>,
     /// Which version of a Delta table.
     pub time_travel: Option<TimeTravel>,
+    /// What becomes of a row that does not fit.
+    pub on_bad_row: OnBadRow,
 }
 
 /// Long enough for any record that somebody means.
@@ -161,6 +164,7 @@ impl SourceOptions {
             path_columns: PathColumns::default(),
             metadata_columns: Vec::new(),
             time_travel: None,
+            on_bad_row: OnBadRow::Fail,
         }
     }
 

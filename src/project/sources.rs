@@ -2,7 +2,7 @@
 
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion};
+use super::ingestion::{self, Ingestion, OnBadRow};
 use super::source_options::{self, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{Column, contracts, path_columns};
@@ -80,6 +80,7 @@ fn read_table(
     let format = table.require("format", reader).and_then(|node| reader.choice(node, "format", FORMATS));
     let description = table.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
     let ingestion = ingestion::read(table, defaults, reader);
+    let on_bad_row = ingestion::on_bad_row(table, reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let metadata = table.take("metadata_columns");
@@ -94,6 +95,7 @@ fn read_table(
     let mut options = source_options::read(options, format, reader);
     options.path_columns = path_columns;
     options.time_travel = time_travel;
+    options.on_bad_row = on_bad_row;
     options.metadata_columns =
         metadata.map(|node| source_options::metadata_columns(node, format, reader)).unwrap_or_default();
     let mut columns = Vec::new();
@@ -241,6 +243,9 @@ fn check_delta(format: Format, options: &SourceOptions, ingestion: &Ingestion, p
             &path.span,
             "a Delta table is read whole: no settings for files that change, are removed, wait or are archived",
         );
+    }
+    if options.on_bad_row != OnBadRow::Fail {
+        reader.invalid(&path.span, "the rows of a Delta table fit their columns: no `on_bad_row`");
     }
     if matches!(path.value, Raw::List(_)) {
         reader.invalid(&path.span, "a Delta source is one table: its `path` is one folder");

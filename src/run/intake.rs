@@ -295,7 +295,8 @@ pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result
         }
         consumers += 1;
         let manifest = manifest_of(inputs, &model.name, source).await?;
-        files.retain(|file| manifest.files().get(&file.path).is_some_and(|entry| entry.is(file)));
+        files
+            .retain(|file| manifest.files().get(&file.path).is_some_and(|entry| entry.is(file) && entry.bad.is_none()));
     }
     Ok(if consumers == 0 { Vec::new() } else { files })
 }

@@ -11,6 +11,7 @@ mod execute;
 mod inputs;
 mod intake;
 mod materialize;
+mod quarantine;
 mod report;
 mod schedule;
 mod source_state;

@@ -55,3 +55,148 @@ fn texts_that_fit_no_column_are_rescued() {
     assert_eq!(sandbox.value(rescued), 1);
     assert_eq!(sandbox.value("select count(id) from {{ source('raw', 'items') }}"), 4);
 }
+
+const RAGGED: &str =
+    "id,price,day\n1,1.50,2024-01-01\ntwo,2.5,2024-01-02\n3\n4,4,2024-01-04,more,and more\n5,5,2024-01-05\n";
+
+fn ids(sandbox: &Sandbox) -> Vec<serde_json::Value> {
+    let rows = sandbox.query("select id from {{ ref('items') }} order by id nulls first");
+    rows.into_iter().map(|row| row["id"].clone()).collect()
+}
+
+/// Rows of the quarantine: file, row, text, column, and whether it was replayed.
+fn quarantine(sandbox: &Sandbox) -> Vec<String> {
+    let rows = sandbox.query(
+        "select file_path, coalesce(row_number, 0) as row, coalesce(raw_text, reason) as text, \
+         coalesce(column_name, '-') as column_name, replayed_at is not null as replayed \
+         from quarantine.raw__items order by file_path, row_number, model",
+    );
+    let cell = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    rows.iter().map(|row| row.as_object().unwrap().values().map(cell).collect::<Vec<_>>().join(" | ")).collect()
+}
+
+#[test]
+fn what_does_not_fit_is_null_where_that_is_declared() {
+    let sandbox = project("format: csv\non_bad_row: null", &[("in/a.csv", RAGGED)]);
+    sandbox.ok(&["build"]);
+    assert_eq!(json!(ids(&sandbox)), json!([null, 1, 3, 4, 5]));
+    assert_eq!(sandbox.value("select count(price) from {{ ref('items') }}"), 4);
+    // The same is an error otherwise.
+    let sandbox = project("format: csv", &[("in/a.csv", RAGGED)]);
+    sandbox.lake(&["build"]).assert_failed(1, "`in/a.csv`: line 4 (row 3): expected 3 fields, found 1");
+}
+
+#[test]
+fn rows_that_do_not_fit_are_quarantined() {
+    let sandbox = project("format: auto\non_bad_row: quarantine", &[("in/a.csv", RAGGED)]);
+    sandbox.write(
+        "in/b.ndjson",
+        "{\"id\": 6}\n{\"id\": 7, \"price\": {}}\nnonsense\n\n{\"id\": 1e99}\n[8]\n{\"id\": 9}\n",
+    );
+    sandbox.write("in/c.json", "[{\"id\": 10}, {\"id\": \"x\",\n \"price\": 1.10}]");
+    let run = sandbox.ok(&["build"]);
+    assert!(run.contains("5 rows, 8 quarantined, from 3 files"), "{run}");
+    assert_eq!(json!(ids(&sandbox)), json!([1, 5, 6, 9, 10]));
+    let expected = [
+        "in/a.csv | 2 | two,2.5,2024-01-02 | id | false",
+        "in/a.csv | 3 | 3 | - | false",
+        "in/a.csv | 4 | 4,4,2024-01-04,more,and more | - | false",
+        "in/b.ndjson | 2 | {\"id\": 7, \"price\": {}} | price | false",
+        "in/b.ndjson | 3 | nonsense | - | false",
+        "in/b.ndjson | 4 | {\"id\": 1e99} | id | false",
+        "in/b.ndjson | 5 | [8] | - | false",
+        "in/c.json | 2 | {\"id\": \"x\",\n \"price\": 1.10} | id | false",
+    ];
+    assert_eq!(quarantine(&sandbox), expected);
+    let row = &sandbox.query("select * from quarantine.raw__items where row_number = 4 and file_path = 'in/a.csv'")[0];
+    assert_eq!((&row["source"], &row["model"], &row["line"]), (&json!("raw.items"), &json!("silver.items"), &json!(5)));
+    assert_eq!((&row["reason"], &row["header"]), (&json!("expected 3 fields, found 5"), &json!("id,price,day")));
+    // Nothing is told twice.
+    sandbox.ok(&["build"]);
+    assert_eq!(quarantine(&sandbox).len(), 8);
+    sandbox.ok(&["build", "--full-refresh"]);
+    assert_eq!(quarantine(&sandbox), expected);
+}
+
+const TRACED: &str = "format: auto\non_bad_row: quarantine\non_changed_file: replace\nmax_files_per_batch: 2";
+
+#[test]
+fn a_file_that_cannot_be_read_is_quarantined_whole() {
+    let sandbox = project(&TRACED.replace("\nmax_files_per_batch: 2", ""), &[("in/a.csv", MESSY)]);
+    let cut = "{\"id\": 6}\n{\"id\": \"x\"}\n{\"id\": 7, \"pri";
+    sandbox.write("in/b.ndjson", cut);
+    sandbox.write("in/c.csv", b"id,price\n8,1\n\xff\xfe,2\n");
+    sandbox.write("in/d.parquet", "PAR1 and nothing else PAR1");
+    sandbox.write("in/e.csv", "who,what\n1,2\n");
+    sandbox.write("in/f.json", "[{\"id\": 1}, {");
+    let run = sandbox.ok(&["build"]);
+    assert!(run.contains("2 rows, 7 quarantined, from 1 file"), "{run}");
+    assert_eq!(json!(ids(&sandbox)), json!([1, 3]));
+    let found = quarantine(&sandbox);
+    assert_eq!(found.len(), 7, "{found:#?}");
+    assert_eq!(found[2], "in/b.ndjson | 0 | line 3: the file ends in the middle of a JSON value | - | false");
+    let failed = sandbox.ok(&["source", "files", "raw.items", "--failed"]);
+    assert!(failed.contains("b.ndjson") && failed.contains("the file ends in the middle"), "{failed}");
+    assert_eq!(failed.lines().count(), 5, "{failed}");
+    // They are not read again before they change.
+    let run = sandbox.ok(&["build"]);
+    assert!(run.contains("no new files in raw.items"), "{run}");
+    sandbox.write("in/b.ndjson", "{\"id\": 6}\n{\"id\": \"x\"}\n{\"id\": 7}\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(json!(ids(&sandbox)), json!([1, 3, 6, 7]));
+    assert_eq!(quarantine(&sandbox)[2], "in/b.ndjson | 2 | {\"id\": \"x\"} | id | false");
+    // A good file that becomes a bad one keeps its rows until there are better ones.
+    sandbox.write("in/b.ndjson", cut);
+    sandbox.ok(&["build"]);
+    assert_eq!((json!(ids(&sandbox)), quarantine(&sandbox).len()), (json!([1, 3, 6, 7]), 8));
+    sandbox.write("in/b.ndjson", "{\"id\": 9}\n");
+    sandbox.ok(&["build"]);
+    assert_eq!((json!(ids(&sandbox)), quarantine(&sandbox).len()), (json!([1, 3, 9]), 6));
+}
+
+#[test]
+fn too_many_bad_rows_fail_a_batch() {
+    let with = |limit: &str| {
+        let settings = format!("format: csv\non_bad_row: quarantine\nmax_bad_rows: {limit}");
+        project(&settings, &[("in/a.csv", RAGGED)])
+    };
+    let message = "3 of 5 rows of `raw.items` do not fit, and `max_bad_rows: 2` allows no more: `a.csv` line 3: \
+                   column `id`: `two` is not a int; `a.csv` line 4: expected 3 fields, found 1";
+    with("2").lake(&["build"]).assert_failed(1, message);
+    with("50%").lake(&["build"]).assert_failed(1, "`max_bad_rows: 50%`");
+    with("60%").ok(&["build"]);
+    with("3").ok(&["build"]);
+    with("many").lake(&["compile"]).assert_failed(2, "`many` is not a number of rows");
+}
+
+#[test]
+fn a_build_that_dies_loses_and_doubles_no_bad_row() {
+    for point in ["quarantine-noted", "manifest-written", "staged", "published", "quarantine-staged", "quarantined"] {
+        for at in 1..3 {
+            let point = format!("{point}:{at}");
+            let sandbox = project(TRACED, &[]);
+            for file in 0..4 {
+                sandbox.write(&format!("in/{file}.csv"), format!("id,price\n{file},1\nx{file},2\n"));
+            }
+            let die = || {
+                let run = sandbox.command(&["build"]).env("LAKE_FAIL_POINT", &point).output().unwrap();
+                assert!(!run.status.success(), "{point} was not reached");
+            };
+            die();
+            sandbox.ok(&["build"]);
+            let bad = |files: &[&str]| -> Vec<String> {
+                files.iter().map(|name| format!("in/{}.csv | 2 | x{name},2 | id | false", &name[..1])).collect()
+            };
+            assert_eq!(json!(ids(&sandbox)), json!([0, 1, 2, 3]), "{point}");
+            assert_eq!(quarantine(&sandbox), bad(&["0", "1", "2", "3"]), "{point}");
+            // One file is replaced, and two are new.
+            sandbox.write("in/1.csv", "id,price\n10,1\nx1b,2\n");
+            sandbox.write("in/4.csv", "id,price\n4,1\nx4,2\n");
+            sandbox.write("in/5.csv", "id,price\n5,1\nx5,2\n");
+            die();
+            sandbox.ok(&["build"]);
+            assert_eq!(json!(ids(&sandbox)), json!([0, 2, 3, 4, 5, 10]), "{point}");
+            assert_eq!(quarantine(&sandbox), bad(&["0", "1b", "2", "3", "4", "5"]), "{point}");
+        }
+    }
+}

@@ -46,7 +46,7 @@ fn delimited(mut text: Box<dyn BufRead + Send>, dialect: Dialect<'_>) -> Result<
     if !options.null_values.is_empty() {
         let words: Vec<String> = options.null_values.iter().map(|word| regex::escape(word)).collect();
         let words = regex::Regex::new(&format!("^(?:{})?$", words.join("|")));
-        format = format.with_null_regex(words.map_err(|error| BadFile { row: None, why: error.to_string() })?);
+        format = format.with_null_regex(words.map_err(|error| BadFile::whole(error.to_string()))?);
     }
     let found = if sample.is_empty() { Ok((Schema::empty(), 0)) } else { format.infer_schema(&*sample, Some(SAMPLE)) };
     // Rows that do not fit are told with their place when they are read.
@@ -79,11 +79,11 @@ fn objects(text: Box<dyn BufRead + Send>, format: Format, options: &SourceOption
             Ok(Value::Null) => {}
             Ok(other) => {
                 let why = format!("expected an object, found `{other}`");
-                return Err(BadFile { row: Some(at + 1), why: why.chars().take(200).collect() });
+                return Err(BadFile::of_row(at + 1, why.chars().take(200).collect()));
             }
             // Cut at the end of the sample; or told with its place when it is read, unless nothing is before it.
             Err(error) if at == 0 && !error.is_eof() => {
-                return Err(BadFile { row: Some(1), why: error.to_string() });
+                return Err(BadFile::of_row(1, error.to_string()));
             }
             Err(_) => break,
         }

@@ -5,8 +5,10 @@
 //! hostile files, and errors that name file, row and column.
 
 mod bytes;
+mod careful;
 mod header;
 mod infer;
+mod lenient;
 mod records;
 mod rescue;
 mod rows;
@@ -35,13 +37,18 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::StreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore};
 
 use self::header::Dialect;
+use self::lenient::{Again, Origin};
+use self::records::Records;
 use self::rows::{BadFile, Rows};
 use super::{BronzeError, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
+pub(super) use self::lenient::Sink;
 pub(super) use self::rows::{Layout, with_row_columns};
 pub(super) use self::values::Reading;
 
@@ -54,8 +61,14 @@ pub(super) struct TextFormat {
     pub(super) folder: PathBuf,
 }
 
-/// Where a file of a scan was delivered, as users know it.
-pub(super) struct Delivered(pub(super) String);
+/// Where a file of a scan was delivered.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Delivered {
+    /// As users know it.
+    pub(super) shown: String,
+    /// Below the folder of the source.
+    pub(super) path: String,
+}
 
 /// The columns of one file.
 ///
@@ -287,7 +300,7 @@ async fn file_rows(
     let path = file.object_meta.location.to_string();
     let options = &text.layout.options;
     let Some(format) = text.format.of_file(&path) else {
-        return Err(BadFile { row: None, why: "its ending says no format: set `format`".to_owned() });
+        return Err(BadFile::whole("its ending says no format: set `format`".to_owned()));
     };
     let (mut names, plain) = match &file.range {
         None => (None, bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?),
@@ -303,8 +316,33 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
-    let shown = file.extensions.get::<Delivered>().map(|delivered| delivered.0.clone()).unwrap_or_default();
-    Rows::new(plain, (shown, format), Arc::clone(&text.layout), columns, batch_size, names.take())
+    let Delivered { shown, path: below } = file.extensions.get::<Delivered>().cloned().unwrap_or_default();
+    let part = file.range.as_ref().map_or(0..u64::MAX, |range| {
+        u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or(u64::MAX)
+    });
+    let again = again(file.object_meta.location.clone(), format, Arc::clone(&text.layout));
+    let origin = Origin { shown, path: below, format, part, again };
+    Rows::new(plain, origin, Arc::clone(&text.layout), columns, batch_size, names.take())
+}
+
+/// How the records of a file are read once more, one by one.
+fn again(location: StorePath, format: Format, layout: Arc<Layout>) -> Again {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    Box::new(move || {
+        let options = &layout.options;
+        let mut file = std::fs::File::open(LocalFileSystem::new().path_to_filesystem(&location)?)?;
+        let mut start = Vec::new();
+        file.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
+        file.rewind()?;
+        let text = bytes::plain(file, location.as_ref(), options)?;
+        let text: Box<dyn io::BufRead + Send> = if format == Format::Json {
+            let records = Records::new(text, &options.record_path, options.max_line_bytes);
+            Box::new(io::BufReader::new(records.separated_by(careful::SEPARATOR)))
+        } else {
+            text
+        };
+        Ok((text, if start == MARK { start.len() as u64 } else { 0 }))
+    })
 }
 
 /// The line of a record, for a message: the file is read again up to it.

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
 };
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::csv::reader as csv;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::reader as json;
 
+use super::careful::Splitter;
 use super::header::{self, Dialect};
+use super::lenient::{self, Careful, Origin, Sink, Troubles};
 use super::records::Records;
-use super::rescue::Rescue;
 use super::values::{Reading, Values, is_nested};
 use crate::bronze::file_columns;
 use crate::catalog::sql_type;
-use crate::project::{Format, MetadataColumn, SourceOptions};
+use crate::project::{Format, MetadataColumn, OnBadRow, SourceOptions};
 
 /// A byte that stands in no UTF-8, for files without quotes: CSV readers insist on one.
 pub(super) const NO_QUOTE: u8 = 0xff;
@@ -40,14 +42,21 @@ pub(in crate::bronze) struct Layout {
     pub(in crate::bronze) readings: Vec<Reading>,
     /// How bytes are text.
     pub(in crate::bronze) options: SourceOptions,
+    /// Where rows that do not fit go.
+    pub(in crate::bronze) sink: Option<Sink>,
 }
 
 impl Layout {
     /// The layout of these columns.
-    pub(in crate::bronze) fn new(source: String, columns: SchemaRef, options: SourceOptions) -> Self {
+    pub(in crate::bronze) fn new(
+        source: String,
+        columns: SchemaRef,
+        options: SourceOptions,
+        sink: Option<Sink>,
+    ) -> Self {
         let reading = |field: &Arc<Field>| Reading::new(field.name(), field.data_type(), &options);
         let readings = columns.fields().iter().map(reading).collect();
-        Self { source, columns, readings, options }
+        Self { source, columns, readings, options, sink }
     }
 
     /// The columns, and after them what was asked for of what is known of each row.
@@ -92,6 +101,8 @@ pub(in crate::bronze) fn with_row_columns(columns: &SchemaRef, options: &SourceO
 /// A file that is not what it should be.
 #[derive(Debug)]
 pub(in crate::bronze) struct BadFile {
+    /// A decoder cannot go on; who reads record by record perhaps can.
+    pub(in crate::bronze) of_decoder: bool,
     /// The record, from 1, if it is about one.
     pub(in crate::bronze) row: Option<usize>,
     /// What is wrong.
@@ -100,11 +111,24 @@ pub(in crate::bronze) struct BadFile {
 
 impl From<io::Error> for BadFile {
     fn from(error: io::Error) -> Self {
-        Self { row: None, why: error.to_string() }
+        Self::whole(error.to_string())
     }
 }
 
 impl BadFile {
+    pub(super) fn whole(why: String) -> Self {
+        Self { of_decoder: false, row: None, why }
+    }
+
+    pub(super) fn of_row(row: usize, why: String) -> Self {
+        Self { of_decoder: false, row: Some(row), why }
+    }
+
+    pub(super) fn not_utf8(row: Option<usize>) -> Self {
+        let why = "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned();
+        Self { of_decoder: false, row, why }
+    }
+
     fn of_arrow(error: &ArrowError) -> Self {
         let text = error.to_string();
         let text = ["Csv error: ", "Json error: ", "Parser error: ", "Io error: ", "External error: "]
@@ -114,12 +138,11 @@ impl BadFile {
         let fields = text.strip_prefix("incorrect number of fields for line ").and_then(|rest| rest.split_once(", "));
         let utf8 = text.strip_prefix("Encountered invalid UTF-8 data for line ").and_then(|rest| rest.split_once(' '));
         match (fields, utf8) {
-            (Some((row, rest)), _) => Self { row: row.parse().ok(), why: rest.replace(" got ", " fields, found ") },
-            (_, Some((row, _))) => Self {
-                row: row.parse().ok(),
-                why: "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned(),
-            },
-            _ => Self { row: None, why: text.trim_end_matches('.').to_owned() },
+            (Some((row, rest)), _) => {
+                Self { of_decoder: true, row: row.parse().ok(), why: rest.replace(" got ", " fields, found ") }
+            }
+            (_, Some((row, _))) => Self::not_utf8(row.parse().ok()),
+            _ => Self { of_decoder: true, row: None, why: text.trim_end_matches('.').to_owned() },
         }
     }
 }
@@ -129,8 +152,12 @@ pub(in crate::bronze) struct Rows {
     text: Box<dyn BufRead + Send>,
     decoder: Decoder,
     layout: Arc<Layout>,
-    /// As users know it.
-    file: String,
+    origin: Origin,
+    /// The decoder gave up, or a record's text was asked for.
+    careful: Option<Careful>,
+    gave_up: bool,
+    splitter: Splitter,
+    batch_size: usize,
     /// The columns to read: which of the layout's, and where it is among the decoded ones, if the file has it.
     fields: Vec<(usize, Option<usize>)>,
     /// The columns to give.
@@ -156,11 +183,11 @@ enum Output {
 }
 
 impl Rows {
-    /// Rows of the plain text of `file` with the columns `projection` of the layout's schema. `names` are those of a
+    /// Rows of the plain text of a file with the columns `projection` of the layout's schema. `names` are those of a
     /// header that stands elsewhere; otherwise the text begins with it, if the format has one.
     pub(in crate::bronze) fn new(
         text: Box<dyn BufRead + Send>,
-        (file, format): (String, Format),
+        origin: Origin,
         layout: Arc<Layout>,
         projection: &[usize],
         batch_size: usize,
@@ -168,9 +195,13 @@ impl Rows {
     ) -> Result<Self, BadFile> {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
         let (wanted, output) = outputs(&layout, projection);
+        let format = origin.format;
+        let mut columns = Vec::new();
         let (text, decoder, places) = if format.is_delimited() {
             let dialect = Dialect::new(&layout.options, format);
-            delimited(text, &layout, dialect, &wanted, batch_size, names)?
+            let (text, decoder, places, names) = delimited(text, &layout, dialect, &wanted, batch_size, names)?;
+            columns = names;
+            (text, decoder, places)
         } else {
             let text = match format {
                 Format::Json => {
@@ -183,11 +214,52 @@ impl Rows {
             let decoder = objects(&layout, &wanted, batch_size)?;
             (text, decoder, (0..wanted.len()).map(Some).collect())
         };
+        let splitter = lenient::splitter(&layout, format, &wanted, &columns);
         let fields = wanted.into_iter().zip(places).collect();
-        Ok(Self { text, decoder, layout, file, fields, output, schema, given: 0, ended: false, pending: 0 })
+        Ok(Self {
+            text,
+            decoder,
+            layout,
+            origin,
+            careful: None,
+            gave_up: false,
+            splitter,
+            batch_size,
+            fields,
+            output,
+            schema,
+            given: 0,
+            ended: false,
+            pending: 0,
+        })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>, BadFile> {
+        if !self.gave_up {
+            match self.decoded() {
+                Err(bad) if bad.of_decoder && self.layout.options.on_bad_row != OnBadRow::Fail => self.gave_up = true,
+                Err(bad) => return Err(bad),
+                Ok(None) => return Ok(None),
+                Ok(Some(batch)) => {
+                    let column = |place: &Option<usize>| place.map(|place| Arc::clone(batch.column(place)));
+                    let columns = self.fields.iter().map(|(_, place)| column(place)).collect();
+                    return self.typed(columns, batch.num_rows(), Troubles::default()).map(Some);
+                }
+            }
+        }
+        let careful = match &mut self.careful {
+            Some(careful) => careful,
+            None => self.careful.insert(Careful::open(&self.origin, &self.layout)?),
+        };
+        let size = (self.fields.len(), self.given, self.batch_size);
+        let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, size)? else { return Ok(None) };
+        let rows = texts.first().map_or_else(|| troubles.rows(), StringArray::len);
+        let columns = texts.into_iter().map(|texts| Some(Arc::new(texts) as ArrayRef)).collect();
+        self.typed(columns, rows, troubles).map(Some)
+    }
+
+    /// The next rows, if the decoder takes them.
+    fn decoded(&mut self) -> Result<Option<RecordBatch>, BadFile> {
         let mut in_batch = 0;
         while !self.ended {
             let buffer = self.text.fill_buf()?;
@@ -218,8 +290,7 @@ impl Rows {
                 break;
             }
         }
-        let batch = self.decoder.flush()?;
-        batch.map(|batch| self.typed(&batch)).transpose()
+        self.decoder.flush()
     }
 
     fn too_long(&self) -> BadFile {
@@ -228,48 +299,62 @@ impl Rows {
             self.layout.options.max_line_bytes,
             if matches!(self.decoder, Decoder::Csv(..)) { "; perhaps a quote is never closed" } else { "" }
         );
-        BadFile { row: Some(self.given + self.decoder.completed() + 1), why }
+        BadFile::of_row(self.given + self.decoder.completed() + 1, why)
     }
 
-    /// Decoded texts as the columns that were asked for.
-    fn typed(&mut self, batch: &RecordBatch) -> Result<RecordBatch, BadFile> {
-        let rows = batch.num_rows();
-        let mut rescue = Rescue::default();
-        let mut read = Vec::with_capacity(self.fields.len());
-        for (field, place) in &self.fields {
-            read.push(match place {
-                Some(place) => self.values(*field, batch.column(*place), &mut rescue)?,
+    /// Texts, or what needs no cast, as the columns that were asked for; a column that the file lacks is NULL.
+    fn typed(
+        &mut self,
+        columns: Vec<Option<ArrayRef>>,
+        rows: usize,
+        mut troubles: Troubles,
+    ) -> Result<RecordBatch, BadFile> {
+        let mut read = Vec::with_capacity(columns.len());
+        for ((field, _), column) in self.fields.iter().zip(columns) {
+            read.push(match column {
+                Some(column) => self.values(*field, &column, &mut troubles)?,
                 None => new_null_array(self.layout.columns.field(*field).data_type(), rows),
             });
         }
+        let size = (rows, self.given);
+        let stay = lenient::sort_out(&troubles, size, &self.layout, &self.origin, &mut self.careful)?;
+        let rescue = std::mem::take(&mut troubles.rescue);
         let first = self.given as u64 + 1;
+        let number = |row: usize| troubles.number(row).unwrap_or(first + row as u64);
         let mut rescue = Some(rescue);
         let column = |output: &Output| match output {
             Output::Column(at) => Arc::clone(&read[*at]),
-            Output::Number => Arc::new(Int64Array::from_iter_values((first as i64..).take(rows))),
-            Output::Rescued => rescue.take().unwrap_or_default().column(rows, &self.file, |row| first + row as u64),
+            Output::Number => Arc::new(Int64Array::from_iter_values((0..rows).map(|row| number(row) as i64))),
+            Output::Rescued => rescue.take().unwrap_or_default().column(rows, &self.origin.shown, number),
         };
         let columns: Vec<ArrayRef> = self.output.iter().map(column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         self.given += rows;
-        typed.map_err(|error| BadFile::of_arrow(&error))
+        let stays = |batch| match &stay {
+            Some(stay) => filter_record_batch(&batch, stay),
+            None => Ok(batch),
+        };
+        typed.and_then(stays).map_err(|error| BadFile::of_arrow(&error))
     }
 
-    fn values(&self, field: usize, decoded: &ArrayRef, rescue: &mut Rescue) -> Result<ArrayRef, BadFile> {
+    fn values(&self, field: usize, decoded: &ArrayRef, troubles: &mut Troubles) -> Result<ArrayRef, BadFile> {
         let Some(texts) = decoded.as_any().downcast_ref::<StringArray>() else { return Ok(Arc::clone(decoded)) };
         let Values { array, refused } = self.layout.readings[field].values(texts);
-        match refused.first() {
-            Some(row) if !self.layout.rescues() => {
-                let why = self.layout.why_not(field, texts.value(*row));
-                Err(BadFile { row: Some(self.given + row + 1), why })
+        let name = self.layout.columns.field(field).name();
+        for row in refused {
+            let text = texts.value(row);
+            if self.layout.rescues() {
+                troubles.rescue.add(row, name, text);
+                continue;
             }
-            _ => {
-                let name = self.layout.columns.field(field).name();
-                refused.iter().for_each(|row| rescue.add(*row, name, texts.value(*row)));
-                Ok(array)
+            let why = || self.layout.why_not(field, text);
+            if self.layout.options.on_bad_row == OnBadRow::Fail {
+                return Err(BadFile::of_row(self.given + row + 1, why()));
             }
+            troubles.add(row, name, why);
         }
+        Ok(array)
     }
 }
 
@@ -316,7 +401,7 @@ impl Decoder {
     }
 }
 
-type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Option<usize>>);
+type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Option<usize>>, Vec<String>);
 
 /// A reader of CSV: its columns are found by the names of the header.
 fn delimited(
@@ -361,7 +446,7 @@ fn delimited(
         // Not even a header: there is nothing to read, and a decoder of no columns would refuse a line end.
         text = Box::new(io::empty());
     }
-    Ok((text, Decoder::Csv(Box::new(builder.build_decoder()), batch_size), places))
+    Ok((text, Decoder::Csv(Box::new(builder.build_decoder()), batch_size), places, names))
 }
 
 /// A reader of JSON objects: plain values as text, so that what a column declares counts; nested ones by their types.
@@ -387,7 +472,9 @@ fn outputs(layout: &Layout, projection: &[usize]) -> (Vec<usize>, Vec<Output>) {
     let (count, of_row) = (layout.columns.fields().len(), layout.of_row().collect::<Vec<_>>());
     let of_row = |at: usize| at.checked_sub(count).map(|at| of_row[at]);
     // What a column could not take is known when it is read.
-    let all = projection.iter().any(|at| of_row(*at) == Some(MetadataColumn::RescuedData));
+    let rescued = projection.iter().any(|at| of_row(*at) == Some(MetadataColumn::RescuedData));
+    // Whether a row is left out does not depend on what is asked for.
+    let all = rescued || layout.options.on_bad_row == OnBadRow::Quarantine;
     let mut wanted: Vec<usize> =
         if all { (0..count).collect() } else { projection.iter().copied().filter(|at| *at < count).collect() };
     wanted.sort_unstable();
