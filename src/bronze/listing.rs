@@ -10,6 +10,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::manifest::Entry;
+use super::replay::Records;
 use super::slice::path_date;
 use super::{BronzeError, shown};
 use crate::paths;
@@ -24,9 +26,28 @@ pub struct BronzeFile {
     pub meta: ObjectMeta,
     /// It has been moved to the archive of its source.
     pub archived: bool,
+    /// Not the file is read, but these records of it.
+    pub records: Option<Records>,
 }
 
 impl BronzeFile {
+    /// A file that was taken in, as it was.
+    pub fn remembered(path: &str, entry: &Entry, listing: &Listing) -> Self {
+        let folder = listing.files.first().and_then(|file| {
+            let below = if file.archived { None } else { file.meta.location.as_ref().strip_suffix(&file.path) };
+            below.map(str::to_owned)
+        });
+        let folder = folder.unwrap_or_else(|| format!("{}/", listing.base.trim_end_matches('/')));
+        let meta = ObjectMeta {
+            location: StorePath::from(format!("{folder}{path}")),
+            last_modified: chrono::DateTime::from_timestamp_micros(entry.modified).unwrap_or_default(),
+            size: entry.size,
+            e_tag: None,
+            version: None,
+        };
+        Self { path: path.to_owned(), meta, archived: false, records: None }
+    }
+
     /// Modification time in microseconds since 1970 (UTC).
     pub fn modified(&self) -> i64 {
         self.meta.last_modified.timestamp_micros()
@@ -96,7 +117,7 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
         let path = root.filename().unwrap_or_default().to_owned();
         let folder_of = place.base.parent().unwrap_or(&place.base);
         return Ok(Listing {
-            files: vec![BronzeFile { path, meta, archived: false }],
+            files: vec![BronzeFile { path, meta, archived: false, records: None }],
             base: shown(&folder_of.to_string_lossy(), folder),
         });
     }
@@ -116,7 +137,7 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
         let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
         let path = parts.join("/");
         if !hidden && (place.matches)(&path) {
-            files.push(BronzeFile { path, meta, archived });
+            files.push(BronzeFile { path, meta, archived, records: None });
         }
     }
     // A file that was delivered once more under the name of an archived one is the newer of the two.
@@ -208,6 +229,6 @@ pub(crate) mod tests {
             e_tag: None,
             version: None,
         };
-        BronzeFile { path: path.to_owned(), meta, archived: false }
+        BronzeFile { path: path.to_owned(), meta, archived: false, records: None }
     }
 }

@@ -15,6 +15,7 @@ pub mod listing;
 pub mod manifest;
 mod pending;
 pub mod quarantine;
+pub mod replay;
 pub mod scan;
 mod slice;
 mod text;

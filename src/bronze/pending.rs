@@ -23,6 +23,8 @@ pub enum Why {
     Changed(Rows),
     /// It was asked for again: its rows take the place of these.
     Again(Rows),
+    /// Some of its rows were quarantined, and are read once more.
+    Replayed(Entry),
 }
 
 /// A file to read.
@@ -55,6 +57,8 @@ pub struct Pending {
     pub gone: usize,
     /// Files that cannot be read, and why: they are known so, and read again when they change.
     pub bad: Vec<(Read, String)>,
+    /// Files whose quarantined rows are not read again, when others are.
+    pub kept: BTreeSet<String>,
     /// There is more to do when this is done.
     pub more: bool,
 }
@@ -261,7 +265,8 @@ impl Pending {
 
     /// Files of which nothing counts any more that was known before.
     pub fn superseded_files(&self) -> impl Iterator<Item = &str> {
-        let reads = self.reads.iter().filter(|read| read.retried || !matches!(read.why, Why::New));
+        let reads =
+            self.reads.iter().filter(|read| read.retried || matches!(read.why, Why::Changed(_) | Why::Again(_)));
         let removed = self.removed.iter().map(|(path, _)| path.as_str());
         reads.map(|read| read.file.path.as_str()).chain(removed)
     }
@@ -274,7 +279,7 @@ impl Pending {
     /// Rows that the batch takes out of the table, for each file that they came from.
     pub fn outgoing(&self) -> impl Iterator<Item = &Rows> {
         let reads = self.reads.iter().filter_map(|read| match &read.why {
-            Why::New => None,
+            Why::New | Why::Replayed(_) => None,
             Why::Changed(rows) | Why::Again(rows) => Some(rows),
         });
         reads.chain(self.removed.iter().map(|(_, rows)| rows)).chain(&self.superseded)
@@ -306,14 +311,20 @@ impl Pending {
         change.extend(self.removed.iter().map(|(path, _)| (path.clone(), None)));
         for (Read { file, why, hash, .. }, bad) in &self.bad {
             let data = match why {
-                Why::New => Some(Vec::new()),
+                Why::New | Why::Replayed(_) => Some(Vec::new()),
                 Why::Changed(rows) | Why::Again(rows) => rows.clone(),
             };
             let entry = Entry { hash: hash.clone(), data, bad: Some(bad.clone()), ..Entry::of(file) };
             change.insert(file.path.clone(), Some(entry));
         }
-        for Read { file, hash, .. } in &self.reads {
+        for Read { file, why, hash, .. } in &self.reads {
             let (hash, data) = (hash.clone(), data.get(&file.path).cloned());
+            if let Why::Replayed(entry) = why {
+                let more = data.unwrap_or_default();
+                let data = entry.data.clone().map(|known| known.into_iter().chain(more).collect());
+                change.insert(file.path.clone(), Some(Entry { data, ..entry.clone() }));
+                continue;
+            }
             change.insert(file.path.clone(), Some(Entry { hash, data, ..Entry::of(file) }));
         }
         change

@@ -53,8 +53,12 @@ pub struct Draft<'a> {
     pub replaces_all: bool,
     /// Files whose rows from before are superseded.
     pub superseded: BTreeSet<String>,
+    /// Files that could not be read before cannot be read as they are now.
+    pub still_unreadable: bool,
     /// See [`Note`].
     pub replays: Option<i64>,
+    /// Files whose rows were not read again.
+    pub kept: BTreeSet<String>,
 }
 
 /// A line beside a note.
@@ -96,10 +100,14 @@ pub async fn write(
             lines.write(&Line { kind, row: &row }).await.map_err(|error| bad(error.to_string()))?;
         }
     }
-    let supersedes = !draft.superseded.is_empty();
+    let supersedes = !draft.superseded.is_empty() || draft.still_unreadable;
     for file in draft.superseded {
         let row = BadRow { file, ..BadRow::default() };
         lines.write(&Line { kind: "superseded", row: &row }).await.map_err(|error| bad(error.to_string()))?;
+    }
+    for file in draft.kept {
+        let row = BadRow { file, ..BadRow::default() };
+        lines.write(&Line { kind: "kept", row: &row }).await.map_err(|error| bad(error.to_string()))?;
     }
     let any = lines.finish().await.map_err(|error| bad(error.to_string()))?;
     if !any && !draft.replaces_all && draft.replays.is_none() {

@@ -183,7 +183,7 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
         .map(|file| {
             let values: Vec<ScalarValue> = file_columns::values(source, file, folder, batch)?;
             let shown = file_columns::delivered_as(source, file, folder);
-            let delivered = Delivered { shown, path: file.path.clone() };
+            let delivered = Delivered { shown, path: file.path.clone(), records: file.records.clone() };
             Ok(PartitionedFile::new_from_meta(file.meta.clone())
                 .with_partition_values(values)
                 .with_extension(delivered))
@@ -277,7 +277,7 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
     let store = local();
-    for file in files {
+    for file in files.filter(|file| file.records.is_none()) {
         let now = store.head(&file.meta.location).await;
         let same = now.is_ok_and(|now| now.size == file.meta.size && now.last_modified == file.meta.last_modified);
         if !same {

@@ -260,7 +260,8 @@ impl Node<'_> {
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
         let full_refresh = incremental && self.intake.full_refresh(progress);
-        let rebuild = match full_refresh {
+        let replays = self.inputs.runtime().options.replay.is_some();
+        let rebuild = match full_refresh || replays {
             true => None,
             false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
         };
@@ -277,6 +278,7 @@ impl Node<'_> {
             sliced: self.inputs.runtime().options.slice.is_some(),
             nothing_to_read: world.nothing_to_read,
             appends: self.model.appends(),
+            replays,
             has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
         }))
     }

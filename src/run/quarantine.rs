@@ -3,6 +3,7 @@
 //! What belongs into it follows from the notes that the commits of the models name (`bronze::quarantine`), so a crash
 //! leaves it to the next run: before a model is built, the note of its last commit is settled.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -16,7 +17,7 @@ use crate::bronze::quarantine::{self, Draft, Note, app_id};
 use crate::bronze::{self, BadRow, BadRows, BronzeError};
 use crate::fail_points;
 use crate::names::TableName;
-use crate::project::{Model, OnBadRow};
+use crate::project::{Format, Model, OnBadRow};
 use crate::session::{self, Tables};
 use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
 use crate::template::SourceRead;
@@ -29,19 +30,17 @@ pub(super) fn table_of(source: &TableName) -> TableName {
     TableName::new("_lake/quarantine", format!("{}__{}", source.schema, source.table))
 }
 
-/// The sources of a model whose bad rows are kept.
-pub(super) fn sources_of(inputs: &Inputs, model: &Model) -> Vec<TableName> {
-    let sources = &inputs.runtime().project.sources;
-    let kept = |name: &&TableName| sources[*name].options.on_bad_row == OnBadRow::Quarantine;
-    let mut found: Vec<TableName> = Vec::new();
+/// The sources that a model reads, also through views, whose bad rows may be kept.
+pub(super) fn sources_of(inputs: &Inputs, model: &Model) -> BTreeSet<TableName> {
+    let project = &inputs.runtime().project;
+    let mut found = BTreeSet::new();
     let mut waiting = vec![model];
     while let Some(model) = waiting.pop() {
-        found.extend(model.sources.iter().map(|(name, _)| name).filter(kept).cloned());
-        let below = model.refs.iter().filter_map(|name| inputs.runtime().project.models.get(name));
+        found.extend(model.sources.iter().map(|(name, _)| name.clone()));
+        let below = model.refs.iter().filter_map(|name| project.models.get(name));
         waiting.extend(below.filter(|model| !model.is_stored()));
     }
-    found.sort();
-    found.dedup();
+    found.retain(|name| project.sources[name].format != Format::Delta);
     found
 }
 
@@ -119,16 +118,19 @@ fn sql(note: &Note, (model, source): (&TableName, &TableName), rewrites: bool) -
     let same = "c.file_path = b.path and (c.row_number is not distinct from b.row) and c.batch_id = b.batch";
     let of_kind =
         |kind: &str| format!("select distinct {folder} || file as path, row, batch from q.lines where kind = '{kind}'");
-    let goes = if note.replaces_all { "true" } else { "s.path is not null" };
-    let (still, superseded) = (of_kind("still"), of_kind("superseded"));
+    let goes = if note.replaces_all { "true" } else { "(s.path is not null or u.path is not null)" };
+    let (still, superseded, kept) = (of_kind("still"), of_kind("superseded"), of_kind("kept"));
+    let unreadable = format!("{} and row is null", of_kind("row"));
     let replays = note.replays.unwrap_or(0);
     format!(
         "{added} union all select c.source, c.model, c.file_path, c.row_number, c.line, c.raw_text, c.header, \
          c.column_name, c.reason, c.batch_id, c.invocation_id, c.quarantined_at, \
-         case when c.model = {model} and c.replayed_at is null and c.batch_id <= {replays} and b.path is null then {time} \
+         case when c.model = {model} and c.replayed_at is null and c.batch_id <= {replays} and b.path is null and k.path is null then {time} \
          else c.replayed_at end as replayed_at \
          from q.current c \
          left join ({still}) b on {same} \
+         left join (select distinct path from ({kept})) k on c.file_path = k.path \
+         left join (select distinct path from ({unreadable})) u on c.file_path = u.path and c.row_number is null \
          left join (select distinct path from ({superseded})) s on c.file_path = s.path \
          where not (c.model = {model} and {goes})"
     )
@@ -188,7 +190,8 @@ impl Node<'_> {
             let bad_rows = Arc::new(BadRows::new(&runtime.session));
             match self.stage(world, mode, &chosen, &bad_rows).await {
                 Ok((staged, traces)) => {
-                    for (source, row) in &bad_files {
+                    // A replay leaves them where they are.
+                    for (source, row) in bad_files.iter().filter(|_| runtime.options.replay.is_none()) {
                         bad_rows.add_file(source, row).map_err(|error| Failure::text(error.to_string()))?;
                     }
                     if let Err(failure) = self.check_limits(&bad_rows) {
@@ -256,8 +259,10 @@ impl Node<'_> {
 
     /// Rows and files that were left out.
     pub(super) fn quarantined(&self, bad_rows: &BadRows) -> u64 {
-        let sources = sources_of(self.inputs, self.model);
-        sources.iter().map(|source| bad_rows.counts(source).1).sum()
+        let sources = &self.inputs.runtime().project.sources;
+        let kept = bad_rows.sources();
+        let kept = kept.iter().filter(|name| sources[*name].options.on_bad_row == OnBadRow::Quarantine);
+        kept.map(|name| bad_rows.counts(name).1).sum()
     }
 
     /// Notes what a batch has left out, for the commit that makes it count.
@@ -277,6 +282,11 @@ impl Node<'_> {
                 None => None,
             };
             let taken = world.taken.get(&source);
+            let replayed = runtime.options.replay.as_ref() == Some(&source);
+            let is_kept = runtime.project.sources[&source].options.on_bad_row == OnBadRow::Quarantine;
+            if before.is_none() && !is_kept {
+                continue;
+            }
             let superseded = taken.into_iter().flat_map(|taken| taken.pending.superseded_files());
             let listing = self.inputs.listing(&source).await?;
             let draft = Draft {
@@ -284,7 +294,10 @@ impl Node<'_> {
                 invocation_id: &runtime.options.invocation_id,
                 replaces_all: before.is_some() && (taken.is_none() || mode == Mode::Full),
                 superseded: superseded.filter(|_| before.is_some()).map(str::to_owned).collect(),
-                replays: None,
+                still_unreadable: before.is_some()
+                    && taken.is_some_and(|taken| taken.pending.bad.iter().any(|(read, _)| read.retried)),
+                replays: before.filter(|_| replayed),
+                kept: taken.map(|taken| taken.pending.kept.clone()).unwrap_or_default(),
             };
             let note = quarantine::write(&store, (&self.model.name, &source), bad_rows, draft, before).await?;
             transactions.extend(note.map(|note| (app_id, note.id)));

@@ -1,8 +1,10 @@
 //! Rows that do not fit: rescued, made NULL, or quarantined.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Random, Sandbox};
 
 const APPENDS: &str = "{{ config(materialized='incremental') }} select * from {{ source('raw', 'items') }}";
 
@@ -197,6 +199,205 @@ fn a_build_that_dies_loses_and_doubles_no_bad_row() {
             sandbox.ok(&["build"]);
             assert_eq!(json!(ids(&sandbox)), json!([0, 2, 3, 4, 5, 10]), "{point}");
             assert_eq!(quarantine(&sandbox), bad(&["0", "1b", "2", "3", "4", "5"]), "{point}");
+        }
+    }
+}
+
+/// A project whose rows are fixed by other declarations than its first ones.
+fn fixable(model: &str) -> Sandbox {
+    let settings = "format: csv\non_bad_row: quarantine\nmetadata_columns: [_row_number, _file_path]";
+    let file = "day,id,price\n2024-01-01,1,1\n2024-01-02,20000000000,2\n2024-01-03,x,3\n2024-01-04,4\n";
+    let sandbox = project(settings, &[("in/a.csv", file), ("in/b.csv", "id,price,day\n50000000000,5,\n6,6,\n")]);
+    let columns = "cast(id as bigint) as id, price, _row_number as n, _file_path as p";
+    sandbox.write("models/silver/items.sql", format!("{model} select {columns} from {{{{ source('raw', 'items') }}}}"));
+    sandbox
+}
+
+fn fix(sandbox: &Sandbox, from: &str, to: &str) {
+    let sources = std::fs::read_to_string(sandbox.path("sources.yml")).unwrap();
+    assert!(sources.contains(from), "{sources}");
+    sandbox.write("sources.yml", sources.replace(from, to));
+}
+
+const KEYED: &str = "{{ config(materialized='incremental', unique_key='id') }}";
+
+#[test]
+fn quarantined_rows_are_taken_again_after_a_fix_and_never_twice() {
+    for model in [KEYED, "{{ config(materialized='incremental') }}"] {
+        let sandbox = fixable(model);
+        let nothing = sandbox.ok(&["source", "replay", "raw.items"]);
+        assert!(nothing.contains("there is nothing to read yet"), "{nothing}");
+        sandbox.ok(&["build"]);
+        assert_eq!((json!(ids(&sandbox)), quarantine(&sandbox).len()), (json!([1, 6]), 4));
+        // Without a fix nothing changes.
+        let run = sandbox.ok(&["source", "replay", "raw.items", "--model", "items"]);
+        assert!(run.contains("0 rows, 4 quarantined, from 2 files"), "{run}");
+        assert!(quarantine(&sandbox).iter().all(|row| row.ends_with("false")));
+        fix(&sandbox, "name: id, data_type: int", "name: id, data_type: bigint");
+        sandbox.ok(&["source", "replay", "items"]);
+        assert_eq!(json!(ids(&sandbox)), json!([1, 6, 20_000_000_000_u64, 50_000_000_000_u64]));
+        let expected = [
+            "in/a.csv | 2 | 2024-01-02,20000000000,2 | id | true",
+            "in/a.csv | 3 | 2024-01-03,x,3 | id | false",
+            "in/a.csv | 4 | 2024-01-04,4 | - | false",
+            "in/b.csv | 1 | 50000000000,5, | id | true",
+        ];
+        assert_eq!(quarantine(&sandbox), expected);
+        let row = &sandbox.query("select n, p from {{ ref('items') }} where id = 20000000000")[0];
+        assert_eq!((&row["n"], &row["p"]), (&json!(2), &json!("in/a.csv")));
+        // The file is not needed any more.
+        std::fs::remove_file(sandbox.path("in/a.csv")).unwrap();
+        fix(&sandbox, "format: csv", "format: csv\n        options: { truncated_rows: true }");
+        sandbox.ok(&["source", "replay", "items"]);
+        assert_eq!(json!(ids(&sandbox)), json!([1, 4, 6, 20_000_000_000_u64, 50_000_000_000_u64]));
+        sandbox.ok(&["source", "replay", "items"]);
+        sandbox.ok(&["build"]);
+        assert_eq!((ids(&sandbox).len(), quarantine(&sandbox).len()), (5, 4));
+    }
+    let sandbox = fixable(KEYED);
+    sandbox.lake(&["source", "replay", "item"]).assert_failed(2, "did you mean");
+}
+
+#[test]
+fn rows_that_a_replay_added_go_with_their_file() {
+    let sandbox = fixable("{{ config(materialized='incremental') }}");
+    fix(&sandbox, "format: csv", "format: csv\n        on_changed_file: replace");
+    sandbox.ok(&["build"]);
+    fix(&sandbox, "name: id, data_type: int", "name: id, data_type: bigint");
+    sandbox.ok(&["source", "replay", "items"]);
+    assert_eq!(ids(&sandbox).len(), 4);
+    sandbox.write("in/a.csv", "id,price,day\n7,7,\ny,1,\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(json!(ids(&sandbox)), json!([6, 7, 50_000_000_000_u64]));
+    let expected = ["in/a.csv | 2 | y,1, | id | false", "in/b.csv | 1 | 50000000000,5, | id | true"];
+    assert_eq!(quarantine(&sandbox), expected);
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_replayed_whole() {
+    let sandbox = project("format: csv\non_bad_row: quarantine", &[("in/a.csv", "id\n1\n")]);
+    sandbox.write("in/b.csv", b"id,price\n2,2\nx,\xe9\n");
+    sandbox.ok(&["build"]);
+    assert_eq!((json!(ids(&sandbox)), quarantine(&sandbox).len()), (json!([1]), 1));
+    sandbox.ok(&["source", "replay", "items"]);
+    assert_eq!((json!(ids(&sandbox)), quarantine(&sandbox).len()), (json!([1]), 1));
+    fix(&sandbox, "format: csv", "format: csv\n        options: { encoding: latin1 }");
+    sandbox.ok(&["source", "replay", "items"]);
+    assert_eq!(json!(ids(&sandbox)), json!([1, 2]));
+    assert_eq!(quarantine(&sandbox), ["in/b.csv | 2 | x,é | id | false"]);
+    assert_eq!(sandbox.json(&["source", "files", "items", "--failed"]), json!([]));
+}
+
+#[test]
+fn a_replay_that_dies_reads_each_row_once() {
+    for point in ["quarantine-noted", "manifest-written", "staged", "published", "quarantine-staged", "quarantined"] {
+        let sandbox = fixable("{{ config(materialized='incremental') }}");
+        sandbox.ok(&["build"]);
+        fix(&sandbox, "name: id, data_type: int", "name: id, data_type: bigint");
+        let run = sandbox.command(&["source", "replay", "items"]).env("LAKE_FAIL_POINT", point).output().unwrap();
+        assert!(!run.status.success(), "{point} was not reached");
+        sandbox.ok(&["source", "replay", "items"]);
+        assert_eq!(json!(ids(&sandbox)), json!([1, 6, 20_000_000_000_u64, 50_000_000_000_u64]), "{point}");
+        let replayed = quarantine(&sandbox).iter().filter(|row| row.ends_with("true")).count();
+        assert_eq!((replayed, quarantine(&sandbox).len()), (2, 4), "{point}");
+    }
+}
+
+/// What a file has: rows with their ids, `None` where a row does not fit. `None` if it cannot be read.
+type Content = Option<Vec<Option<u64>>>;
+
+/// A file, as it was read last.
+#[derive(Default)]
+struct Known {
+    good: Vec<u64>,
+    bad: Vec<usize>,
+    unreadable: bool,
+}
+
+/// A random file of CSV or NDJSON, and what it has.
+fn random_file(json: bool, random: &mut Random, next: &mut u64) -> (Vec<u8>, Content) {
+    let (mut text, mut rows) = (if json { String::new() } else { "id,price,day\n".to_owned() }, Vec::new());
+    for _ in 0..random.below(30) {
+        *next += 1;
+        let id = *next;
+        let kind = if random.below(3) == 0 { 1 + random.below(4) } else { 0 };
+        text += &match (json, kind) {
+            (false, 0) => format!("{id},\"1.5\",2024-01-01\n"),
+            (false, 1) => format!("{id},much,\n"),
+            (false, 2) => format!("{id},1\n"),
+            (false, 3) => format!("{id},1,2024-01-01,\"a\nb\"\n"),
+            (false, _) => format!("\n{id},\"1,\n5\",\n"),
+            (true, 0) => format!("{{\"id\": {id}, \"price\": 1.5, \"more\": [1]}}\n"),
+            (true, 1) => format!("{{\"id\": {id}, \"day\": \"never\"}}\n"),
+            (true, 2) => format!("{{\"id\": {id}, \n"),
+            (true, 3) => format!("{{\"id\": [{id}]}}\n"),
+            (true, _) => format!("\n[{id}]\n"),
+        };
+        rows.push((kind == 0).then_some(id));
+    }
+    if random.below(6) == 0 {
+        // Not UTF-8, and the last thing in the file.
+        return ([text.as_bytes(), b"7,\xff\xfe,\n"].concat(), None);
+    }
+    (text.into_bytes(), Some(rows))
+}
+
+#[test]
+fn whatever_is_delivered_each_row_is_in_the_table_or_in_the_quarantine() {
+    let rounds = std::env::var("LAKE_SOAK_ROUNDS").map_or(5, |count| count.parse().unwrap());
+    for limit in ["max_files_per_batch: 2", "max_files_per_batch: 100"] {
+        let settings = format!("format: auto\non_bad_row: quarantine\non_changed_file: replace\n{limit}");
+        let sandbox = project(&settings, &[("in/.keep", "")]);
+        let (mut random, mut next, mut clock) = (Random(0xbad_0f0e), 0, 1_700_000_000);
+        let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        for round in 0..rounds {
+            // Of several deliveries under one name, a build sees the last.
+            let mut delivered: BTreeMap<String, Content> = BTreeMap::new();
+            for _ in 0..1 + random.below(5) {
+                let (number, json) = (random.below(8), random.below(2) == 0);
+                let path = format!("in/{number}.{}", if json { "ndjson" } else { "csv" });
+                let (bytes, content) = random_file(json, &mut random, &mut next);
+                sandbox.write(&path, bytes);
+                clock += 1;
+                let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(clock);
+                std::fs::File::options().write(true).open(sandbox.path(&path)).unwrap().set_modified(time).unwrap();
+                delivered.insert(path, content);
+            }
+            for (path, content) in delivered {
+                let Some(rows) = content else {
+                    // What was good of it stays.
+                    known.entry(path).or_default().unreadable = true;
+                    continue;
+                };
+                let place = |(at, row): (usize, &Option<u64>)| row.is_none().then_some(at + 1);
+                let good = rows.iter().flatten().copied().collect();
+                let bad = rows.iter().enumerate().filter_map(place).collect();
+                known.insert(path, Known { good, bad, unreadable: false });
+            }
+            if random.below(2) == 0 {
+                let points = ["quarantine-noted", "manifest-written", "staged", "published", "quarantined"];
+                let point = format!("{}:{}", points[random.below(5) as usize], 1 + random.below(2));
+                let _ = sandbox.command(&["build"]).env("LAKE_FAIL_POINT", point).output().unwrap();
+            }
+            if random.below(4) == 0 {
+                sandbox.ok(&["source", "replay", "items"]);
+            }
+            sandbox.ok(&["build"]);
+            let mut good: Vec<u64> = known.values().flat_map(|file| file.good.clone()).collect();
+            good.sort_unstable();
+            assert_eq!(json!(ids(&sandbox)), json!(good), "{limit}, round {round}");
+            let rows = sandbox.query("select file_path as f, coalesce(row_number, 0) as n from quarantine.raw__items");
+            let mut found: Vec<(String, u64)> =
+                rows.iter().map(|row| (row["f"].as_str().unwrap().to_owned(), row["n"].as_u64().unwrap())).collect();
+            found.sort();
+            let bad = |(path, file): (&String, &Known)| -> Vec<(String, u64)> {
+                let whole = file.unreadable.then_some(0);
+                let rows = file.bad.iter().map(|row| *row as u64);
+                whole.into_iter().chain(rows).map(|row| (path.clone(), row)).collect()
+            };
+            let mut expected: Vec<(String, u64)> = known.iter().flat_map(bad).collect();
+            expected.sort();
+            assert_eq!(found, expected, "{limit}, round {round}");
         }
     }
 }

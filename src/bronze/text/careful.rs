@@ -28,6 +28,12 @@ pub(super) struct Record {
     pub(super) text: String,
     /// It ends as records do, and not with the file.
     pub(super) ended: bool,
+    /// It was quarantined by this batch, and is read again.
+    pub(super) batch: Option<i64>,
+    /// The header that it stood below then.
+    pub(super) header: Option<String>,
+    /// Why it cannot be read again.
+    pub(super) lost: Option<String>,
 }
 
 /// The records of a text.
@@ -113,7 +119,7 @@ impl Records {
         self.row += 1;
         let line = (!matches!(self.ends, Ends::Byte(SEPARATOR))).then_some(line);
         let text = String::from_utf8(bytes).map_err(|_| BadFile::not_utf8(usize::try_from(self.row).ok()))?;
-        Ok(Some(Record { row: self.row, line, offset, text, ended }))
+        Ok(Some(Record { row: self.row, line, offset, text, ended, ..Record::default() }))
     }
 
     /// Takes the first record off: it was a header.

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{BooleanArray, StringArray};
 
 use super::careful::{self, Problem, Record, Records, Splitter};
-use super::header::Dialect;
+use super::header::{self, Dialect};
 use super::rescue::Rescue;
 use super::rows::{BadFile, Layout};
 use crate::bronze::bad_rows::{BadRow, BadRows};
+use crate::bronze::replay;
 use crate::names::TableName;
-use crate::project::{Format, OnBadRow};
+use crate::project::{Format, OnBadRow, SourceOptions};
 
 /// Bytes of text that a batch of records holds at most, and one record more.
 const BATCH_BYTES: usize = 16 << 20;
@@ -52,6 +53,10 @@ pub(super) struct Careful {
     /// Records before the part that is read.
     base: u64,
     end: u64,
+    /// Records of other files stand between these.
+    replays: bool,
+    /// The header that the splitter knows.
+    split_by: Option<Option<String>>,
 }
 
 impl Careful {
@@ -73,7 +78,18 @@ impl Careful {
             }
         }
         let records = Box::new(std::iter::from_fn(move || records.next().transpose()));
-        Ok(Self { records, held, header, base, end })
+        Ok(Self { records, held, header, base, end, replays: false, split_by: None })
+    }
+
+    /// Records that were quarantined. What was one then may be several now.
+    pub(super) fn replayed(rows: &replay::Records, origin: &Origin, layout: &Layout) -> Result<Self, BadFile> {
+        let (format, options) = (origin.format, layout.options.clone());
+        let records = rows.rows()?.flat_map(move |row| match row {
+            Ok(row) => again(row, format, &options),
+            Err(error) => vec![Err(error.into())],
+        });
+        let records = Box::new(records);
+        Ok(Self { records, held: None, header: None, base: 0, end: u64::MAX, replays: true, split_by: None })
     }
 
     fn next(&mut self) -> Result<Option<Record>, BadFile> {
@@ -87,9 +103,14 @@ impl Careful {
     /// Some of the records after the `given`th of the part.
     fn after(&mut self, given: usize, most: usize) -> Result<Vec<Record>, BadFile> {
         let (mut found, mut bytes) = (Vec::new(), 0);
-        while found.len() < most && bytes < BATCH_BYTES {
-            let Some(record) = self.next()? else { break };
-            if record.row > self.base + given as u64 {
+        while let Some(record) = self.next()? {
+            let full = found.len() >= most || bytes >= BATCH_BYTES;
+            // What was one record is taken or refused as a whole.
+            if full && !found.last().is_some_and(|last| is_same(last, &record)) {
+                self.held = Some(record);
+                break;
+            }
+            if self.replays || record.row > self.base + given as u64 {
                 bytes += record.text.len();
                 found.push(record);
             }
@@ -137,6 +158,19 @@ impl Troubles {
         self.problems.entry(row).or_insert_with(|| Problem { column: Some(column.to_owned()), why: why() });
     }
 
+    /// Of several records that were one, all are bad if one is.
+    fn spread(&mut self) {
+        let Some(records) = &self.records else { return };
+        let found: Vec<(usize, Problem)> = self.problems.iter().map(|(row, problem)| (*row, problem.clone())).collect();
+        for (row, problem) in found {
+            let before = (0..row).rev().take_while(|other| is_same(&records[*other], &records[row]));
+            let after = (row + 1..records.len()).take_while(|other| is_same(&records[*other], &records[row]));
+            for other in before.chain(after) {
+                self.problems.entry(other).or_insert_with(|| problem.clone());
+            }
+        }
+    }
+
     /// How many records there are, if they are known.
     pub(super) fn rows(&self) -> usize {
         self.records.as_ref().map_or(0, Vec::len)
@@ -152,6 +186,7 @@ impl Troubles {
 pub(super) fn read(
     careful: &mut Careful,
     splitter: &mut Splitter,
+    splitter_of: impl Fn(&Option<String>) -> Result<Splitter, BadFile>,
     (count, given, most): (usize, usize, usize),
 ) -> Result<Option<(Vec<StringArray>, Troubles)>, BadFile> {
     let records = careful.after(given, most)?;
@@ -161,6 +196,21 @@ pub(super) fn read(
     let mut troubles = Troubles::default();
     let mut rows = Vec::with_capacity(records.len());
     for (at, record) in records.iter().enumerate() {
+        let mut lost = record.lost.clone();
+        if careful.replays && careful.split_by.as_ref() != Some(&record.header) {
+            match splitter_of(&record.header) {
+                Ok(found) => {
+                    *splitter = found;
+                    careful.split_by = Some(record.header.clone());
+                }
+                Err(bad) => lost = Some(bad.why),
+            }
+        }
+        if let Some(why) = lost {
+            troubles.problems.insert(at, Problem { column: None, why });
+            rows.push(vec![None; count]);
+            continue;
+        }
         let fields = splitter.split(record)?;
         if let Some((name, text)) = fields.surplus {
             troubles.rescue.add(at, name, &text);
@@ -172,14 +222,58 @@ pub(super) fn read(
     Ok(Some((careful::columns(count, rows), troubles)))
 }
 
+/// Whether two records are parts of what was one when it was quarantined.
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.batch.is_some() && (one.row, one.batch) == (other.row, other.batch)
+}
+
+/// The records that the text of one is now.
+fn again(row: BadRow, format: Format, options: &SourceOptions) -> Vec<Result<Record, BadFile>> {
+    let BadRow { row: number, line, text, header, batch, .. } = row;
+    let record = Record { row: number.unwrap_or_default(), line, batch, header, ended: true, ..Record::default() };
+    let Some(text) = text else {
+        return vec![Ok(Record { lost: Some("its text is not known".to_owned()), ..record })];
+    };
+    if !format.is_delimited() {
+        return vec![Ok(Record { text, ..record })];
+    }
+    let mut records = Records::new(Box::new(io::Cursor::new(text.into_bytes())), format, options);
+    let mut found = Vec::new();
+    loop {
+        match records.next() {
+            Ok(Some(Record { text, .. })) => found.push(Ok(Record { text, ..record.clone() })),
+            Ok(None) => return found,
+            Err(bad) => {
+                found.push(Ok(Record { lost: Some(bad.why), ..record }));
+                return found;
+            }
+        }
+    }
+}
+
+/// The columns that stand below a header.
+pub(super) fn names(header: Option<&str>, layout: &Layout, format: Format) -> Result<Vec<String>, BadFile> {
+    match header.filter(|_| layout.options.header && format.is_delimited()) {
+        None => Ok(layout.columns.fields().iter().map(|field| field.name().clone()).collect()),
+        Some(header) => {
+            let text = Box::new(io::Cursor::new(header.to_owned().into_bytes()));
+            let (names, _) = header::take(text, Dialect::new(&layout.options, format))?;
+            header::known_names(&names, layout)
+        }
+    }
+}
+
 /// Tells where the bad rows of a batch go, and says which rows stay in it; `None` if all do.
 pub(super) fn sort_out(
-    troubles: &Troubles,
+    troubles: &mut Troubles,
     (rows, given): (usize, usize),
     layout: &Layout,
     origin: &Origin,
     careful: &mut Option<Careful>,
 ) -> Result<Option<BooleanArray>, BadFile> {
+    if careful.as_ref().is_some_and(|careful| careful.replays) {
+        troubles.spread();
+    }
     let left_out = layout.options.on_bad_row == OnBadRow::Quarantine && !troubles.problems.is_empty();
     if let Some(sink) = &layout.sink {
         let mut records = Vec::new();
@@ -196,9 +290,15 @@ pub(super) fn sort_out(
             };
         }
         let header = careful.as_ref().and_then(|careful| careful.header.clone());
-        let bad = troubles.problems.iter().enumerate().map(|(at, (row, problem))| {
+        let told: Vec<bool> = (0..records.len())
+            .map(|at| at.checked_sub(1).is_none_or(|before| !is_same(&records[before], &records[at])))
+            .collect();
+        let problems = troubles.problems.iter().enumerate();
+        let problems = problems.filter(|(at, _)| told.get(*at).copied().unwrap_or(true));
+        let bad = problems.map(|(at, (row, problem))| {
             let place = (given + row) as u64 + 1;
             let record = records.get(at).cloned();
+            let batch = record.as_ref().and_then(|record| record.batch);
             let number = record.as_ref().map(|record| record.row);
             let known = number.or((origin.part.start == 0).then_some(place));
             let row = BadRow {
@@ -209,7 +309,7 @@ pub(super) fn sort_out(
                 header: header.clone(),
                 column: problem.column.clone(),
                 reason: problem.why.clone(),
-                batch: None,
+                batch,
             };
             (place, row)
         });

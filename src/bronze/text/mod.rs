@@ -15,6 +15,7 @@ mod rows;
 mod values;
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ use self::header::Dialect;
 use self::lenient::{Again, Origin};
 use self::records::Records;
 use self::rows::{BadFile, Rows};
-use super::{BronzeError, shown};
+use super::{BronzeError, replay, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
 pub(super) use self::lenient::Sink;
@@ -68,6 +69,8 @@ pub(super) struct Delivered {
     pub(super) shown: String,
     /// Below the folder of the source.
     pub(super) path: String,
+    /// Only these records of it are read.
+    pub(super) records: Option<replay::Records>,
 }
 
 /// The columns of one file.
@@ -156,6 +159,7 @@ impl TextSource {
             && options.skip_lines == 0
             && options.max_file_bytes.is_none()
             && options.compression.of_file(path) == Compression::None
+            && file.extensions.get::<Delivered>().is_none_or(|delivered| delivered.records.is_none())
             && !self.text.layout.numbers_rows()
     }
 }
@@ -299,9 +303,19 @@ async fn file_rows(
 ) -> std::result::Result<Rows, BadFile> {
     let path = file.object_meta.location.to_string();
     let options = &text.layout.options;
+    let delivered = file.extensions.get::<Delivered>().cloned().unwrap_or_default();
     let Some(format) = text.format.of_file(&path) else {
         return Err(BadFile::whole("its ending says no format: set `format`".to_owned()));
     };
+    let origin = |again: Again, part: Range<u64>| {
+        let Delivered { shown, path, .. } = delivered.clone();
+        Origin { shown, path, format, part, again }
+    };
+    if let Some(records) = delivered.records.clone() {
+        let none: Again = Box::new(|| Ok((Box::new(io::empty()), 0)));
+        let layout = Arc::clone(&text.layout);
+        return Rows::replayed(&records, origin(none, 0..u64::MAX), layout, columns, batch_size);
+    }
     let (mut names, plain) = match &file.range {
         None => (None, bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?),
         Some(range) => {
@@ -316,12 +330,11 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
-    let Delivered { shown, path: below } = file.extensions.get::<Delivered>().cloned().unwrap_or_default();
     let part = file.range.as_ref().map_or(0..u64::MAX, |range| {
         u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or(u64::MAX)
     });
     let again = again(file.object_meta.location.clone(), format, Arc::clone(&text.layout));
-    let origin = Origin { shown, path: below, format, part, again };
+    let origin = origin(again, part);
     Rows::new(plain, origin, Arc::clone(&text.layout), columns, batch_size, names.take())
 }
 

@@ -20,7 +20,7 @@ use super::header::{self, Dialect};
 use super::lenient::{self, Careful, Origin, Sink, Troubles};
 use super::records::Records;
 use super::values::{Reading, Values, is_nested};
-use crate::bronze::file_columns;
+use crate::bronze::{file_columns, replay};
 use crate::catalog::sql_type;
 use crate::project::{Format, MetadataColumn, OnBadRow, SourceOptions};
 
@@ -234,6 +234,20 @@ impl Rows {
         })
     }
 
+    /// Rows that were quarantined, as if they stood in their file alone.
+    pub(in crate::bronze) fn replayed(
+        records: &replay::Records,
+        origin: Origin,
+        layout: Arc<Layout>,
+        projection: &[usize],
+        batch_size: usize,
+    ) -> Result<Self, BadFile> {
+        let careful = Careful::replayed(records, &origin, &layout)?;
+        let mut rows = Self::new(Box::new(io::empty()), origin, layout, projection, batch_size, Some(Vec::new()))?;
+        (rows.careful, rows.gave_up) = (Some(careful), true);
+        Ok(rows)
+    }
+
     fn read(&mut self) -> Result<Option<RecordBatch>, BadFile> {
         if !self.gave_up {
             match self.decoded() {
@@ -252,7 +266,14 @@ impl Rows {
             None => self.careful.insert(Careful::open(&self.origin, &self.layout)?),
         };
         let size = (self.fields.len(), self.given, self.batch_size);
-        let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, size)? else { return Ok(None) };
+        let wanted: Vec<usize> = self.fields.iter().map(|(field, _)| *field).collect();
+        let split = |header: &Option<String>| {
+            let names = lenient::names(header.as_deref(), &self.layout, self.origin.format)?;
+            Ok(lenient::splitter(&self.layout, self.origin.format, &wanted, &names))
+        };
+        let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, split, size)? else {
+            return Ok(None);
+        };
         let rows = texts.first().map_or_else(|| troubles.rows(), StringArray::len);
         let columns = texts.into_iter().map(|texts| Some(Arc::new(texts) as ArrayRef)).collect();
         self.typed(columns, rows, troubles).map(Some)
@@ -317,7 +338,7 @@ impl Rows {
             });
         }
         let size = (rows, self.given);
-        let stay = lenient::sort_out(&troubles, size, &self.layout, &self.origin, &mut self.careful)?;
+        let stay = lenient::sort_out(&mut troubles, size, &self.layout, &self.origin, &mut self.careful)?;
         let rescue = std::mem::take(&mut troubles.rescue);
         let first = self.given as u64 + 1;
         let number = |row: usize| troubles.number(row).unwrap_or(first + row as u64);
