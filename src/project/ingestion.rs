@@ -1,6 +1,7 @@
 //! How the files of a source are taken in: what a changed, removed or renamed file means, how a backlog is split,
 //! what happens to files afterwards, and when a source counts as stale.
 
+use super::formats::Format;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use crate::diagnostics::{Diagnostic, Id};
@@ -248,13 +249,32 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     }
 }
 
-/// Takes `on_bad_row:`.
-pub(super) fn on_bad_row(table: &mut Mapping<'_>, reader: &mut Reader<'_>) -> OnBadRow {
-    // YAML reads the word `null` as nothing at all.
-    let is_null = |(key, value): &(Node, Node)| key.plain_text() == "on_bad_row" && matches!(value.value, Raw::Null);
-    let null = table.entries.iter().any(is_null);
+/// Takes `on_bad_row:`, and checks what depends on it.
+pub(super) fn on_bad_row(
+    table: &mut Mapping<'_>,
+    (ingestion, format): (&Ingestion, Option<Format>),
+    reader: &mut Reader<'_>,
+) -> OnBadRow {
     let said = choice(table, "on_bad_row", "value of `on_bad_row`", BAD, reader);
-    if null { OnBadRow::Null } else { said }
+    let entry = |name: &str| table.entries.iter().find(|(key, _)| key.plain_text() == name);
+    // YAML reads the word `null` as nothing at all.
+    let null = entry("on_bad_row").is_some_and(|(_, value)| matches!(value.value, Raw::Null));
+    let rule = if null { OnBadRow::Null } else { said };
+    if let Some((key, _)) = entry("on_bad_row")
+        && rule == OnBadRow::Null
+        && format.is_some_and(|format| !format.may_be(Format::is_text))
+    {
+        reader.invalid(&key.span, "values that do not fit become NULL in CSV, TSV and JSON files only");
+    }
+    if let Some((key, _)) = entry("max_bad_rows")
+        && ingestion.max_bad_rows.is_some()
+        && rule == OnBadRow::Fail
+    {
+        let message = "`max_bad_rows` means nothing where the first bad row fails";
+        let diagnostic = Diagnostic::error(Id::MissingKey, message).at(key.span.clone());
+        reader.diagnostics.push(diagnostic.help("say `on_bad_row: quarantine`, or `null`"));
+    }
+    rule
 }
 
 /// `100`, or `1%`.

@@ -80,7 +80,7 @@ fn read_table(
     let format = table.require("format", reader).and_then(|node| reader.choice(node, "format", FORMATS));
     let description = table.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
     let ingestion = ingestion::read(table, defaults, reader);
-    let on_bad_row = ingestion::on_bad_row(table, reader);
+    let on_bad_row = ingestion::on_bad_row(table, (&ingestion, format), reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let metadata = table.take("metadata_columns");

@@ -169,6 +169,16 @@ fn too_many_bad_rows_fail_a_batch() {
     with("60%").ok(&["build"]);
     with("3").ok(&["build"]);
     with("many").lake(&["compile"]).assert_failed(2, "`many` is not a number of rows");
+    for (settings, text) in [
+        ("format: csv\nmax_bad_rows: 3", "`max_bad_rows` means nothing where the first bad row fails"),
+        ("format: parquet\non_bad_row: null", "become NULL in CSV, TSV and JSON files only"),
+        ("format: csv\non_bad_row: quarantined", "did you mean `quarantine`?"),
+        ("format: delta\non_bad_row: quarantine", "the rows of a Delta table fit their columns"),
+    ] {
+        let run = project(settings, &[]).lake(&["compile"]);
+        run.assert_failed(2, text);
+        run.assert_failed(2, "sources.yml:");
+    }
 }
 
 #[test]
