@@ -98,7 +98,8 @@ pub fn rows(input: &[u8]) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
     let session = session::state(Resources { threads: 1, memory: Some(256 << 20) }).expect("a session can be made");
     let binary = ["parquet", "avro", "arrow"].iter().any(|format| settings.contains(format));
-    for columns in ["", if binary { TYPED } else { COLUMNS }] {
+    let declared = if binary { TYPED } else { COLUMNS };
+    for (columns, rule) in [("", "fail"), (declared, "fail"), (declared, "quarantine")] {
         if columns.is_empty() && settings.contains("header: false") {
             continue;
         }
@@ -109,7 +110,7 @@ pub fn rows(input: &[u8]) -> Vec<String> {
             None if binary => settings.to_owned(),
             None => format!("{settings}, options: {{ {limits} }}"),
         };
-        let table = format!("{{ name: data, path: '{name}', {settings}{comma}{columns} }}");
+        let table = format!("{{ name: data, path: '{name}', {settings}, on_bad_row: {rule}{comma}{columns} }}");
         let sources = format!("sources:\n  - name: raw\n    tables:\n      - {table}\n");
         let files = ProjectFiles { folder: Arc::from(folder.as_path()), ..files(PROJECT, &sources) };
         let mut diagnostics = Diagnostics::new();
@@ -134,7 +135,8 @@ async fn read(
         let Some(schema) = catalog.sources.get(&source.name) else { continue };
         let listing = bronze::list(source, folder).await.expect("the file is there");
         // Reads all rows, and says what is wrong with them.
-        if let Some(error) = bronze::find_culprit(source, schema, &listing.files, session, folder).await {
+        let culprits = bronze::find_culprits(source, schema, &listing.files, session, folder, 1).await;
+        if let Some((_, error)) = culprits.into_iter().next() {
             errors.push(error.to_string());
         }
     }

@@ -12,7 +12,7 @@ use datafusion_datasource_avro::AvroFormat;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
 use super::arrow_files::{self, Checked};
-use super::text::{self, Layout, Sample, TextFormat};
+use super::text::{self, Layout, Sample, Sink, TextFormat};
 use super::{BronzeError, BronzeFile, guard, scan};
 use crate::project::{Format, Source};
 
@@ -60,6 +60,7 @@ pub(super) async fn groups(
     columns: &SchemaRef,
     files: &[BronzeFile],
     folder: &Path,
+    sink: Option<&Sink>,
 ) -> Result<Vec<Group>, BronzeError> {
     let mut groups: Vec<Group> = Vec::new();
     for file in files {
@@ -88,7 +89,8 @@ pub(super) async fn groups(
                     Kind::Avro => Arc::new(AvroFormat),
                     Kind::Arrow => Arc::new(ArrowFormat),
                     Kind::Text => {
-                        let layout = Layout::new(source.name.to_string(), Arc::clone(&columns), source.options.clone());
+                        let (name, options) = (source.name.to_string(), source.options.clone());
+                        let layout = Layout::new(name, Arc::clone(&columns), options, sink.cloned());
                         let folder = folder.to_path_buf();
                         Arc::new(TextFormat { format: source.format, layout: Arc::new(layout), folder })
                     }

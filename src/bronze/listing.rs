@@ -11,7 +11,9 @@ use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::compact::kept_hash;
+use super::manifest::Entry;
 use super::parts::{self, Piece};
+use super::replay::Records;
 use super::slice::path_date;
 use super::{BronzeError, shown};
 use crate::paths;
@@ -28,12 +30,31 @@ pub struct BronzeFile {
     pub archived: bool,
     /// Its rows are in a compacted file, and it is no more.
     pub compacted: Option<Piece>,
+    /// Not the file is read, but these records of it.
+    pub records: Option<Records>,
 }
 
 impl BronzeFile {
     /// What has to be there to read it: where it is, and how large that is.
     pub(super) fn stored(&self) -> &ObjectMeta {
         self.compacted.as_ref().map_or(&self.meta, |piece| &piece.part.meta)
+    }
+
+    /// A file that was taken in, as it was.
+    pub fn remembered(path: &str, entry: &Entry, listing: &Listing) -> Self {
+        let folder = listing.files.first().and_then(|file| {
+            let below = if file.archived { None } else { file.meta.location.as_ref().strip_suffix(&file.path) };
+            below.map(str::to_owned)
+        });
+        let folder = folder.unwrap_or_else(|| format!("{}/", listing.base.trim_end_matches('/')));
+        let meta = ObjectMeta {
+            location: StorePath::from(format!("{folder}{path}")),
+            last_modified: chrono::DateTime::from_timestamp_micros(entry.modified).unwrap_or_default(),
+            size: entry.size,
+            e_tag: None,
+            version: None,
+        };
+        Self { path: path.to_owned(), meta, archived: false, compacted: None, records: None }
     }
 
     /// Modification time in microseconds since 1970 (UTC).
@@ -125,7 +146,7 @@ async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeErro
         let path = root.filename().unwrap_or_default().to_owned();
         let folder_of = place.base.parent().unwrap_or(&place.base);
         return Ok(Listing {
-            files: vec![BronzeFile { path, meta, archived: false, compacted: None }],
+            files: vec![BronzeFile { path, meta, archived: false, compacted: None, records: None }],
             compacted_too: Vec::new(),
             base: shown(&folder_of.to_string_lossy(), folder),
         });
@@ -155,7 +176,7 @@ async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeErro
         let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
         let path = parts.join("/");
         if !hidden && (place.matches)(&path) {
-            files.push(BronzeFile { path, meta, archived, compacted: None });
+            files.push(BronzeFile { path, meta, archived, compacted: None, records: None });
         }
     }
     let mut compacted_too = Vec::new();
@@ -282,6 +303,6 @@ pub(crate) mod tests {
             e_tag: None,
             version: None,
         };
-        BronzeFile { path: path.to_owned(), meta, archived: false, compacted: None }
+        BronzeFile { path: path.to_owned(), meta, archived: false, compacted: None, records: None }
     }
 }

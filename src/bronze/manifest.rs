@@ -39,6 +39,9 @@ pub struct Entry {
     /// The table's data files that hold its rows and no others; `None` if its rows are mixed with others'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Vec<String>>,
+    /// Why it could not be read: nothing was taken in of it as it is. Its data are those of its old self.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
 }
 
 impl Entry {
@@ -100,6 +103,8 @@ struct Line<'a> {
     hash: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<Cow<'a, [String]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bad: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -114,12 +119,14 @@ impl<'a> Line<'a> {
             batch: entry.and_then(|entry| entry.batch).filter(|batch| *batch != id),
             hash: entry.and_then(|entry| entry.hash.as_deref()).map(Cow::from),
             data: entry.and_then(|entry| entry.data.as_deref()).map(Cow::from),
+            bad: entry.and_then(|entry| entry.bad.as_deref()).map(Cow::from),
         }
     }
 
     fn entry(self) -> Option<Entry> {
         let (hash, data) = (self.hash.map(Cow::into_owned), self.data.map(Cow::into_owned));
-        (!self.gone).then_some(Entry { size: self.size, modified: self.modified, batch: self.batch, hash, data })
+        let bad = self.bad.map(Cow::into_owned);
+        (!self.gone).then_some(Entry { size: self.size, modified: self.modified, batch: self.batch, hash, data, bad })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod archive;
 mod arrow_files;
+mod bad_rows;
 mod compact;
 mod file_columns;
 mod formats;
@@ -16,6 +17,8 @@ pub mod manifest;
 mod new_columns;
 mod parts;
 mod pending;
+pub mod quarantine;
+pub mod replay;
 pub mod scan;
 mod slice;
 mod text;
@@ -27,6 +30,7 @@ use datafusion::error::DataFusionError;
 use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
+pub use bad_rows::{BadRow, BadRows};
 pub use compact::Compaction;
 pub use inspect::{Listings, declared_over, inspect};
 pub use listing::{BronzeFile, Listing, hashes, list};
@@ -34,7 +38,7 @@ pub use manifest::{Change, Entry, Manifest};
 pub use new_columns::{refuse_new_columns, remember};
 pub use parts::Piece;
 pub use pending::{Pending, Read, Rows, Rules, Why};
-pub use scan::{find_culprit, first_changed, infer_schema, named_file, scan};
+pub use scan::{find_culprits, first_changed, infer_schema, named_file, scan};
 pub use slice::Slice;
 
 /// A source that cannot be read.

@@ -130,7 +130,7 @@ pub(super) async fn files(
             let location = StorePath::parse(format!("{root}/{}", line.path)).map_err(|error| bad(error.to_string()))?;
             let meta = ObjectMeta { location, last_modified: modified, size: line.size, e_tag: None, version: None };
             let piece = Piece { part: Arc::clone(&part), first: line.first, rows: line.rows, hash: line.hash };
-            files.push(BronzeFile { path: line.path, meta, archived: false, compacted: Some(piece) });
+            files.push(BronzeFile { path: line.path, meta, archived: false, compacted: Some(piece), records: None });
         }
         if count != lines_of_header {
             return Err(bad(format!("the index of compacted files has {count} of {lines_of_header} lines")));

@@ -23,6 +23,8 @@ pub enum Why {
     Changed(Rows),
     /// It was asked for again: its rows take the place of these.
     Again(Rows),
+    /// Some of its rows were quarantined, and are read once more.
+    Replayed(Entry),
 }
 
 /// A file to read.
@@ -34,6 +36,8 @@ pub struct Read {
     pub why: Why,
     /// The hash of its bytes, where that is its identity.
     pub hash: Option<String>,
+    /// It could not be read before.
+    pub retried: bool,
 }
 
 /// What an incremental run has to do.
@@ -51,6 +55,10 @@ pub struct Pending {
     pub known: usize,
     /// Files that were taken in and are gone, whose rows stay.
     pub gone: usize,
+    /// Files that cannot be read, and why: they are known so, and read again when they change.
+    pub bad: Vec<(Read, String)>,
+    /// Files whose quarantined rows are not read again, when others are.
+    pub kept: BTreeSet<String>,
     /// There is more to do when this is done.
     pub more: bool,
 }
@@ -98,6 +106,8 @@ impl Manifest {
                     continue;
                 }
                 Some(entry) if entry.is(file) => Why::Again(entry.data.clone()),
+                // Nothing of it was ever taken in.
+                Some(Entry { bad: Some(_), data: Some(data), .. }) if data.is_empty() => Why::New,
                 Some(entry) => match rules.ingestion.on_changed_file {
                     OnChangedFile::Fail => {
                         changed.push(file.path.clone());
@@ -121,7 +131,8 @@ impl Manifest {
             }
             let kept = known.get(&file.path).filter(|entry| entry.is(file)).and_then(|entry| entry.hash.as_ref());
             let hash = rules.hashes.get(&file.path).or(kept).cloned();
-            pending.reads.push(Read { file: file.clone(), why, hash });
+            let retried = known.get(&file.path).is_some_and(|entry| entry.bad.is_some());
+            pending.reads.push(Read { file: file.clone(), why, hash, retried });
         }
         refuse(changed, |count, examples| BronzeError::Changed { source_name: rules.source.clone(), count, examples })?;
         self.add_removed(&known, listing, rules, &mut pending)?;
@@ -245,6 +256,21 @@ impl Pending {
         Self { reads, more: !rest.is_empty(), ..Self::default() }
     }
 
+    /// Does not read a file that cannot be read; `false` if it is none of the batch.
+    pub fn set_aside(&mut self, path: &str, why: &str) -> bool {
+        let Some(at) = self.reads.iter().position(|read| read.file.path == path) else { return false };
+        self.bad.push((self.reads.remove(at), why.to_owned()));
+        true
+    }
+
+    /// Files of which nothing counts any more that was known before.
+    pub fn superseded_files(&self) -> impl Iterator<Item = &str> {
+        let reads =
+            self.reads.iter().filter(|read| read.retried || matches!(read.why, Why::Changed(_) | Why::Again(_)));
+        let removed = self.removed.iter().map(|(path, _)| path.as_str());
+        reads.map(|read| read.file.path.as_str()).chain(removed)
+    }
+
     /// Files to read, apart from why.
     pub fn files(&self) -> Vec<BronzeFile> {
         self.reads.iter().map(|read| read.file.clone()).collect()
@@ -253,7 +279,7 @@ impl Pending {
     /// Rows that the batch takes out of the table, for each file that they came from.
     pub fn outgoing(&self) -> impl Iterator<Item = &Rows> {
         let reads = self.reads.iter().filter_map(|read| match &read.why {
-            Why::New => None,
+            Why::New | Why::Replayed(_) => None,
             Why::Changed(rows) | Why::Again(rows) => Some(rows),
         });
         reads.chain(self.removed.iter().map(|(_, rows)| rows)).chain(&self.superseded)
@@ -272,15 +298,33 @@ impl Pending {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.reads.is_empty() && self.removed.is_empty() && self.superseded.is_empty() && self.relabelled.is_empty()
+        self.reads.is_empty()
+            && self.bad.is_empty()
+            && self.removed.is_empty()
+            && self.superseded.is_empty()
+            && self.relabelled.is_empty()
     }
 
     /// What the batch changes in the manifest; `data` has the data files of each file that was read by itself.
     pub fn change(&self, data: &BTreeMap<String, Vec<String>>) -> Change {
         let mut change = self.relabelled.clone();
         change.extend(self.removed.iter().map(|(path, _)| (path.clone(), None)));
-        for Read { file, hash, .. } in &self.reads {
+        for (Read { file, why, hash, .. }, bad) in &self.bad {
+            let data = match why {
+                Why::New | Why::Replayed(_) => Some(Vec::new()),
+                Why::Changed(rows) | Why::Again(rows) => rows.clone(),
+            };
+            let entry = Entry { hash: hash.clone(), data, bad: Some(bad.clone()), ..Entry::of(file) };
+            change.insert(file.path.clone(), Some(entry));
+        }
+        for Read { file, why, hash, .. } in &self.reads {
             let (hash, data) = (hash.clone(), data.get(&file.path).cloned());
+            if let Why::Replayed(entry) = why {
+                let more = data.unwrap_or_default();
+                let data = entry.data.clone().map(|known| known.into_iter().chain(more).collect());
+                change.insert(file.path.clone(), Some(Entry { data, ..entry.clone() }));
+                continue;
+            }
             change.insert(file.path.clone(), Some(Entry { hash, data, ..Entry::of(file) }));
         }
         change

@@ -21,8 +21,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
 use super::guard::Guarded;
-use super::text::{Delivered, Sample, with_row_columns};
-use super::{BronzeError, BronzeFile, Listing, file_columns, shown};
+use super::text::{Delivered, Sample, Sink, with_row_columns};
+use super::{BadRows, BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
 use crate::project::{MetadataColumn, Source};
@@ -144,7 +144,8 @@ pub(super) fn with_file_columns(source: &Source, mut fields: Vec<Field>) -> Sche
     Arc::new(Schema::new(fields))
 }
 
-/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says.
+/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says, and `bad_rows` learns of
+/// rows that do not fit, where that is no error.
 ///
 /// # Errors
 /// A file that is not what it should be.
@@ -154,13 +155,15 @@ pub async fn scan(
     files: &[BronzeFile],
     folder: &Path,
     batch: &str,
+    bad_rows: Option<&Arc<BadRows>>,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
+    let sink = bad_rows.map(|rows| Sink { source: source.name.clone(), rows: Arc::clone(rows) });
     let known = file_columns::fields(source);
     let of_file = |field: &&Arc<Field>| !known.iter().any(|known| known.name() == field.name());
     let columns: Vec<_> = schema.fields().iter().filter(of_file).cloned().collect();
     let columns = Arc::new(Schema::new(columns));
     let mut branches: Vec<LogicalPlan> = Vec::new();
-    for group in formats::groups(source, &columns, files, folder).await? {
+    for group in formats::groups(source, &columns, files, folder, sink.as_ref()).await? {
         branches.push(rows_of(table(source, group, folder, batch)?, schema)?);
     }
     let mut branches = branches.into_iter();
@@ -179,7 +182,8 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
         .iter()
         .map(|file| {
             let values: Vec<ScalarValue> = file_columns::values(source, file, folder, batch)?;
-            let delivered = Delivered(file_columns::delivered_as(source, file, folder));
+            let shown = file_columns::delivered_as(source, file, folder);
+            let delivered = Delivered { shown, path: file.path.clone(), records: file.records.clone() };
             let stored = match &file.compacted {
                 Some(piece) => piece.partitioned(),
                 None => PartitionedFile::new_from_meta(file.meta.clone()),
@@ -199,25 +203,33 @@ fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Ar
     })
 }
 
-/// After a query over files failed: the file that fails alone, and why.
-pub async fn find_culprit(
+/// After a query over files failed: the files that fail alone, each with its place among them and why; at most so many.
+pub async fn find_culprits(
     source: &Source,
     schema: &SchemaRef,
     files: &[BronzeFile],
     session: &SessionState,
     folder: &Path,
-) -> Option<BronzeError> {
-    for file in files {
-        let one = scan(source, schema, std::slice::from_ref(file), folder, "").await;
+    most: usize,
+) -> Vec<(usize, BronzeError)> {
+    let mut found = Vec::new();
+    for (at, file) in files.iter().enumerate() {
+        if found.len() == most {
+            break;
+        }
+        let one = scan(source, schema, std::slice::from_ref(file), folder, "", None).await;
         let outcome = match one {
             Ok(table) => drain(table, session).await,
-            Err(error) => return Some(error),
+            Err(error) => {
+                found.push((at, error));
+                continue;
+            }
         };
         if let Err(error) = outcome {
-            return Some(named_file(&error).unwrap_or_else(|| bad_file(file, folder, &error)));
+            found.push((at, named_file(&error).unwrap_or_else(|| bad_file(file, folder, &error))));
         }
     }
-    None
+    found
 }
 
 /// The file that an error names, if a reader of text found it.
@@ -267,7 +279,7 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
     let store = local();
-    for file in files {
+    for file in files.filter(|file| file.records.is_none()) {
         let now = store.head(&file.stored().location).await;
         let same = now.is_ok_and(|now| match &file.compacted {
             // A part never changes.

@@ -250,6 +250,19 @@ pub(super) enum SourceCommand {
     Freshness(SelectArgs),
     /// Write the YAML of a new source, from its files
     Infer(SourceInferArgs),
+    /// Take quarantined rows and files of a source again, after a fix; what still does not fit stays
+    Replay(SourceReplayArgs),
+}
+
+/// Which rows.
+#[derive(Debug, Args)]
+pub(super) struct SourceReplayArgs {
+    /// The source: bronze.views, or views
+    #[arg(value_name = "SOURCE")]
+    pub(super) source: String,
+    /// Into this model only
+    #[arg(long, value_name = "MODEL")]
+    pub(super) model: Option<String>,
 }
 
 /// Which files.

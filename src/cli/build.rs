@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::bronze::Slice;
-use crate::run::{self, Inputs, RunReport, Schedule, Status, TestMode, TestStatus};
+use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
 
 pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let slice = Slice::new(&args.files, args.since.as_deref(), args.until.as_deref()).map_err(anyhow::Error::msg)?;
@@ -20,10 +20,20 @@ pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Pri
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice)?;
+    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice, None)?;
+    run_schedule(runtime, async_runtime, &schedule, printer)
+}
+
+/// Runs a schedule, and tells what it did.
+pub(super) fn run_schedule(
+    runtime: SharedRuntime,
+    async_runtime: tokio::runtime::Runtime,
+    schedule: &Schedule,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     record(&runtime)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
-    let report = async_runtime.block_on(execute(inputs, &schedule, printer));
+    let report = async_runtime.block_on(execute(inputs, schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report)?;
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();

@@ -15,6 +15,7 @@ use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph};
 use crate::memo::Memo;
+use crate::names::TableName;
 use crate::project::{self, LoadOptions, Project};
 use crate::run::{RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
@@ -148,19 +149,21 @@ impl Pipeline {
 impl Compiled {
     /// Everything that a run reads, and the async runtime that it runs on.
     pub(super) fn into_runtime(self) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        self.into_runtime_for(false, None)
+        self.into_runtime_for(false, None, None)
     }
 
-    /// As [`Self::into_runtime`], for a run that rebuilds all, or reads some files only.
+    /// As [`Self::into_runtime`], for a run that rebuilds all, reads some files only, or quarantined rows of a source.
     pub(super) fn into_runtime_for(
         self,
         full_refresh: bool,
         slice: Option<Slice>,
+        replay: Option<TableName>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
         let options = RunOptions {
             full_refresh,
             slice,
+            replay,
             threads: self.threads,
             started_at: self.options.run_started_at,
             invocation_id: self.options.invocation_id,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::printer::{Paint, Printer, plural};
+use super::printer::{Paint, Printer, plural, thousands};
 use crate::names::TableName;
 use crate::run::{Event, NodeResult, Schedule, Status, TestResult, TestStatus};
 
@@ -109,6 +109,10 @@ impl<'a> Progress<'a> {
         }
         let mut parts = vec![result.action.to_owned()];
         parts.extend(result.rows.map(|rows| plural(rows, "row")));
+        if result.rows_quarantined > 0 {
+            let text = format!("{} quarantined", thousands(result.rows_quarantined));
+            parts.push(self.printer.paint(Paint::Yellow, &text));
+        }
         if result.files_read > 0 {
             parts.push(format!("from {}", plural(result.files_read as u64, "file")));
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs};
+use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs, SourceReplayArgs};
 use super::printer::{Paint, Printer, plural, thousands};
-use super::{ExitStatus, Pipeline, infer};
+use super::{ExitStatus, Pipeline, build, infer};
 use crate::artifacts;
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
-use crate::run::{self, FileState, FreshnessResult, FreshnessStatus, Inputs, Intake};
+use crate::run::{self, FileState, FreshnessResult, FreshnessStatus, Inputs, Intake, TestMode};
 
 /// Sources that are looked at at once.
 const AT_ONCE: usize = 4;
@@ -21,7 +21,31 @@ pub(super) fn run(global: &Global, command: &SourceCommand, printer: &Printer) -
         SourceCommand::Files(args) => files(global, args, printer),
         SourceCommand::Freshness(args) => freshness(global, args, printer),
         SourceCommand::Infer(args) => infer::run(global, args, printer),
+        SourceCommand::Replay(args) => replay(global, args, printer),
     }
+}
+
+fn replay(global: &Global, args: &SourceReplayArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let source = find("source", &args.source, pipeline.project.sources.keys())?;
+    let model = args.model.as_ref().map(|name| find("model", name, pipeline.project.models.keys())).transpose()?;
+    let mut models = run::models_that_take_in(&pipeline.project, &source);
+    models.retain(|name| model.as_ref().is_none_or(|only| only == name));
+    if models.is_empty() {
+        let message = match model {
+            Some(model) => format!("`{model}` does not take in files of `{source}`"),
+            None => format!("no incremental model takes in files of `{source}`"),
+        };
+        return Err(SelectError { message, help: None }.into());
+    }
+    let select = SelectArgs { select: models.iter().map(ToString::to_string).collect(), ..SelectArgs::default() };
+    let choice = pipeline.choose(&select)?;
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let selection = choice.over(&compiled)?;
+    let mode = TestMode::Gate;
+    let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
+    let (runtime, async_runtime) = compiled.into_runtime_for(false, None, Some(source))?;
+    build::run_schedule(runtime, async_runtime, &schedule, printer)
 }
 
 fn files(global: &Global, args: &SourceFilesArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {

@@ -45,7 +45,7 @@ pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
 pub use ingestion::{
-    AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
+    AfterLoad, Age, Freshness, Identity, Ingestion, Limit, OnBadRow, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};

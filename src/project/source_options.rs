@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::array::timezone::Tz;
 
 use super::formats::{COMPRESSIONS, Compression, Format};
+use super::ingestion::OnBadRow;
 use super::path_columns::PathColumns;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -122,6 +123,8 @@ pub struct SourceOptions {
     pub rescues_new_columns: bool,
     /// Which version of a Delta table.
     pub time_travel: Option<TimeTravel>,
+    /// What becomes of a row that does not fit.
+    pub on_bad_row: OnBadRow,
 }
 
 /// Long enough for any record that somebody means.
@@ -164,6 +167,7 @@ impl SourceOptions {
             metadata_columns: Vec::new(),
             rescues_new_columns: false,
             time_travel: None,
+            on_bad_row: OnBadRow::Fail,
         }
     }
 

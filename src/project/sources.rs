@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion, OnNewColumn};
+use super::ingestion::{self, Ingestion, OnBadRow, OnNewColumn};
 use super::path_columns::{self, PathColumns};
 use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -96,6 +96,7 @@ fn read_table(
     let new_column = table.entries.iter().find(|(key, _)| key.plain_text() == "on_new_column");
     let new_column = new_column.map(|(_, value)| value.span.clone());
     let ingestion = ingestion::read(table, defaults, reader);
+    let on_bad_row = ingestion::on_bad_row(table, (&ingestion, format), reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let metadata = table.take("metadata_columns");
@@ -110,6 +111,7 @@ fn read_table(
     let mut options = source_options::read(options, format, reader);
     options.path_columns = path_columns;
     options.time_travel = time_travel;
+    options.on_bad_row = on_bad_row;
     options.metadata_columns =
         metadata.map(|node| source_options::metadata_columns(node, format, reader)).unwrap_or_default();
     let mut columns = Vec::new();
@@ -292,6 +294,9 @@ fn check_delta(format: Format, options: &SourceOptions, ingestion: &Ingestion, p
             &path.span,
             "a Delta table is read whole: no settings for files that change, are removed, wait or are archived",
         );
+    }
+    if options.on_bad_row != OnBadRow::Fail {
+        reader.invalid(&path.span, "the rows of a Delta table fit their columns: no `on_bad_row`");
     }
     if matches!(path.value, Raw::List(_)) {
         reader.invalid(&path.span, "a Delta source is one table: its `path` is one folder");

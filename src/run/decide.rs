@@ -43,6 +43,8 @@ pub(super) struct Facts<'a> {
     pub(super) appends: bool,
     /// A manifest of the table has a head.
     pub(super) has_manifest: bool,
+    /// Nothing but quarantined rows is taken in.
+    pub(super) replays: bool,
 }
 
 /// Files of a source to do something about.
@@ -58,12 +60,21 @@ pub(super) struct Counts {
     pub(super) removed: usize,
     /// To remember under another name.
     pub(super) renamed: usize,
+    /// With quarantined rows to read again.
+    pub(super) replayed: usize,
 }
 
 impl Counts {
     fn words(self) -> Vec<String> {
-        let Self { new, changed, again, removed, renamed } = self;
-        let counts = [(new, "new"), (changed, "changed"), (again, "again"), (removed, "removed"), (renamed, "renamed")];
+        let Self { new, changed, again, removed, renamed, replayed } = self;
+        let counts = [
+            (new, "new"),
+            (changed, "changed"),
+            (again, "again"),
+            (removed, "removed"),
+            (renamed, "renamed"),
+            (replayed, "replayed"),
+        ];
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
     }
 }
@@ -74,6 +85,12 @@ pub(super) fn decide(facts: &Facts<'_>) -> Action {
             return Action::Skip("there is nothing to read yet".to_owned());
         }
         return Action::Full("first build".to_owned());
+    }
+    if facts.replays {
+        return match what_to_take_in(facts.pending) {
+            Some(reason) => Action::Incremental(reason),
+            None => Action::Skip("nothing is quarantined that could be read again".to_owned()),
+        };
     }
     if facts.full_refresh {
         return Action::Full("full refresh".to_owned());
@@ -229,6 +246,7 @@ mod tests {
             sliced: false,
             nothing_to_read: false,
             has_manifest: true,
+            replays: false,
             appends: false,
         };
         change(&mut facts);

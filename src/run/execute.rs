@@ -102,6 +102,7 @@ fn not_run(inputs: &Inputs, step: &Step, status: Status, reason: &str) -> NodeRe
         action: "",
         reason: reason.to_owned(),
         rows: None,
+        rows_quarantined: 0,
         bytes: None,
         files_read: 0,
         version: None,

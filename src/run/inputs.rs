@@ -9,15 +9,16 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::{Runtime, SharedRuntime};
-use crate::bronze::{self, BronzeError, BronzeFile, Listing};
+use crate::bronze::{self, BadRows, BronzeError, BronzeFile, Listing};
 use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
-use crate::project::{Format, OnNewColumn, Source};
+use crate::project::{Format, OnBadRow, OnNewColumn, Source};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, source_relation};
 
 use super::materialize::Failure;
+use super::quarantine;
 
 /// The world as this run sees it.
 pub struct Inputs {
@@ -130,17 +131,19 @@ impl Inputs {
         self.published.lock().expect("no holder panics").insert(name, cell);
     }
 
-    /// The tables that a query over `reads` may name. `chosen` files stand for the whole of their source.
+    /// The tables that a query over `reads` may name. `chosen` files stand for the whole of their source; `bad_rows`
+    /// learns of rows that do not fit.
     pub(super) fn tables<'a>(
         &'a self,
         refs: &'a [TableName],
         sources: &'a [(TableName, SourceRead)],
         chosen: &'a Chosen,
+        bad_rows: Option<&'a Arc<BadRows>>,
     ) -> BoxFuture<'a, Result<Tables, Failure>> {
         Box::pin(async move {
             let mut tables = Tables::new();
             for name in refs {
-                self.add_model(&mut tables, name).await?;
+                self.add_model(&mut tables, name, bad_rows).await?;
             }
             for (name, read) in sources {
                 let source = &self.runtime.project.sources[name];
@@ -161,7 +164,7 @@ impl Inputs {
                 };
                 let schema = self.source_schema(name);
                 let Runtime { folder, options, .. } = self.runtime();
-                let table = bronze::scan(source, &schema, files, folder, &options.invocation_id).await?;
+                let table = bronze::scan(source, &schema, files, folder, &options.invocation_id, bad_rows).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)
@@ -172,7 +175,12 @@ impl Inputs {
         Arc::clone(&self.runtime.compiled.sources[name])
     }
 
-    async fn add_model(&self, tables: &mut Tables, name: &TableName) -> Result<(), Failure> {
+    async fn add_model(
+        &self,
+        tables: &mut Tables,
+        name: &TableName,
+        bad_rows: Option<&Arc<BadRows>>,
+    ) -> Result<(), Failure> {
         let Some(model) = self.runtime.project.models.get(name) else { return Ok(()) };
         let Some(compiled) = self.runtime.compiled.models.get(name) else {
             return Err(Failure::text(format!("`{name}` does not compile")));
@@ -183,16 +191,20 @@ impl Inputs {
                 None => empty(Arc::clone(&compiled.schema)),
             }
         } else {
-            Arc::new(ViewTable::new(self.view_plan(name).await?, None))
+            Arc::new(ViewTable::new(self.view_plan(name, bad_rows).await?, None))
         };
         tables.insert(name.clone(), provider_as_source(provider));
         Ok(())
     }
 
     /// The query of a view, over what it reads.
-    pub(super) async fn view_plan(&self, name: &TableName) -> Result<LogicalPlan, Failure> {
+    pub(super) async fn view_plan(
+        &self,
+        name: &TableName,
+        bad_rows: Option<&Arc<BadRows>>,
+    ) -> Result<LogicalPlan, Failure> {
         let model = &self.runtime.project.models[name];
-        let tables = self.tables(&model.refs, &model.sources, &Chosen::new()).await?;
+        let tables = self.tables(&model.refs, &model.sources, &Chosen::new(), bad_rows).await?;
         Ok(session::plan(&self.runtime.session, session::parse(&model.full.sql)?, &tables)?)
     }
 
@@ -201,7 +213,7 @@ impl Inputs {
         let (refs, sources): (Vec<TableName>, Vec<TableName>) =
             names.iter().cloned().partition(|name| self.runtime.project.models.contains_key(name));
         let sources: Vec<_> = sources.into_iter().map(|name| (name, SourceRead::Changes)).collect();
-        let mut tables = self.tables(&refs, &sources, &Chosen::new()).await?;
+        let mut tables = self.tables(&refs, &sources, &Chosen::new(), None).await?;
         for (name, _) in sources {
             // Outside of a model both ways to read a source are the same rows: one scan serves both names.
             if let Some(scan) = tables.get(&name).cloned() {
@@ -223,8 +235,24 @@ impl Inputs {
                 self.runtime.project.models.contains_key(name) || self.runtime.compiled.sources.contains_key(name)
             })
             .collect();
-        let tables = self.tables_named(&names).await?;
+        let mut tables = self.tables_named(&names).await?;
+        self.add_quarantines(&mut tables).await?;
         session::plan(&self.runtime.session, statement, &tables).map_err(|error| self.unknown_table(error))
+    }
+
+    /// What was left out of each source: `quarantine.<source>__<table>`, unless a model has that name.
+    async fn add_quarantines(&self, tables: &mut Tables) -> Result<(), Failure> {
+        for source in self.runtime.project.sources.values() {
+            let table = quarantine::table_of(&source.name);
+            let name = TableName::new("quarantine", table.table.clone());
+            if source.options.on_bad_row != OnBadRow::Quarantine || tables.get(&name).is_some() {
+                continue;
+            }
+            if let Some(found) = self.runtime.lake.inspect(&table).await? {
+                tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
+            }
+        }
+        Ok(())
     }
 
     /// Says how to name a table that a query of the command line got wrong.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::decide::Counts;
 use super::inputs::{Chosen, Inputs};
 use super::materialize::Failure;
+use super::replay;
 use crate::bronze::{self, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::names::TableName;
 use crate::project::{AfterLoad, Format, Identity, Materialization, Model, OnRemovedFile, Project, Source};
@@ -30,6 +31,7 @@ fn count(pending: &Pending) -> Counts {
             Why::New => counts.new += 1,
             Why::Changed(_) => counts.changed += 1,
             Why::Again(_) => counts.again += 1,
+            Why::Replayed(_) => counts.replayed += 1,
         }
     }
     counts.renamed = pending.relabelled.values().flatten().count();
@@ -110,7 +112,14 @@ impl<'a> Intake<'a> {
         };
         let listing = self.inputs.listing(source).await?;
         let mut taken = TakenIn { manifest, listing, pending: Pending::default(), counts: Counts::default() };
-        if self.full_refresh(progress) {
+        if let Some(replay) = &runtime.options.replay {
+            self.same_source(source, &taken, published)?;
+            if replay == source {
+                let of = (&self.model.name, source);
+                taken.pending = replay::pending(self.inputs, of, &taken.manifest, &taken.listing).await?;
+                taken.counts = count(&taken.pending);
+            }
+        } else if self.full_refresh(progress) {
             self.restart(source, &mut taken, published.is_none(), progress).await?;
         } else {
             self.same_source(source, &taken, published)?;
@@ -296,9 +305,15 @@ pub(super) async fn loaded_by_all(inputs: &Inputs, source: &TableName) -> Result
         }
         consumers += 1;
         let manifest = manifest_of(inputs, &model.name, source).await?;
-        files.retain(|file| manifest.files().get(&file.path).is_some_and(|entry| entry.is(file)));
+        files
+            .retain(|file| manifest.files().get(&file.path).is_some_and(|entry| entry.is(file) && entry.bad.is_none()));
     }
     Ok(if consumers == 0 { Vec::new() } else { files })
+}
+
+/// The models that take in the files of a source.
+pub fn models_that_take_in(project: &Project, source: &TableName) -> Vec<TableName> {
+    project.models.values().filter(|model| takes_in(project, model, source)).map(|model| model.name.clone()).collect()
 }
 
 /// Whether a model takes in the files of a source; a Delta table has none that arrive.

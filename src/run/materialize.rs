@@ -10,7 +10,8 @@ use datafusion::error::DataFusionError;
 use super::audit::audit;
 use super::decide::{Action, Facts, decide};
 use super::inputs::{Chosen, Inputs};
-use super::intake::{Intake, Progress, TakenIn, chosen};
+use super::intake::{Intake, Progress, TakenIn};
+use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
 use crate::bronze::{self, BronzeError, Change, manifest};
@@ -60,6 +61,7 @@ struct Outcome {
     action: &'static str,
     reason: String,
     rows: Option<u64>,
+    rows_quarantined: u64,
     bytes: Option<u64>,
     files_read: usize,
     version: Option<u64>,
@@ -77,6 +79,7 @@ impl Outcome {
             action,
             reason,
             rows,
+            rows_quarantined: 0,
             bytes,
             files_read: 0,
             version,
@@ -100,6 +103,7 @@ impl Outcome {
             action,
             reason,
             rows: sum(before.rows, self.rows),
+            rows_quarantined: before.rows_quarantined + self.rows_quarantined,
             bytes: sum(before.bytes, self.bytes),
             files_read: before.files_read + self.files_read,
             version: self.version.or(before.version),
@@ -143,6 +147,7 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         action: outcome.action,
         reason: outcome.reason,
         rows: outcome.rows,
+        rows_quarantined: outcome.rows_quarantined,
         bytes: outcome.bytes,
         files_read: outcome.files_read,
         version: outcome.version,
@@ -179,7 +184,7 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
 async fn view(inputs: &Inputs, model: &Model, tests: &[&CompiledTest]) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::new(Status::Success, "view", "inlined wherever it is read".to_owned());
     if !tests.is_empty() {
-        let plan = inputs.view_plan(&model.name).await?;
+        let plan = inputs.view_plan(&model.name, None).await?;
         let table = Arc::new(ViewTable::new(plan, None));
         outcome.tests = audit(inputs, tests, Some((&model.name, table))).await;
         if let Some(message) = failed_tests(&outcome.tests) {
@@ -218,7 +223,7 @@ pub(super) struct World {
 impl Node<'_> {
     async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
         let mut world = World {
-            published: self.inputs.published(&self.model.name).await?,
+            published: self.settled().await?,
             versions: BTreeMap::new(),
             taken: BTreeMap::new(),
             nothing_to_read: !self.compiled.inputs.is_empty(),
@@ -253,7 +258,8 @@ impl Node<'_> {
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
         let full_refresh = incremental && self.intake.full_refresh(progress);
-        let rebuild = match full_refresh {
+        let replays = self.inputs.runtime().options.replay.is_some();
+        let rebuild = match full_refresh || replays {
             true => None,
             false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
         };
@@ -270,6 +276,7 @@ impl Node<'_> {
             sliced: self.inputs.runtime().options.slice.is_some(),
             nothing_to_read: world.nothing_to_read,
             appends: self.model.appends(),
+            replays,
             has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
         }))
     }
@@ -339,13 +346,7 @@ impl Node<'_> {
         progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
         let runtime = self.inputs.runtime();
-        let chosen = chosen(&world.taken);
-        self.check_columns(&chosen).await?;
-        let (staged, traces) = match self.stage(&world, mode, &chosen).await {
-            Ok(staged) => staged,
-            Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
-            Err(failure) => return Err(self.blame(failure, &chosen).await),
-        };
+        let Readable { staged, traces, chosen, bad_rows } = self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
         if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
             staged.discard(&runtime.lake).await;
@@ -370,12 +371,15 @@ impl Node<'_> {
             return Ok(outcome);
         }
         let changes = world.taken.iter().map(|(name, taken)| (name.clone(), taken.pending.change(&traces))).collect();
-        let (commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
+        let (mut commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
+        commit.transactions.extend(self.note_bad_rows(&world, mode, &bad_rows).await?);
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
+        outcome.rows_quarantined = self.quarantined(&bad_rows);
         let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
         fail_points::reached("published");
         outcome.version = Some(fresh.version());
         outcome.more = world.taken.values().any(|taken| taken.pending.more);
+        self.settle(&fresh).await?;
         self.inputs.set_published(fresh);
         progress.batches += 1;
         for (source, change) in changes {
@@ -387,7 +391,7 @@ impl Node<'_> {
         Ok(outcome)
     }
 
-    fn conflict(&self) -> Failure {
+    pub(super) fn conflict(&self) -> Failure {
         Failure::Table(TableError::Conflict { table: self.model.name.clone() })
     }
 
@@ -404,7 +408,7 @@ impl Node<'_> {
     }
 
     /// A query that failed because of a file says which file.
-    async fn blame(&self, failure: Failure, chosen: &Chosen) -> Failure {
+    pub(super) async fn blame(&self, failure: Failure, chosen: &Chosen) -> Failure {
         let runtime = self.inputs.runtime();
         let Failure::Table(TableError::Query(error)) = &failure else { return failure };
         if let Some(file) = bronze::named_file(error) {
@@ -423,8 +427,8 @@ impl Node<'_> {
                     Err(_) => continue,
                 },
             };
-            let culprit = bronze::find_culprit(source, schema, &files, &runtime.session, &runtime.folder).await;
-            if let Some(error) = culprit {
+            let culprits = bronze::find_culprits(source, schema, &files, &runtime.session, &runtime.folder, 1).await;
+            if let Some((_, error)) = culprits.into_iter().next() {
                 return error.into();
             }
         }

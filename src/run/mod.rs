@@ -11,6 +11,8 @@ mod execute;
 mod inputs;
 mod intake;
 mod materialize;
+mod quarantine;
+mod replay;
 mod report;
 mod schedule;
 mod source_state;
@@ -25,12 +27,14 @@ use crate::bronze::{Listings, Slice};
 use crate::compile::CompiledProject;
 use crate::graph::Graph;
 use crate::memo::Memo;
+use crate::names::TableName;
 use crate::project::Project;
 use crate::tables::Lake;
 
 pub use audit::run_tests;
 pub use execute::{Event, execute};
 pub use inputs::Inputs;
+pub use intake::models_that_take_in;
 pub use materialize::Failure;
 pub use report::{ArchiveResult, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
@@ -65,6 +69,8 @@ pub struct RunOptions {
     pub full_refresh: bool,
     /// Of the files that models take in: these only, known or not.
     pub slice: Option<Slice>,
+    /// Nothing but what is quarantined of this source is taken in.
+    pub replay: Option<TableName>,
     /// Nodes that run at once.
     pub threads: usize,
     /// When the run started.

@@ -37,6 +37,8 @@ pub struct NodeResult {
     pub reason: String,
     /// New rows written.
     pub rows: Option<u64>,
+    /// Rows, and whole files, that were left out.
+    pub rows_quarantined: u64,
     /// Bytes of new files.
     pub bytes: Option<u64>,
     /// Bronze files read.

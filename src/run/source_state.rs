@@ -98,7 +98,9 @@ pub async fn source_files(
 }
 
 fn state_of(model: &TableName, file: &BronzeFile, entry: Option<&Entry>, error: Option<&String>) -> FileState {
+    let bad = entry.filter(|entry| entry.is(file)).and_then(|entry| entry.bad.as_ref());
     let state = match entry {
+        _ if bad.is_some() => Intake::Failed,
         Some(entry) if entry.is(file) => Intake::Loaded,
         _ if error.is_some() => Intake::Failed,
         Some(_) => Intake::Changed,
@@ -110,9 +112,12 @@ fn state_of(model: &TableName, file: &BronzeFile, entry: Option<&Entry>, error: 
         state,
         size: file.meta.size,
         modified_at: Some(file.meta.last_modified),
-        loaded_at: entry.and_then(|entry| entry.batch).and_then(DateTime::from_timestamp_micros),
+        loaded_at: entry
+            .filter(|_| bad.is_none())
+            .and_then(|entry| entry.batch)
+            .and_then(DateTime::from_timestamp_micros),
         archived: file.archived,
-        error: error.filter(|_| state == Intake::Failed).cloned(),
+        error: bad.or(error).filter(|_| state == Intake::Failed).cloned(),
     }
 }
 

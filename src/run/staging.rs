@@ -9,16 +9,23 @@ use datafusion::logical_expr::LogicalPlan;
 use super::evolve::latest_only;
 use super::inputs::Chosen;
 use super::materialize::{Failure, Mode, Node, World};
+use crate::bronze::BadRows;
 use crate::names::TableName;
 use crate::session;
 use crate::tables::{self, Staged};
 
 /// The data files of each source file that was read by itself, by path.
-type Traces = BTreeMap<String, Vec<String>>;
+pub(super) type Traces = BTreeMap<String, Vec<String>>;
 
 impl Node<'_> {
     /// Stages what a batch reads.
-    pub(super) async fn stage(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<(Staged, Traces), Failure> {
+    pub(super) async fn stage(
+        &self,
+        world: &World,
+        mode: Mode,
+        chosen: &Chosen,
+        bad_rows: &Arc<BadRows>,
+    ) -> Result<(Staged, Traces), Failure> {
         let runtime = self.inputs.runtime();
         let published = world.published.as_ref();
         let config = &self.model.config;
@@ -38,8 +45,8 @@ impl Node<'_> {
             None => Arc::clone(&self.compiled.schema),
         };
         let (staged, traces) = match self.intake.traced() {
-            Some(source) => self.stage_each(world, mode, source, &schema).await?,
-            None => (self.stage_files(world, mode, chosen, &schema).await?, Traces::new()),
+            Some(source) => self.stage_each(world, mode, source, (&schema, bad_rows)).await?,
+            None => (self.stage_files(world, mode, chosen, (&schema, bad_rows)).await?, Traces::new()),
         };
         let staged = if self.model.merges() {
             tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
@@ -56,10 +63,10 @@ impl Node<'_> {
         world: &World,
         mode: Mode,
         chosen: &Chosen,
-        schema: &SchemaRef,
+        (schema, bad_rows): (&SchemaRef, &Arc<BadRows>),
     ) -> Result<Staged, Failure> {
         let runtime = self.inputs.runtime();
-        let plan = self.plan(world, mode, chosen).await?;
+        let plan = self.plan(world, mode, chosen, bad_rows).await?;
         let partition_by = &self.model.config.partition_by;
         Ok(tables::stage(&runtime.lake, &self.model.name, plan, schema, partition_by, &runtime.session).await?)
     }
@@ -70,7 +77,7 @@ impl Node<'_> {
         world: &World,
         mode: Mode,
         source: &TableName,
-        schema: &SchemaRef,
+        (schema, bad_rows): (&SchemaRef, &Arc<BadRows>),
     ) -> Result<(Staged, Traces), Failure> {
         let runtime = self.inputs.runtime();
         let (lake, partition_by) = (&runtime.lake, &self.model.config.partition_by);
@@ -79,7 +86,7 @@ impl Node<'_> {
         for some in world.taken[source].pending.reads.chunks(runtime.options.threads.max(1)) {
             let staged = some.iter().map(|read| async {
                 let chosen = Chosen::from([(source.clone(), vec![read.file.clone()])]);
-                self.stage_files(world, mode, &chosen, schema).await
+                self.stage_files(world, mode, &chosen, (schema, bad_rows)).await
             });
             for (read, result) in some.iter().zip(futures::future::join_all(staged).await) {
                 match result {
@@ -98,10 +105,16 @@ impl Node<'_> {
         Ok((all, traces))
     }
 
-    async fn plan(&self, world: &World, mode: Mode, chosen: &Chosen) -> Result<LogicalPlan, Failure> {
+    async fn plan(
+        &self,
+        world: &World,
+        mode: Mode,
+        chosen: &Chosen,
+        bad_rows: &Arc<BadRows>,
+    ) -> Result<LogicalPlan, Failure> {
         let runtime = self.inputs.runtime();
         let rendered = self.model.rendered(mode == Mode::Incremental);
-        let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen).await?;
+        let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen, Some(bad_rows)).await?;
         if let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) {
             let own = tables::table_provider(published).await?;
             tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::csv::reader::Format as CsvFormat;
 use datafusion::arrow::datatypes::{Field, Schema};
 
-use super::rows::{BadFile, Layout, NO_QUOTE};
+use super::layout::Layout;
+use super::rows::{BadFile, NO_QUOTE};
 use crate::project::{Format, SourceOptions};
 
 /// How one file is delimited.
@@ -51,7 +52,7 @@ pub(super) fn take(
             }
         }
         if end.is_none() && bytes.len() - start > options.max_line_bytes {
-            return Err(BadFile { row: None, why: "its header is longer than `max_line_bytes`".to_owned() });
+            return Err(BadFile::whole("its header is longer than `max_line_bytes`".to_owned()));
         }
     }
     let end = end.unwrap_or(bytes.len());
@@ -71,13 +72,13 @@ fn names(record: &[u8], dialect: Dialect<'_>) -> Result<Vec<String>, BadFile> {
         } else {
             format!("its header does not parse: {error}")
         };
-        BadFile { row: None, why }
+        BadFile::whole(why)
     })?;
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().trim().to_owned()).collect();
     let mut sorted: Vec<&String> = names.iter().collect();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(twice) => Err(BadFile { row: None, why: format!("its header names column `{}` twice", twice[0]) }),
+        Some(twice) => Err(BadFile::whole(format!("its header names column `{}` twice", twice[0]))),
         None => Ok(names),
     }
 }
@@ -111,7 +112,7 @@ pub(super) fn known_names(names: &[String], layout: &Layout) -> Result<Vec<Strin
             layout.source,
             declared.join(", ")
         );
-        return Err(BadFile { row: None, why });
+        return Err(BadFile::whole(why));
     }
     Ok(known)
 }
@@ -126,12 +127,19 @@ fn declared_name(name: &str, header: &[String], schema: &Schema) -> String {
     }
 }
 
+/// Columns of a file that are rescued, and where they are in it.
+pub(super) fn new_names(names: &[String], layout: &Layout) -> Vec<(String, usize)> {
+    let is_new = |name: &&String| layout.options.rescues_new_columns && layout.columns.field_with_name(name).is_err();
+    let places = names.iter().enumerate().map(|(at, name)| (name, at));
+    places.filter(|(name, _)| is_new(name)).map(|(name, at)| (name.clone(), at)).collect()
+}
+
 /// Finds the ends of delimited records, byte by byte, as CSV readers do.
-struct RecordEnds {
+pub(super) struct RecordEnds {
     delimiter: u8,
     quote: Option<u8>,
     escape: Option<u8>,
-    comment: Option<u8>,
+    pub(super) comment: Option<u8>,
     place: Place,
 }
 
@@ -146,13 +154,13 @@ enum Place {
 }
 
 impl RecordEnds {
-    fn new(dialect: Dialect<'_>) -> Self {
+    pub(super) fn new(dialect: Dialect<'_>) -> Self {
         let SourceOptions { quote, escape, comment, .. } = *dialect.options;
         Self { delimiter: dialect.delimiter, quote, escape, comment, place: Place::RecordStart }
     }
 
     /// Whether a line that is no part of a longer record ends here; it may be blank or a comment.
-    fn step(&mut self, byte: u8) -> bool {
+    pub(super) fn step(&mut self, byte: u8) -> bool {
         use Place::{Comment, Escaped, FieldStart, Plain, Quoted, RecordStart};
         let ends = matches!(byte, b'\n' | b'\r');
         self.place = match self.place {

@@ -8,12 +8,15 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use regex::Regex;
 use serde_json::Value;
 
+use super::careful;
 use super::header::{self, Dialect};
+use super::layout::Layout;
+use super::lenient::Origin;
 use super::records::Records;
-use super::rows::{BadFile, Layout, Rows};
+use super::rows::{BadFile, Rows};
 use super::values::Reading;
 use crate::bronze::scan::common_type;
-use crate::project::{Format, SourceOptions};
+use crate::project::{Format, OnBadRow, SourceOptions};
 
 /// Records that are looked at.
 const SAMPLE: usize = 1_000;
@@ -31,17 +34,19 @@ pub(in crate::bronze) enum Sample {
     AllBut(Vec<String>),
 }
 
-/// The columns of a file.
+/// The columns of a file; `origin` is for records that do not fit, where these are no error.
 pub(super) fn columns(
     text: Box<dyn BufRead + Send>,
-    format: Format,
+    origin: Origin,
     options: &SourceOptions,
     sample: &Sample,
 ) -> Result<Schema, BadFile> {
-    match (format.is_delimited(), sample) {
-        (true, Sample::Start) => delimited(text, Dialect::new(options, format)),
-        (true, Sample::AllBut(known)) => new_fields(text, format, options, known),
-        (false, _) => objects(text, format, options, matches!(sample, Sample::Start)),
+    let start = matches!(sample, Sample::Start);
+    match (origin.format.is_delimited(), sample) {
+        (true, Sample::Start) => delimited(text, Dialect::new(options, origin.format)),
+        (true, Sample::AllBut(known)) => new_fields(text, origin, options, known),
+        (false, _) if options.on_bad_row != OnBadRow::Fail => readable_objects(&origin, options, start),
+        (false, _) => objects(text, origin.format, options, start),
     }
 }
 
@@ -49,11 +54,11 @@ pub(super) fn columns(
 /// A column without values has the type NULL, as known ones.
 fn new_fields(
     text: Box<dyn BufRead + Send>,
-    format: Format,
+    origin: Origin,
     options: &SourceOptions,
     known: &[String],
 ) -> Result<Schema, BadFile> {
-    let (names, rest) = header::take(text, Dialect::new(options, format))?;
+    let (names, rest) = header::take(text, Dialect::new(options, origin.format))?;
     let is_known = |name: &String| known.iter().any(|known| known.to_lowercase() == name.to_lowercase());
     let fields = |of: &dyn Fn(usize) -> DataType| {
         let fields = names.iter().enumerate().map(|(at, name)| Field::new(name, of(at), true));
@@ -66,8 +71,8 @@ fn new_fields(
     let texts = Arc::new(fields(&|_| DataType::Utf8));
     let options = SourceOptions { metadata_columns: Vec::new(), rescues_new_columns: false, ..options.clone() };
     let mut guesses: Vec<Guess> = fresh.iter().map(|at| Guess::new(&names[*at], &options)).collect();
-    let layout = Arc::new(Layout::new(String::new(), texts, options));
-    for batch in Rows::new(rest, (String::new(), format), layout, &fresh, BATCH_ROWS, Some(names.clone()))? {
+    let layout = Arc::new(Layout::new(String::new(), texts, options, None));
+    for batch in Rows::new(rest, origin, layout, &fresh, BATCH_ROWS, Some(names.clone()))? {
         // Rows that cannot be read are told with their place when the file is taken in.
         let Ok(batch) = batch else { break };
         for (guess, column) in guesses.iter_mut().zip(batch.columns()) {
@@ -141,7 +146,7 @@ fn delimited(mut text: Box<dyn BufRead + Send>, dialect: Dialect<'_>) -> Result<
     if !options.null_values.is_empty() {
         let words: Vec<String> = options.null_values.iter().map(|word| regex::escape(word)).collect();
         let words = regex::Regex::new(&format!("^(?:{})?$", words.join("|")));
-        format = format.with_null_regex(words.map_err(|error| BadFile { row: None, why: error.to_string() })?);
+        format = format.with_null_regex(words.map_err(|error| BadFile::whole(error.to_string()))?);
     }
     let found = if sample.is_empty() { Ok((Schema::empty(), 0)) } else { format.infer_schema(&*sample, Some(SAMPLE)) };
     // Rows that do not fit are told with their place when they are read.
@@ -183,13 +188,32 @@ fn objects(
             Ok(Value::Null) => {}
             Ok(other) => {
                 let why = format!("expected an object, found `{other}`");
-                return Err(BadFile { row: Some(at + 1), why: why.chars().take(200).collect() });
+                return Err(BadFile::of_row(at + 1, why.chars().take(200).collect()));
             }
             // Cut at the end of the sample; or told with its place when it is read, unless nothing is before it.
             Err(error) if at == 0 && !error.is_eof() => {
-                return Err(BadFile { row: Some(1), why: error.to_string() });
+                return Err(BadFile::of_row(1, error.to_string()));
             }
             Err(_) => break,
+        }
+    }
+    match columns {
+        DataType::Struct(fields) => Ok(Schema::new(fields)),
+        _ => Ok(Schema::empty()),
+    }
+}
+
+/// As [`objects`], of the records that are some.
+fn readable_objects(origin: &Origin, options: &SourceOptions, start: bool) -> Result<Schema, BadFile> {
+    let (text, _) = (origin.again)()?;
+    let mut records = careful::Records::new(text, origin.format, options);
+    let mut columns = DataType::Struct(Vec::<Field>::new().into());
+    while let Some(record) = records.next()? {
+        if let Ok(object @ Value::Object(_)) = serde_json::from_str(&record.text) {
+            columns = common_type(&columns, &type_of(&object));
+        }
+        if start && (record.row >= SAMPLE as u64 || record.offset >= SAMPLE_BYTES) {
+            break;
         }
     }
     match columns {

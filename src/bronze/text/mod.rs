@@ -5,14 +5,18 @@
 //! hostile files, and errors that name file, row and column.
 
 mod bytes;
+mod careful;
 mod header;
 mod infer;
+mod layout;
+mod lenient;
 mod records;
 mod rescue;
 mod rows;
 mod values;
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,15 +39,21 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::StreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore};
 
 use self::header::Dialect;
+use self::lenient::{Again, Origin};
+use self::records::Records;
 use self::rows::{BadFile, Rows};
-use super::{BronzeError, shown};
+use super::{BronzeError, replay, shown};
 use crate::project::{Compression, Format, SourceOptions};
 
 pub(super) use self::infer::Sample;
-pub(super) use self::rows::{Layout, with_row_columns};
+pub(super) use self::layout::{Layout, with_row_columns};
+pub(super) use self::lenient::Sink;
+
 pub(super) use self::values::Reading;
 
 /// Text files of one source; each is of the format that its ending says, if the source does not.
@@ -55,8 +65,16 @@ pub(super) struct TextFormat {
     pub(super) folder: PathBuf,
 }
 
-/// Where a file of a scan was delivered, as users know it.
-pub(super) struct Delivered(pub(super) String);
+/// Where a file of a scan was delivered.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Delivered {
+    /// As users know it.
+    pub(super) shown: String,
+    /// Below the folder of the source.
+    pub(super) path: String,
+    /// Only these records of it are read.
+    pub(super) records: Option<replay::Records>,
+}
 
 /// The columns of one file.
 ///
@@ -74,9 +92,13 @@ pub(super) async fn infer(
     let path = file.location.to_string();
     let input = input(store, file, None).await.map_err(|error| bad(error.into()))?;
     let (options, sample) = (options.clone(), sample.clone());
+    let (format, location) = (format.of_file(&path).unwrap_or(Format::Ndjson), file.location.clone());
     let inferred = tokio::task::spawn_blocking(move || {
         let text = bytes::plain(input, &path, &options)?;
-        infer::columns(text, format.of_file(&path).unwrap_or(Format::Ndjson), &options, &sample)
+        let layout = Layout::new(String::new(), Arc::new(Schema::empty()), options.clone(), None);
+        let again = again(location, format, Arc::new(layout));
+        let origin = Origin { shown: String::new(), path: String::new(), format, part: 0..u64::MAX, again };
+        infer::columns(text, origin, &options, &sample)
     });
     inferred.await.expect("inference does not panic").map_err(bad)
 }
@@ -145,6 +167,7 @@ impl TextSource {
             && options.skip_lines == 0
             && options.max_file_bytes.is_none()
             && options.compression.of_file(path) == Compression::None
+            && file.extensions.get::<Delivered>().is_none_or(|delivered| delivered.records.is_none())
             && !self.text.layout.numbers_rows()
     }
 }
@@ -288,9 +311,19 @@ async fn file_rows(
 ) -> std::result::Result<Rows, BadFile> {
     let path = file.object_meta.location.to_string();
     let options = &text.layout.options;
+    let delivered = file.extensions.get::<Delivered>().cloned().unwrap_or_default();
     let Some(format) = text.format.of_file(&path) else {
-        return Err(BadFile { row: None, why: "its ending says no format: set `format`".to_owned() });
+        return Err(BadFile::whole("its ending says no format: set `format`".to_owned()));
     };
+    let origin = |again: Again, part: Range<u64>| {
+        let Delivered { shown, path, .. } = delivered.clone();
+        Origin { shown, path, format, part, again }
+    };
+    if let Some(records) = delivered.records.clone() {
+        let none: Again = Box::new(|| Ok((Box::new(io::empty()), 0)));
+        let layout = Arc::clone(&text.layout);
+        return Rows::replayed(&records, origin(none, 0..u64::MAX), layout, columns, batch_size);
+    }
     let (mut names, plain) = match &file.range {
         None => (None, bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?),
         Some(range) => {
@@ -305,8 +338,32 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
-    let shown = file.extensions.get::<Delivered>().map(|delivered| delivered.0.clone()).unwrap_or_default();
-    Rows::new(plain, (shown, format), Arc::clone(&text.layout), columns, batch_size, names.take())
+    let part = file.range.as_ref().map_or(0..u64::MAX, |range| {
+        u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or(u64::MAX)
+    });
+    let again = again(file.object_meta.location.clone(), format, Arc::clone(&text.layout));
+    let origin = origin(again, part);
+    Rows::new(plain, origin, Arc::clone(&text.layout), columns, batch_size, names.take())
+}
+
+/// How the records of a file are read once more, one by one.
+fn again(location: StorePath, format: Format, layout: Arc<Layout>) -> Again {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    Box::new(move || {
+        let options = &layout.options;
+        let mut file = std::fs::File::open(LocalFileSystem::new().path_to_filesystem(&location)?)?;
+        let mut start = Vec::new();
+        file.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
+        file.rewind()?;
+        let text = bytes::plain(file, location.as_ref(), options)?;
+        let text: Box<dyn io::BufRead + Send> = if format == Format::Json {
+            let records = Records::new(text, &options.record_path, options.max_line_bytes);
+            Box::new(io::BufReader::new(records.separated_by(careful::SEPARATOR)))
+        } else {
+            text
+        };
+        Ok((text, if start == MARK { start.len() as u64 } else { 0 }))
+    })
 }
 
 /// The line of a record, for a message: the file is read again up to it.

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Reads records, with a line end after each.
+/// Reads records, each with a separator after it.
 pub(super) struct Records<R> {
     input: R,
     path: Vec<String>,
@@ -19,6 +19,8 @@ pub(super) struct Records<R> {
     found: bool,
     documents: usize,
     limit: usize,
+    /// What stands after each record.
+    separator: u8,
 }
 
 /// An open object or array, and how many keys of the path lead to it.
@@ -80,7 +82,13 @@ impl<R: BufRead> Records<R> {
             found: false,
             documents: 0,
             limit,
+            separator: b'\n',
         }
+    }
+
+    /// With this byte after each record.
+    pub(super) fn separated_by(self, separator: u8) -> Self {
+        Self { separator, ..self }
     }
 
     /// Takes in one chunk; `false` at the end of the input.
@@ -232,7 +240,7 @@ impl<R: BufRead> Records<R> {
 
     fn end_value(&mut self, copied: bool) {
         if copied {
-            self.out.push(b'\n');
+            self.out.push(self.separator);
         }
         self.state = self.outside();
     }

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
 };
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::csv::reader as csv;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::reader as json;
 
+use super::careful::Splitter;
 use super::header::{self, Dialect};
+use super::layout::Layout;
+use super::lenient::{self, Careful, Origin, Troubles};
 use super::records::Records;
-use super::rescue::Rescue;
-use super::values::{Reading, Values, is_nested};
-use crate::bronze::file_columns;
-use crate::catalog::sql_type;
-use crate::project::{Format, MetadataColumn, SourceOptions};
+use super::values::{Values, is_nested};
+use crate::bronze::replay;
+use crate::project::{Format, MetadataColumn, OnBadRow};
 
 /// A byte that stands in no UTF-8, for files without quotes: CSV readers insist on one.
 pub(super) const NO_QUOTE: u8 = 0xff;
@@ -29,69 +31,11 @@ const CHUNK: usize = 64 << 10;
 /// Bytes after which a batch is handed on at the next record's end.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// What the rows of all files of a scan have in common.
-#[derive(Debug)]
-pub(in crate::bronze) struct Layout {
-    /// The source, for messages.
-    pub(in crate::bronze) source: String,
-    /// Columns that stand in the files, with their types.
-    pub(in crate::bronze) columns: SchemaRef,
-    /// How each is read.
-    pub(in crate::bronze) readings: Vec<Reading>,
-    /// How bytes are text.
-    pub(in crate::bronze) options: SourceOptions,
-}
-
-impl Layout {
-    /// The layout of these columns.
-    pub(in crate::bronze) fn new(source: String, columns: SchemaRef, options: SourceOptions) -> Self {
-        let reading = |field: &Arc<Field>| Reading::new(field.name(), field.data_type(), &options);
-        let readings = columns.fields().iter().map(reading).collect();
-        Self { source, columns, readings, options }
-    }
-
-    /// The columns, and after them what was asked for of what is known of each row.
-    pub(in crate::bronze) fn schema(&self) -> SchemaRef {
-        with_row_columns(&self.columns, &self.options)
-    }
-
-    fn of_row(&self) -> impl Iterator<Item = MetadataColumn> {
-        self.options.metadata_columns.iter().copied().filter(|column| column.is_of_row())
-    }
-
-    /// Whether a record's number has to be known, so that a file is read from its start.
-    pub(super) fn numbers_rows(&self) -> bool {
-        self.of_row().next().is_some()
-    }
-
-    /// Whether a text that is no value of its column goes into `_rescued_data`.
-    fn rescues(&self) -> bool {
-        self.options.metadata_columns.contains(&MetadataColumn::RescuedData)
-    }
-}
-
-impl Layout {
-    /// Why a text is no value of a column.
-    fn why_not(&self, field: usize, text: &str) -> String {
-        let field = self.columns.field(field);
-        let text: String = text.trim().chars().take(100).collect();
-        let format = self.options.columns.get(field.name()).filter(|column| !column.formats.is_empty());
-        let format = format.map(|column| format!(" of the format `{}`", column.formats.join("`, `")));
-        let (name, data_type) = (field.name(), sql_type(field.data_type()));
-        format!("column `{name}`: `{text}` is not a {data_type}{}", format.unwrap_or_default())
-    }
-}
-
-/// Columns of files, and after them what was asked for of what is known of each row.
-pub(in crate::bronze) fn with_row_columns(columns: &SchemaRef, options: &SourceOptions) -> SchemaRef {
-    let of_row = options.metadata_columns.iter().filter(|column| column.is_of_row());
-    let of_row = of_row.map(|column| Arc::new(Field::new(column.name(), file_columns::metadata_type(*column), true)));
-    Arc::new(Schema::new(columns.fields().iter().cloned().chain(of_row).collect::<Vec<_>>()))
-}
-
 /// A file that is not what it should be.
 #[derive(Debug)]
 pub(in crate::bronze) struct BadFile {
+    /// A decoder cannot go on; who reads record by record perhaps can.
+    pub(in crate::bronze) of_decoder: bool,
     /// The record, from 1, if it is about one.
     pub(in crate::bronze) row: Option<usize>,
     /// What is wrong.
@@ -100,11 +44,24 @@ pub(in crate::bronze) struct BadFile {
 
 impl From<io::Error> for BadFile {
     fn from(error: io::Error) -> Self {
-        Self { row: None, why: error.to_string() }
+        Self::whole(error.to_string())
     }
 }
 
 impl BadFile {
+    pub(super) fn whole(why: String) -> Self {
+        Self { of_decoder: false, row: None, why }
+    }
+
+    pub(super) fn of_row(row: usize, why: String) -> Self {
+        Self { of_decoder: false, row: Some(row), why }
+    }
+
+    pub(super) fn not_utf8(row: Option<usize>) -> Self {
+        let why = "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned();
+        Self { of_decoder: false, row, why }
+    }
+
     fn of_arrow(error: &ArrowError) -> Self {
         let text = error.to_string();
         let text = ["Csv error: ", "Json error: ", "Parser error: ", "Io error: ", "External error: "]
@@ -114,12 +71,11 @@ impl BadFile {
         let fields = text.strip_prefix("incorrect number of fields for line ").and_then(|rest| rest.split_once(", "));
         let utf8 = text.strip_prefix("Encountered invalid UTF-8 data for line ").and_then(|rest| rest.split_once(' '));
         match (fields, utf8) {
-            (Some((row, rest)), _) => Self { row: row.parse().ok(), why: rest.replace(" got ", " fields, found ") },
-            (_, Some((row, _))) => Self {
-                row: row.parse().ok(),
-                why: "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned(),
-            },
-            _ => Self { row: None, why: text.trim_end_matches('.').to_owned() },
+            (Some((row, rest)), _) => {
+                Self { of_decoder: true, row: row.parse().ok(), why: rest.replace(" got ", " fields, found ") }
+            }
+            (_, Some((row, _))) => Self::not_utf8(row.parse().ok()),
+            _ => Self { of_decoder: true, row: None, why: text.trim_end_matches('.').to_owned() },
         }
     }
 }
@@ -129,8 +85,12 @@ pub(in crate::bronze) struct Rows {
     text: Box<dyn BufRead + Send>,
     decoder: Decoder,
     layout: Arc<Layout>,
-    /// As users know it.
-    file: String,
+    origin: Origin,
+    /// The decoder gave up, or a record's text was asked for.
+    careful: Option<Careful>,
+    gave_up: bool,
+    splitter: Splitter,
+    batch_size: usize,
     /// The columns to read: which of the layout's, and where it is among the decoded ones, if the file has it.
     fields: Vec<(usize, Option<usize>)>,
     /// Columns of the file that are rescued: their names, and where they are among the decoded ones.
@@ -159,11 +119,11 @@ enum Output {
 }
 
 impl Rows {
-    /// Rows of the plain text of `file` with the columns `projection` of the layout's schema. `names` are those of a
+    /// Rows of the plain text of a file with the columns `projection` of the layout's schema. `names` are those of a
     /// header that stands elsewhere; otherwise the text begins with it, if the format has one.
     pub(in crate::bronze) fn new(
         text: Box<dyn BufRead + Send>,
-        (file, format): (String, Format),
+        origin: Origin,
         layout: Arc<Layout>,
         projection: &[usize],
         batch_size: usize,
@@ -171,10 +131,14 @@ impl Rows {
     ) -> Result<Self, BadFile> {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
         let (wanted, output) = outputs(&layout, projection);
+        let format = origin.format;
+        let mut columns = Vec::new();
         let (text, decoder, places, new) = if format.is_delimited() {
             let dialect = Dialect::new(&layout.options, format);
             let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
-            delimited(text, &layout, (dialect, rescues), &wanted, batch_size, names)?
+            let prepared = delimited(text, &layout, (dialect, rescues), &wanted, batch_size, names)?;
+            columns = prepared.names;
+            (prepared.text, prepared.decoder, prepared.places, prepared.new)
         } else {
             let text = match format {
                 Format::Json => {
@@ -187,11 +151,74 @@ impl Rows {
             let decoder = objects(&layout, &wanted, batch_size)?;
             (text, decoder, (0..wanted.len()).map(Some).collect(), Vec::new())
         };
+        let splitter = lenient::splitter(&layout, format, &wanted, &columns);
         let fields = wanted.into_iter().zip(places).collect();
-        Ok(Self { text, decoder, layout, file, fields, new, output, schema, given: 0, ended: false, pending: 0 })
+        Ok(Self {
+            text,
+            decoder,
+            layout,
+            origin,
+            careful: None,
+            gave_up: false,
+            splitter,
+            batch_size,
+            fields,
+            new,
+            output,
+            schema,
+            given: 0,
+            ended: false,
+            pending: 0,
+        })
+    }
+
+    /// Rows that were quarantined, as if they stood in their file alone.
+    pub(in crate::bronze) fn replayed(
+        records: &replay::Records,
+        origin: Origin,
+        layout: Arc<Layout>,
+        projection: &[usize],
+        batch_size: usize,
+    ) -> Result<Self, BadFile> {
+        let careful = Careful::replayed(records, &origin, &layout)?;
+        let mut rows = Self::new(Box::new(io::empty()), origin, layout, projection, batch_size, Some(Vec::new()))?;
+        (rows.careful, rows.gave_up) = (Some(careful), true);
+        Ok(rows)
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>, BadFile> {
+        if !self.gave_up {
+            match self.decoded() {
+                Err(bad) if bad.of_decoder && self.layout.options.on_bad_row != OnBadRow::Fail => self.gave_up = true,
+                Err(bad) => return Err(bad),
+                Ok(None) => return Ok(None),
+                Ok(Some(batch)) => {
+                    let column = |place: &Option<usize>| place.map(|place| Arc::clone(batch.column(place)));
+                    let columns = self.fields.iter().map(|(_, place)| column(place)).collect();
+                    return self.typed(columns, batch.num_rows(), self.rescued(&batch)).map(Some);
+                }
+            }
+        }
+        let careful = match &mut self.careful {
+            Some(careful) => careful,
+            None => self.careful.insert(Careful::open(&self.origin, &self.layout)?),
+        };
+        let size = (self.fields.len(), self.given, self.batch_size);
+        let wanted: Vec<usize> = self.fields.iter().map(|(field, _)| *field).collect();
+        let split = |header: &Option<String>| {
+            let names = lenient::names(header.as_deref(), &self.layout, self.origin.format)?;
+            Ok(lenient::splitter(&self.layout, self.origin.format, &wanted, &names))
+        };
+        let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, split, size)? else {
+            return Ok(None);
+        };
+        let rows = texts.first().map_or_else(|| troubles.rows(), StringArray::len);
+        let columns = texts.into_iter().map(|texts| Some(Arc::new(texts) as ArrayRef)).collect();
+        self.typed(columns, rows, troubles).map(Some)
+    }
+
+    /// The next rows, if the decoder takes them.
+    fn decoded(&mut self) -> Result<Option<RecordBatch>, BadFile> {
         let mut in_batch = 0;
         while !self.ended {
             let buffer = self.text.fill_buf()?;
@@ -222,8 +249,7 @@ impl Rows {
                 break;
             }
         }
-        let batch = self.decoder.flush()?;
-        batch.map(|batch| self.typed(&batch)).transpose()
+        self.decoder.flush()
     }
 
     fn too_long(&self) -> BadFile {
@@ -232,53 +258,73 @@ impl Rows {
             self.layout.options.max_line_bytes,
             if matches!(self.decoder, Decoder::Csv(..)) { "; perhaps a quote is never closed" } else { "" }
         );
-        BadFile { row: Some(self.given + self.decoder.completed() + 1), why }
+        BadFile::of_row(self.given + self.decoder.completed() + 1, why)
     }
 
-    /// Decoded texts as the columns that were asked for.
-    fn typed(&mut self, batch: &RecordBatch) -> Result<RecordBatch, BadFile> {
-        let rows = batch.num_rows();
-        let mut rescue = Rescue::default();
-        let mut read = Vec::with_capacity(self.fields.len());
-        for (field, place) in &self.fields {
-            read.push(match place {
-                Some(place) => self.values(*field, batch.column(*place), &mut rescue)?,
+    /// What stands in columns of the file that are not declared.
+    fn rescued(&self, batch: &RecordBatch) -> Troubles {
+        let mut troubles = Troubles::default();
+        for (name, place) in &self.new {
+            let texts = batch.column(*place).as_string::<i32>().iter().enumerate();
+            let found = texts.filter_map(|(row, text)| Some((row, text.filter(|text| !text.is_empty())?)));
+            found.for_each(|(row, text)| troubles.rescue.add(row, name, text));
+        }
+        troubles
+    }
+
+    /// Texts, or what needs no cast, as the columns that were asked for; a column that the file lacks is NULL.
+    fn typed(
+        &mut self,
+        columns: Vec<Option<ArrayRef>>,
+        rows: usize,
+        mut troubles: Troubles,
+    ) -> Result<RecordBatch, BadFile> {
+        let mut read = Vec::with_capacity(columns.len());
+        for ((field, _), column) in self.fields.iter().zip(columns) {
+            read.push(match column {
+                Some(column) => self.values(*field, &column, &mut troubles)?,
                 None => new_null_array(self.layout.columns.field(*field).data_type(), rows),
             });
         }
-        for (name, place) in &self.new {
-            let texts = batch.column(*place).as_string::<i32>();
-            let found = texts.iter().enumerate().filter_map(|(row, text)| Some((row, text?)));
-            found.filter(|(_, text)| !text.is_empty()).for_each(|(row, text)| rescue.add(row, name, text));
-        }
+        let size = (rows, self.given);
+        let stay = lenient::sort_out(&mut troubles, size, &self.layout, &self.origin, &mut self.careful)?;
+        let rescue = std::mem::take(&mut troubles.rescue);
         let first = self.given as u64 + 1;
+        let number = |row: usize| troubles.number(row).unwrap_or(first + row as u64);
         let mut rescue = Some(rescue);
         let column = |output: &Output| match output {
             Output::Column(at) => Arc::clone(&read[*at]),
-            Output::Number => Arc::new(Int64Array::from_iter_values((first as i64..).take(rows))),
-            Output::Rescued => rescue.take().unwrap_or_default().column(rows, &self.file, |row| first + row as u64),
+            Output::Number => Arc::new(Int64Array::from_iter_values((0..rows).map(|row| number(row) as i64))),
+            Output::Rescued => rescue.take().unwrap_or_default().column(rows, &self.origin.shown, number),
         };
         let columns: Vec<ArrayRef> = self.output.iter().map(column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         self.given += rows;
-        typed.map_err(|error| BadFile::of_arrow(&error))
+        let stays = |batch| match &stay {
+            Some(stay) => filter_record_batch(&batch, stay),
+            None => Ok(batch),
+        };
+        typed.and_then(stays).map_err(|error| BadFile::of_arrow(&error))
     }
 
-    fn values(&self, field: usize, decoded: &ArrayRef, rescue: &mut Rescue) -> Result<ArrayRef, BadFile> {
+    fn values(&self, field: usize, decoded: &ArrayRef, troubles: &mut Troubles) -> Result<ArrayRef, BadFile> {
         let Some(texts) = decoded.as_any().downcast_ref::<StringArray>() else { return Ok(Arc::clone(decoded)) };
         let Values { array, refused } = self.layout.readings[field].values(texts);
-        match refused.first() {
-            Some(row) if !self.layout.rescues() => {
-                let why = self.layout.why_not(field, texts.value(*row));
-                Err(BadFile { row: Some(self.given + row + 1), why })
+        let name = self.layout.columns.field(field).name();
+        for row in refused {
+            let text = texts.value(row);
+            if self.layout.rescues() {
+                troubles.rescue.add(row, name, text);
+                continue;
             }
-            _ => {
-                let name = self.layout.columns.field(field).name();
-                refused.iter().for_each(|row| rescue.add(*row, name, texts.value(*row)));
-                Ok(array)
+            let why = || self.layout.why_not(field, text);
+            if self.layout.options.on_bad_row == OnBadRow::Fail {
+                return Err(BadFile::of_row(self.given + row + 1, why()));
             }
+            troubles.add(row, name, why);
         }
+        Ok(array)
     }
 }
 
@@ -325,8 +371,17 @@ impl Decoder {
     }
 }
 
-/// The text, its decoder, where each column is then, and what else is decoded by name.
-type Prepared = (Box<dyn BufRead + Send>, Decoder, Vec<Option<usize>>, Vec<(String, usize)>);
+/// What reads a text that is delimited.
+struct Prepared {
+    text: Box<dyn BufRead + Send>,
+    decoder: Decoder,
+    /// Where each column is among the decoded ones.
+    places: Vec<Option<usize>>,
+    /// What else is decoded, by name.
+    new: Vec<(String, usize)>,
+    /// All columns of the file.
+    names: Vec<String>,
+}
 
 /// A reader of CSV: its columns are found by the names of the header.
 fn delimited(
@@ -350,13 +405,12 @@ fn delimited(
     let names = header::known_names(&names, layout)?;
     let place = |field: &usize| names.iter().position(|name| name == layout.columns.field(*field).name());
     let in_file: Vec<Option<usize>> = wanted.iter().map(place).collect();
-    let is_new = |at: &usize| rescues && layout.columns.field_with_name(&names[*at]).is_err();
-    let new: Vec<usize> = (0..names.len()).filter(is_new).collect();
-    let mut decoded: Vec<usize> = in_file.iter().flatten().chain(&new).copied().collect();
+    let mut new = if rescues { header::new_names(&names, layout) } else { Vec::new() };
+    let mut decoded: Vec<usize> = in_file.iter().flatten().copied().chain(new.iter().map(|(_, at)| *at)).collect();
     decoded.sort_unstable();
-    let new = new.iter().filter_map(|at| Some((names[*at].clone(), decoded.iter().position(|known| known == at)?)));
-    let new = new.collect();
-    let places = in_file.iter().map(|place| decoded.iter().position(|known| Some(known) == place.as_ref())).collect();
+    let decoded_at = |at: usize| decoded.iter().position(|known| *known == at);
+    new.iter_mut().for_each(|(_, at)| *at = decoded_at(*at).unwrap_or_default());
+    let places = in_file.iter().map(|place| decoded_at((*place)?)).collect();
     let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let mut builder = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_header(false)
@@ -375,7 +429,7 @@ fn delimited(
         // Not even a header: there is nothing to read, and a decoder of no columns would refuse a line end.
         text = Box::new(io::empty());
     }
-    Ok((text, Decoder::Csv(Box::new(builder.build_decoder()), batch_size), places, new))
+    Ok(Prepared { text, decoder: Decoder::Csv(Box::new(builder.build_decoder()), batch_size), places, new, names })
 }
 
 /// A reader of JSON objects: plain values as text, so that what a column declares counts; nested ones by their types.
@@ -401,7 +455,9 @@ fn outputs(layout: &Layout, projection: &[usize]) -> (Vec<usize>, Vec<Output>) {
     let (count, of_row) = (layout.columns.fields().len(), layout.of_row().collect::<Vec<_>>());
     let of_row = |at: usize| at.checked_sub(count).map(|at| of_row[at]);
     // What a column could not take is known when it is read.
-    let all = projection.iter().any(|at| of_row(*at) == Some(MetadataColumn::RescuedData));
+    let rescued = projection.iter().any(|at| of_row(*at) == Some(MetadataColumn::RescuedData));
+    // Whether a row is left out does not depend on what is asked for.
+    let all = rescued || layout.options.on_bad_row == OnBadRow::Quarantine;
     let mut wanted: Vec<usize> =
         if all { (0..count).collect() } else { projection.iter().copied().filter(|at| *at < count).collect() };
     wanted.sort_unstable();

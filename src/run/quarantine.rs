@@ -1,0 +1,312 @@
+//! The quarantine of a source: a Delta table of the rows that its models left out.
+//!
+//! What belongs into it follows from the notes that the commits of the models name (`bronze::quarantine`), so a crash
+//! leaves it to the next run: before a model is built, the note of its last commit is settled.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::datasource::provider_as_source;
+
+use super::inputs::{Chosen, Inputs};
+use super::intake::chosen;
+use super::materialize::{Failure, Mode, Node, World};
+use super::staging::Traces;
+use crate::bronze::quarantine::{self, Draft, Note, app_id};
+use crate::bronze::{self, BadRow, BadRows, BronzeError};
+use crate::fail_points;
+use crate::names::TableName;
+use crate::project::{Format, Model, OnBadRow};
+use crate::session::{self, Tables};
+use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
+use crate::template::SourceRead;
+
+/// How often a quarantine is tried that several models write to.
+const ATTEMPTS: usize = 100;
+
+/// Where the quarantine of a source is: `<root>/_lake/quarantine/<source>__<table>`.
+pub(super) fn table_of(source: &TableName) -> TableName {
+    TableName::new("_lake/quarantine", format!("{}__{}", source.schema, source.table))
+}
+
+/// The sources that a model reads, also through views, whose bad rows may be kept.
+pub(super) fn sources_of(inputs: &Inputs, model: &Model) -> BTreeSet<TableName> {
+    let project = &inputs.runtime().project;
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![model];
+    while let Some(model) = waiting.pop() {
+        found.extend(model.sources.iter().map(|(name, _)| name.clone()));
+        let below = model.refs.iter().filter_map(|name| project.models.get(name));
+        waiting.extend(below.filter(|model| !model.is_stored()));
+    }
+    found.retain(|name| project.sources[name].format != Format::Delta);
+    found
+}
+
+/// Makes the quarantine of a source say what the last commit of a model means for it.
+pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &TableName) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (model, app_id) = (&published.name, app_id(&published.name, source));
+    let Some(head) = published.transaction(&app_id).await? else { return Ok(()) };
+    let store = runtime.lake.files_of(model)?;
+    for _ in 0..ATTEMPTS {
+        let current = runtime.lake.inspect(&table_of(source)).await?;
+        let done = match &current {
+            Some(current) => current.transaction(&app_id).await?,
+            None => None,
+        };
+        if done.is_some_and(|done| done >= head) {
+            return Ok(());
+        }
+        let note = quarantine::read(&store, (model, source), head).await?;
+        match publish(inputs, current.as_ref(), &note, (model, source)).await {
+            Err(Failure::Table(TableError::Conflict { .. })) => tokio::task::yield_now().await,
+            outcome => return outcome,
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: table_of(source) }))
+}
+
+async fn publish(
+    inputs: &Inputs,
+    current: Option<&Published>,
+    note: &Note,
+    (model, source): (&TableName, &TableName),
+) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, session) = (&runtime.lake, &runtime.session);
+    let rewrites = current.is_some() && (note.replaces_all || note.supersedes || note.replays.is_some());
+    let mut tables = Tables::new();
+    let lines = quarantine::lines(note, &lake.table_url(model), source).await?;
+    tables.insert(TableName::new("q", "lines"), provider_as_source(lines));
+    if let Some(current) = current {
+        tables.insert(TableName::new("q", "current"), provider_as_source(tables::table_provider(current).await?));
+    }
+    let plan = session::plan(session, session::parse(&sql(note, (model, source), rewrites))?, &tables)?;
+    let staged = tables::stage(lake, &table_of(source), plan, &schema(), &[], session).await?;
+    let staged = if rewrites { staged.replacing_all() } else { staged };
+    let commit = Commit {
+        state: TableState { invocation_id: note.invocation_id.clone(), ..TableState::default() },
+        transactions: vec![(app_id(model, source), note.id)],
+        id: uuid::Uuid::new_v4().to_string(),
+    };
+    fail_points::reached("quarantine-staged");
+    tables::publish(lake, current, staged, &commit).await?;
+    fail_points::reached("quarantined");
+    Ok(())
+}
+
+/// The rows that a note adds, and those of before as they are now, if they are written again.
+fn sql(note: &Note, (model, source): (&TableName, &TableName), rewrites: bool) -> String {
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let folder = note.folder.trim_end_matches('/');
+    let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let time = format!("arrow_cast({}, 'Timestamp(Microsecond, Some(\"UTC\"))')", note.id);
+    let (model, source, folder, run) =
+        (text(&model.to_string()), text(&source.to_string()), text(&folder), text(&note.invocation_id));
+    let added = format!(
+        "select {source} as source, {model} as model, {folder} || file as file_path, row as row_number, line, \
+         text as raw_text, header, \"column\" as column_name, reason, cast({} as bigint) as batch_id, \
+         {run} as invocation_id, {time} as quarantined_at, arrow_cast(null, 'Timestamp(Microsecond, Some(\"UTC\"))') \
+         as replayed_at from q.lines where kind = 'row'",
+        note.id
+    );
+    if !rewrites {
+        return added;
+    }
+    let same = "c.file_path = b.path and (c.row_number is not distinct from b.row) and c.batch_id = b.batch";
+    let of_kind =
+        |kind: &str| format!("select distinct {folder} || file as path, row, batch from q.lines where kind = '{kind}'");
+    let goes = if note.replaces_all { "true" } else { "(s.path is not null or u.path is not null)" };
+    let (still, superseded, kept) = (of_kind("still"), of_kind("superseded"), of_kind("kept"));
+    let unreadable = format!("{} and row is null", of_kind("row"));
+    let replays = note.replays.unwrap_or(0);
+    format!(
+        "{added} union all select c.source, c.model, c.file_path, c.row_number, c.line, c.raw_text, c.header, \
+         c.column_name, c.reason, c.batch_id, c.invocation_id, c.quarantined_at, \
+         case when c.model = {model} and c.replayed_at is null and c.batch_id <= {replays} and b.path is null and k.path is null then {time} \
+         else c.replayed_at end as replayed_at \
+         from q.current c \
+         left join ({still}) b on {same} \
+         left join (select distinct path from ({kept})) k on c.file_path = k.path \
+         left join (select distinct path from ({unreadable})) u on c.file_path = u.path and c.row_number is null \
+         left join (select distinct path from ({superseded})) s on c.file_path = s.path \
+         where not (c.model = {model} and {goes})"
+    )
+}
+
+fn schema() -> SchemaRef {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let fields = [
+        ("source", DataType::Utf8),
+        ("model", DataType::Utf8),
+        ("file_path", DataType::Utf8),
+        ("row_number", DataType::Int64),
+        ("line", DataType::Int64),
+        ("raw_text", DataType::Utf8),
+        ("header", DataType::Utf8),
+        ("column_name", DataType::Utf8),
+        ("reason", DataType::Utf8),
+        ("batch_id", DataType::Int64),
+        ("invocation_id", DataType::Utf8),
+        ("quarantined_at", utc.clone()),
+        ("replayed_at", utc),
+    ];
+    Arc::new(Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
+}
+
+/// What could be read of a batch.
+pub(super) struct Readable {
+    pub(super) staged: Staged,
+    pub(super) traces: Traces,
+    pub(super) chosen: Chosen,
+    pub(super) bad_rows: Arc<BadRows>,
+}
+
+impl Node<'_> {
+    /// The published version, when its quarantines say what it means for them.
+    pub(super) async fn settled(&self) -> Result<Option<Published>, Failure> {
+        let published = self.inputs.published(&self.model.name).await?;
+        if let Some(published) = &published {
+            self.settle(published).await?;
+        }
+        Ok(published)
+    }
+
+    pub(super) async fn settle(&self, published: &Published) -> Result<(), Failure> {
+        for source in sources_of(self.inputs, self.model) {
+            settle(self.inputs, published, &source).await?;
+        }
+        Ok(())
+    }
+
+    /// Stages a batch, without the files that cannot be read where these are quarantined.
+    pub(super) async fn stage_readable(&self, world: &mut World, mode: Mode) -> Result<Readable, Failure> {
+        let runtime = self.inputs.runtime();
+        let mut chosen = chosen(&world.taken);
+        let mut bad_files: Vec<(TableName, BadRow)> = Vec::new();
+        loop {
+            let bad_rows = Arc::new(BadRows::new(&runtime.session));
+            let staged = match self.check_columns(&chosen).await {
+                Ok(()) => self.stage(world, mode, &chosen, &bad_rows).await,
+                Err(failure) => Err(failure),
+            };
+            match staged {
+                Ok((staged, traces)) => {
+                    // A replay leaves them where they are.
+                    for (source, row) in bad_files.iter().filter(|_| runtime.options.replay.is_none()) {
+                        bad_rows.add_file(source, row).map_err(|error| Failure::text(error.to_string()))?;
+                    }
+                    if let Err(failure) = self.check_limits(&bad_rows) {
+                        staged.discard(&runtime.lake).await;
+                        return Err(failure);
+                    }
+                    return Ok(Readable { staged, traces, chosen, bad_rows });
+                }
+                Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
+                Err(failure @ Failure::Bronze(BronzeError::NewColumns { .. })) => return Err(failure),
+                Err(failure) => {
+                    let found = self.unreadable(&mut chosen).await?;
+                    if found.is_empty() {
+                        return Err(self.blame(failure, &chosen).await);
+                    }
+                    for (source, row) in &found {
+                        if let Some(taken) = world.taken.get_mut(source) {
+                            taken.pending.set_aside(&row.file, &row.reason);
+                        }
+                    }
+                    bad_files.extend(found);
+                }
+            }
+        }
+    }
+
+    /// Takes the files that cannot be read out of those that are.
+    async fn unreadable(&self, chosen: &mut Chosen) -> Result<Vec<(TableName, BadRow)>, Failure> {
+        let runtime = self.inputs.runtime();
+        let mut found = Vec::new();
+        for (name, read) in &self.model.sources {
+            let source = &runtime.project.sources[name];
+            if source.options.on_bad_row != OnBadRow::Quarantine || *read != SourceRead::Changes {
+                continue;
+            }
+            if !chosen.contains_key(name) {
+                chosen.insert(name.clone(), self.inputs.listing(name).await?.files.clone());
+            }
+            let files = chosen.entry(name.clone()).or_default();
+            let schema = &runtime.compiled.sources[name];
+            let (session, folder) = (&runtime.session, &runtime.folder);
+            let culprits = bronze::find_culprits(source, schema, files, session, folder, usize::MAX).await;
+            for (at, error) in culprits.into_iter().rev() {
+                let BronzeError::File { why, .. } = error else { return Err(error.into()) };
+                let file = files.remove(at);
+                let row = BadRow { file: file.path, reason: why, ..BadRow::default() };
+                found.push((name.clone(), row));
+            }
+        }
+        Ok(found)
+    }
+
+    fn check_limits(&self, bad_rows: &BadRows) -> Result<(), Failure> {
+        for name in bad_rows.sources() {
+            let Some(limit) = self.inputs.runtime().project.sources[&name].ingestion.max_bad_rows else { continue };
+            let (rows, bad) = bad_rows.counts(&name);
+            if limit.is_exceeded(bad, rows) {
+                return Err(Failure::text(format!(
+                    "{bad} of {rows} rows of `{name}` do not fit, and `max_bad_rows: {limit}` allows no more: {}",
+                    bad_rows.examples(&name).join("; ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows and files that were left out.
+    pub(super) fn quarantined(&self, bad_rows: &BadRows) -> u64 {
+        let sources = &self.inputs.runtime().project.sources;
+        let kept = bad_rows.sources();
+        let kept = kept.iter().filter(|name| sources[*name].options.on_bad_row == OnBadRow::Quarantine);
+        kept.map(|name| bad_rows.counts(name).1).sum()
+    }
+
+    /// Notes what a batch has left out, for the commit that makes it count.
+    pub(super) async fn note_bad_rows(
+        &self,
+        world: &World,
+        mode: Mode,
+        bad_rows: &BadRows,
+    ) -> Result<Vec<(String, i64)>, Failure> {
+        let runtime = self.inputs.runtime();
+        let store = runtime.lake.files_of(&self.model.name)?;
+        let mut transactions = Vec::new();
+        for source in sources_of(self.inputs, self.model) {
+            let app_id = app_id(&self.model.name, &source);
+            let before = match &world.published {
+                Some(published) => published.transaction(&app_id).await?,
+                None => None,
+            };
+            let taken = world.taken.get(&source);
+            let replayed = runtime.options.replay.as_ref() == Some(&source);
+            let is_kept = runtime.project.sources[&source].options.on_bad_row == OnBadRow::Quarantine;
+            if before.is_none() && !is_kept {
+                continue;
+            }
+            let superseded = taken.into_iter().flat_map(|taken| taken.pending.superseded_files());
+            let listing = self.inputs.listing(&source).await?;
+            let draft = Draft {
+                folder: &listing.base,
+                invocation_id: &runtime.options.invocation_id,
+                replaces_all: before.is_some() && (taken.is_none() || mode == Mode::Full),
+                superseded: superseded.filter(|_| before.is_some()).map(str::to_owned).collect(),
+                still_unreadable: before.is_some()
+                    && taken.is_some_and(|taken| taken.pending.bad.iter().any(|(read, _)| read.retried)),
+                replays: before.filter(|_| replayed),
+                kept: taken.map(|taken| taken.pending.kept.clone()).unwrap_or_default(),
+            };
+            let note = quarantine::write(&store, (&self.model.name, &source), bad_rows, draft, before).await?;
+            transactions.extend(note.map(|note| (app_id, note.id)));
+        }
+        Ok(transactions)
+    }
+}
