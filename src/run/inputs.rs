@@ -244,7 +244,7 @@ impl Inputs {
     async fn add_quarantines(&self, tables: &mut Tables) -> Result<(), Failure> {
         for source in self.runtime.project.sources.values() {
             let table = quarantine::table_of(&source.name);
-            let name = TableName::new("quarantine", table.table.clone());
+            let name = TableName::new("quarantine", table.table);
             if source.options.on_bad_row != OnBadRow::Quarantine || tables.get(&name).is_some() {
                 continue;
             }
