@@ -160,6 +160,7 @@ fn files(project: &str, sources: &str) -> ProjectFiles {
         sources: Some(file("sources.yml", sources)),
         models: Vec::new(),
         properties: Vec::new(),
+        seeds: Vec::new(),
         macros: Vec::new(),
         tests: Vec::new(),
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
+use serde::{Deserialize, Serialize};
+
 use crate::names::TableName;
 
 /// Schemas of source tables, declared or inferred. Models are not here: their schemas are what compiling finds.
@@ -12,6 +14,17 @@ use crate::names::TableName;
 pub struct Catalog {
     /// By name.
     pub sources: BTreeMap<TableName, SchemaRef>,
+    /// What is in the files of seeds.
+    pub seeds: BTreeMap<TableName, SeedFile>,
+}
+
+/// What was found in the file of a seed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SeedFile {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The hash of its bytes.
+    pub content: String,
 }
 
 /// The schema that a Delta table has for rows of `schema`: every column nullable, every type one that the

@@ -142,7 +142,7 @@ pub fn write_compiled_sql(runtime: &Runtime, selection: &Selection) -> Result<Pa
     let folder = Path::new(ARTIFACTS_FOLDER).join("compiled");
     let record = KeyMaker::new("compiled SQL").finish();
     let before: Written = runtime.memo.get(record).unwrap_or_default();
-    let models: Vec<&Model> = runtime.project.models.values().collect();
+    let models: Vec<&Model> = runtime.project.models.values().filter(|model| model.seed.is_none()).collect();
     let folders = models.iter().filter_map(|model| Path::new(&model.path).parent()).collect::<BTreeSet<_>>();
     let folders: Vec<PathBuf> = folders.into_iter().map(|parent| runtime.folder.join(&folder).join(parent)).collect();
     let times = || folders.iter().map(|path| (path.clone(), modified(path))).collect::<BTreeMap<_, _>>();
@@ -247,7 +247,7 @@ impl<'a> ModelNode<'a> {
         let schema = compiled.map(|compiled| &*compiled.schema);
         Self {
             name: &model.name,
-            resource_type: "model",
+            resource_type: model.resource_type(),
             path: &model.path,
             description: &model.description,
             config: &model.config,

@@ -72,8 +72,10 @@ pub(super) enum Command {
     Init(InitArgs),
     /// Run models and their tests; publish what passes
     Build(RunArgs),
-    /// Run models without tests
+    /// Run models without tests; seeds are left as they are
     Run(RunArgs),
+    /// Load seeds, the CSV files below seeds/, without tests
+    Seed(SeedArgs),
     /// Test what is published
     Test(SelectArgs),
     /// Check every model without running it, and write the compiled SQL
@@ -140,6 +142,8 @@ impl SelectArgs {
 pub(super) enum ResourceKind {
     /// Models.
     Model,
+    /// Seeds.
+    Seed,
     /// Sources.
     Source,
     /// Exposures.
@@ -155,10 +159,11 @@ impl ResourceKind {
     pub(super) fn types(self) -> Vec<ResourceType> {
         match self {
             Self::Model => vec![ResourceType::Model],
+            Self::Seed => vec![ResourceType::Seed],
             Self::Source => vec![ResourceType::Source],
             Self::Exposure => vec![ResourceType::Exposure],
             Self::Test => vec![ResourceType::Test],
-            Self::All => vec![ResourceType::Model, ResourceType::Source, ResourceType::Exposure, ResourceType::Test],
+            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test].map(Self::types).concat(),
         }
     }
 }
@@ -213,7 +218,7 @@ pub(super) struct RunArgs {
     /// Which nodes.
     #[command(flatten)]
     pub(super) selection: SelectArgs,
-    /// Rebuild incremental models from all files
+    /// Rebuild incremental models from all files, and load seeds again
     #[arg(long, short)]
     pub(super) full_refresh: bool,
     /// Take in these files only, again if they are known: 'views/2024-08-2*' matches from any folder on
@@ -225,6 +230,17 @@ pub(super) struct RunArgs {
     /// Take in files up to this day or moment only, the day included
     #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
     pub(super) until: Option<String>,
+}
+
+/// What to load.
+#[derive(Debug, Args)]
+pub(super) struct SeedArgs {
+    /// Which seeds.
+    #[command(flatten)]
+    pub(super) selection: SelectArgs,
+    /// Load them again, changed or not
+    #[arg(long, short)]
+    pub(super) full_refresh: bool,
 }
 
 /// What to show.

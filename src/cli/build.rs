@@ -1,24 +1,51 @@
-//! `lake build` and `lake run`.
+//! `lake build`, `lake run` and `lake seed`.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::args::{Global, RunArgs};
+use super::args::{Global, RunArgs, SeedArgs};
 use super::pipeline::record;
 use super::printer::{Paint, Printer, plural};
 use super::progress::Progress;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::bronze::Slice;
+use crate::names::TableName;
 use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
 
-pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Printer) -> anyhow::Result<ExitStatus> {
+/// What a command runs of the selected nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// All, with tests: `build`.
+    All,
+    /// Models: `run`.
+    Models,
+    /// Seeds: `seed`.
+    Seeds,
+}
+
+/// Loads seeds.
+pub(super) fn seed(global: &Global, args: &SeedArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let args = RunArgs {
+        selection: args.selection.clone(),
+        full_refresh: args.full_refresh,
+        files: Vec::new(),
+        since: None,
+        until: None,
+    };
+    run(global, &args, What::Seeds, printer)
+}
+
+pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let slice = Slice::new(&args.files, args.since.as_deref(), args.until.as_deref()).map_err(anyhow::Error::msg)?;
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let choice = pipeline.choose(&args.selection)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let selection = choice.over(&compiled)?;
+    let mut selection = choice.over(&compiled)?;
+    let is_seed = |name: &TableName| compiled.project.models.get(name).is_some_and(|model| model.seed.is_some());
+    selection.nodes.retain(|name| what == What::All || is_seed(name) == (what == What::Seeds));
+    let mode = if what == What::All { TestMode::Gate } else { TestMode::Off };
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice, None)?;
     run_schedule(runtime, async_runtime, &schedule, printer)

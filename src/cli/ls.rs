@@ -38,7 +38,7 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
             let parents: Vec<String> = graph.parents(name).iter().map(ToString::to_string).collect();
             nodes.push(match (model, exposure) {
                 (Some(model), _) => serde_json::json!({
-                    "name": name, "resource_type": "model", "path": model.path, "depends_on": parents,
+                    "name": name, "resource_type": model.resource_type(), "path": model.path, "depends_on": parents,
                     "config": model.config, "description": model.description,
                 }),
                 (None, Some(exposure)) => artifacts::exposure_json(exposure),

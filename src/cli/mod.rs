@@ -92,8 +92,9 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
     }
     match &cli.command {
         Command::Init(args) => init::run(args, printer),
-        Command::Build(args) => build::run(&cli.global, args, crate::run::TestMode::Gate, printer),
-        Command::Run(args) => build::run(&cli.global, args, crate::run::TestMode::Off, printer),
+        Command::Build(args) => build::run(&cli.global, args, build::What::All, printer),
+        Command::Run(args) => build::run(&cli.global, args, build::What::Models, printer),
+        Command::Seed(args) => build::seed(&cli.global, args, printer),
         Command::Test(args) => test::run(&cli.global, args, printer),
         Command::Compile(args) => compile::run(&cli.global, args, printer),
         Command::Ls(args) => ls::run(&cli.global, args, printer),

@@ -101,6 +101,7 @@ impl Pipeline {
                 let (mut catalog, listings) =
                     bronze::inspect(project, lake.as_ref(), &session, &self.memo, diagnostics).await;
                 tables::inspect_sources(project, &session, &mut catalog, diagnostics).await;
+                catalog.seeds = bronze::inspect_seeds(project, &session, &self.memo, diagnostics).await;
                 (catalog, listings)
             })
         });

@@ -11,6 +11,7 @@ pub mod impact;
 mod kept;
 mod lineage;
 mod lints;
+mod seeds;
 mod shape;
 pub mod state;
 mod tests;
@@ -71,6 +72,8 @@ pub struct CompiledModel {
     pub inputs: BTreeSet<Input>,
     /// Hash of everything that decides the rows apart from the inputs' rows.
     pub definition: String,
+    /// The hash of its file's bytes, for a seed.
+    pub content: Option<String>,
     /// Why equal inputs may give other rows: a function such as `now()`.
     pub volatile: Option<String>,
     /// Where its columns come from.
@@ -117,7 +120,9 @@ pub fn compile(
     let mut unchecked = Vec::new();
     for level in levels(project, graph) {
         let (ready, waiting): (Vec<&Model>, Vec<&Model>) = level.into_iter().partition(|m| compiler.is_ready(m));
-        unchecked.extend(waiting.into_iter().map(|model| model.name.clone()));
+        // What is wrong with the file of a seed has been told.
+        let waiting = waiting.into_iter().filter(|model| model.seed.is_none());
+        unchecked.extend(waiting.map(|model| model.name.clone()));
         let results: Vec<_> = ready.par_iter().map(|model| compiler.model(model)).collect();
         for (model, result) in ready.into_iter().zip(results) {
             match result {
@@ -182,12 +187,16 @@ impl Compiler<'_> {
 
     /// Whether everything that a model reads has a schema.
     fn is_ready(&self, model: &Model) -> bool {
-        model.refs.iter().all(|name| self.done.contains_key(name))
+        model.seed.as_ref().is_none_or(|seed| self.catalog.seeds.contains_key(&seed.name))
+            && model.refs.iter().all(|name| self.done.contains_key(name))
             && model.sources.iter().all(|(name, _)| self.catalog.sources.contains_key(name))
     }
 
     /// A model in all its variants: as an earlier run typed it, if nothing that decides it has changed.
     fn model(&self, model: &Model) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+        if let Some(seed) = &model.seed {
+            return self.seed(model, seed);
+        }
         let made_from = self.key_of_model(model);
         if let Some(kept) = self.memo.get(made_from) {
             return Ok(kept);
@@ -237,6 +246,7 @@ impl Compiler<'_> {
             schema: schema.into(),
             inputs,
             definition,
+            content: None,
             volatile,
             lineage: lineage.into(),
             shape: shape.into(),

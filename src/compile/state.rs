@@ -188,7 +188,7 @@ pub fn picture(project: &Project, compiled: &CompiledProject) -> Picture {
     let models = project.models.values().map(|model| {
         let made = compiled.models.get(&model.name);
         let node = PictureNode {
-            kind: "model".to_owned(),
+            kind: model.resource_type().to_owned(),
             state: of_model(project, compiled, model),
             columns: typed(made.map(|made| &*made.schema)),
             lineage: made.map(|made| (*made.lineage).clone()).unwrap_or_default(),

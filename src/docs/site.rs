@@ -25,7 +25,7 @@ fn data(runtime: &Runtime, published: &BTreeMap<TableName, Published>, last_run:
     let models = runtime.project.models.values().map(|model| {
         let last = last_run.and_then(|run| find(&run["nodes"], &model.name.to_string()));
         let mut node = model_json(runtime, model);
-        node["kind"] = json!("model");
+        node["kind"] = json!(model.resource_type());
         node["owner"] = json!(model.config.owner);
         node["tags"] = json!(model.config.tags);
         node["materialized"] = json!(model.config.materialized.name());

@@ -20,6 +20,8 @@ pub enum Materialization {
     Ephemeral,
     /// New rows are added to what is there.
     Incremental,
+    /// The rows of a CSV file of the project; no model can be set to it.
+    Seed,
 }
 
 impl Materialization {
@@ -30,6 +32,7 @@ impl Materialization {
             Self::View => "view",
             Self::Ephemeral => "ephemeral",
             Self::Incremental => "incremental",
+            Self::Seed => "seed",
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Document {
     pub(super) exposures: Option<Node>,
     pub(super) groups: Option<Node>,
     models: Option<Node>,
+    seeds: Option<Node>,
     /// What its descriptions saw.
     seen: Vec<Recording>,
 }
@@ -95,6 +96,7 @@ fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Dia
     let document = Document {
         sources: list("sources"),
         models: list("models"),
+        seeds: list("seeds"),
         exposures: list("exposures"),
         groups: list("groups"),
         seen,
@@ -112,7 +114,7 @@ impl Documents<'_> {
         })
     }
 
-    /// What all files say of models, and the tests that they declare.
+    /// What all files say of models and seeds, and the tests that they declare.
     pub(super) fn properties(
         &mut self,
         known: &KnownNames,
@@ -128,7 +130,7 @@ impl Documents<'_> {
             for mut model in models {
                 tests.append(&mut model.tests);
                 if let Some(first) = properties.get(&model.name) {
-                    let message = format!("model `{}` is described twice", model.name);
+                    let message = format!("`{}` is described twice", model.name);
                     let diagnostic = Diagnostic::error(Id::DuplicateName, message).at((*model.span).clone());
                     diagnostics.push(diagnostic.related((*first.span).clone(), "first here"));
                     continue;
@@ -157,9 +159,11 @@ impl Entry<'_> {
         };
         let Some(document) = document else { return (Vec::new(), problems) };
         let mut reader = Reader { diagnostics: &mut problems };
-        let list = document.models.as_ref();
-        let models =
-            list.map(|list| models::read_properties(list, known, loading.templates, &mut reader)).unwrap_or_default();
+        let mut models = Vec::new();
+        for (list, is_seed) in [(&document.models, false), (&document.seeds, true)] {
+            let Some(list) = list else { continue };
+            models.extend(models::read_properties(list, is_seed, known, loading.templates, &mut reader));
+        }
         let is_alone = document.sources.is_none() && document.exposures.is_none() && document.groups.is_none();
         let asks_clock = document.seen.iter().any(|recording| recording.asked_clock);
         let mut kept = Kept { models, witnesses: Witnesses::new() };

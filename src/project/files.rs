@@ -43,13 +43,15 @@ pub struct ProjectFiles {
     pub selectors: Option<Arc<SourceFile>>,
     /// `models/**/*.sql`.
     pub models: Vec<Arc<SourceFile>>,
-    /// `models/**/*.yml`.
+    /// `models/**/*.yml` and `seeds/**/*.yml`.
     pub properties: Vec<Arc<SourceFile>>,
+    /// `seeds/**/*.csv`.
+    pub seeds: Vec<Arc<SourceFile>>,
     /// `macros/**/*.sql`.
     pub macros: Vec<Arc<SourceFile>>,
     /// `tests/**/*.sql`.
     pub tests: Vec<Arc<SourceFile>>,
-    /// `models/**/*.md` and `docs/**/*.md`.
+    /// `models/**/*.md`, `seeds/**/*.md` and `docs/**/*.md`.
     pub docs: Vec<Arc<SourceFile>>,
 }
 
@@ -76,6 +78,15 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
             _ => {}
         }
     }
+    let mut seeds = Vec::new();
+    for file in tree(&folder, "seeds")? {
+        match extension(&file.path) {
+            "csv" => seeds.push(file),
+            "yml" | "yaml" => properties.push(file),
+            "md" => documents.push(file),
+            _ => {}
+        }
+    }
     let with = |name: &str, ending: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
         Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == ending).collect())
     };
@@ -85,6 +96,7 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         selectors: first_of(["selectors.yml", "selectors.yaml"]).map(top),
         models,
         properties,
+        seeds,
         macros: with("macros", "sql")?,
         tests: with("tests", "sql")?,
         docs: [documents, with("docs", "md")?].concat(),

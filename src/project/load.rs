@@ -14,7 +14,8 @@ use super::models::{self, Properties};
 use super::settings::{ConfigTree, Settings};
 use super::yaml::{self, Reader};
 use super::{
-    Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, selectors, settings, sources,
+    Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, seeds, selectors, settings,
+    sources,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};
@@ -133,7 +134,7 @@ pub fn load(
     let mut reader = Reader { diagnostics };
     let mut data_tests = Vec::new();
     let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
-    let named = name_models(files, &mut reader);
+    let mut named = name_models(files, &settings, &mut reader);
     let mut known = KnownNames {
         models: named.iter().map(|(name, _)| (name.table, name.clone())).collect(),
         sources: declared.keys().cloned().collect(),
@@ -144,8 +145,14 @@ pub fn load(
     data_tests.extend(tests);
     know_columns(&mut known, &declared, &properties, &data_tests);
     let known = Arc::new(known);
-    check_config_folders(&settings, &named, &files.project, &mut reader);
-    let models = load_models(&named, &properties, &loading, &known, &mut reader);
+    seeds::check_lists(&properties, &named, &mut reader);
+    let seeds: Vec<_> = named.extract_if(.., |(_, file)| seeds::is_seed(file)).collect();
+    for (tree, named, top) in [(&settings.models, &named, "models"), (&settings.seeds, &seeds, "seeds")] {
+        check_config_folders(tree, named, top, &files.project, &mut reader);
+    }
+    let seeds = seeds.iter().map(|(name, file)| seeds::load(name, file, properties.get(name), &settings.seeds));
+    let seeds = seeds.map(|seed| (Some(seed), Vec::new())).collect();
+    let models = load_models(&named, seeds, &properties, &loading, &known, &mut reader);
     data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &loading, &known, &mut data_tests, &mut reader);
     let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
@@ -247,6 +254,7 @@ pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagno
         selectors: None,
         models: Vec::new(),
         properties: Vec::new(),
+        seeds: Vec::new(),
         macros: Vec::new(),
         tests: Vec::new(),
         docs: Vec::new(),
@@ -278,12 +286,20 @@ fn load_sources(
     declared
 }
 
-/// Every model file with its name; the short name is unique in the project.
-fn name_models(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<(TableName, Arc<SourceFile>)> {
+/// Every model and seed with its name; the short name is unique in the project.
+fn name_models(
+    files: &ProjectFiles,
+    settings: &Settings,
+    reader: &mut Reader<'_>,
+) -> Vec<(TableName, Arc<SourceFile>)> {
     let mut named: Vec<(TableName, Arc<SourceFile>)> = Vec::new();
     let mut seen: HashMap<&str, Arc<SourceFile>> = HashMap::new();
-    for file in &files.models {
-        let Some(name) = models::name_of(file, reader) else { continue };
+    for file in files.models.iter().chain(&files.seeds) {
+        let name = match seeds::is_seed(file) {
+            true => seeds::name_of(file, &settings.seeds, reader),
+            false => models::name_of(file, reader),
+        };
+        let Some(name) = name else { continue };
         if let Some(first) = seen.insert(name.table, Arc::clone(file)) {
             let message = format!("two models are called `{}`", name.table);
             let diagnostic = Diagnostic::error(Id::DuplicateName, message)
@@ -298,20 +314,22 @@ fn name_models(files: &ProjectFiles, reader: &mut Reader<'_>) -> Vec<(TableName,
     named
 }
 
-/// A folder below `models:` in project.yml that does not exist sets nothing: most likely a typo.
+/// A folder below `models:` or `seeds:` in project.yml that does not exist sets nothing: most likely a typo.
 fn check_config_folders(
-    settings: &Settings,
+    tree: &ConfigTree,
     named: &[(TableName, Arc<SourceFile>)],
+    top: &str,
     file: &Arc<SourceFile>,
     reader: &mut Reader<'_>,
 ) {
-    let layers: Vec<&str> = named.iter().map(|(name, _)| name.schema).collect();
-    for folder in settings.models.folder_names().filter(|folder| !layers.contains(folder)) {
+    let layers: Vec<&str> = named.iter().filter_map(|(_, file)| file.path.split('/').nth(1)).collect();
+    let layers: Vec<&str> = layers.into_iter().map(|part| part.strip_suffix(".csv").unwrap_or(part)).collect();
+    for folder in tree.folder_names().filter(|folder| !layers.contains(folder)) {
         let start = file.text().find(&format!("{folder}:")).unwrap_or_default();
         let known: BTreeSet<&str> = layers.iter().copied().collect();
-        let mut diagnostic = Diagnostic::warning(Id::Orphan, format!("there is no folder `models/{folder}`"))
+        let mut diagnostic = Diagnostic::warning(Id::Orphan, format!("there is no folder `{top}/{folder}`"))
             .at(Span::new(file, start, start + folder.len()))
-            .label("these settings reach no model");
+            .label(format!("these settings reach no {}", top.trim_end_matches('s')));
         if let Some(near) = nearest(folder, known) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
         }
@@ -321,13 +339,15 @@ fn check_config_folders(
 
 fn load_models(
     named: &[(TableName, Arc<SourceFile>)],
+    seeds: Vec<(Option<Model>, Vec<Diagnostic>)>,
     properties: &BTreeMap<TableName, Properties>,
     loading: &Loading<'_>,
     known: &Arc<KnownNames>,
     reader: &mut Reader<'_>,
 ) -> BTreeMap<TableName, Model> {
-    let rendered: Vec<_> =
+    let mut rendered: Vec<_> =
         named.par_iter().map(|(name, file)| models::load(name, file, properties.get(name), loading, known)).collect();
+    rendered.extend(seeds);
     let (mut models, mut disabled) = (BTreeMap::new(), Vec::new());
     for (model, problems) in rendered {
         reader.diagnostics.extend(problems);

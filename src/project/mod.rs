@@ -18,6 +18,7 @@ mod ingestion;
 mod load;
 mod models;
 mod path_columns;
+mod seeds;
 mod selectors;
 mod settings;
 mod source_options;
@@ -65,7 +66,7 @@ pub struct Project {
     pub target: Target,
     /// Declared source tables.
     pub sources: BTreeMap<TableName, Source>,
-    /// Enabled models.
+    /// Enabled models and seeds.
     pub models: BTreeMap<TableName, Model>,
     /// Data tests of models and sources, and singular tests.
     pub data_tests: Vec<Arc<DataTest>>,
@@ -148,7 +149,7 @@ impl Constraint {
     }
 }
 
-/// One SQL model.
+/// One SQL model, or a seed.
 #[derive(Debug)]
 pub struct Model {
     /// `layer.model`.
@@ -163,6 +164,8 @@ pub struct Model {
     pub columns: Lazy<Vec<Column>>,
     /// Some of them have constraints.
     has_constraints: bool,
+    /// It has no SQL: its rows are those of this file.
+    pub seed: Option<Box<Source>>,
     /// What its file says.
     body: ModelBody,
     /// What the model is made of, in a hash.
@@ -201,6 +204,11 @@ impl Deref for Model {
 }
 
 impl Model {
+    /// What dbt calls it: `model`, or `seed`.
+    pub fn resource_type(&self) -> &'static str {
+        if self.seed.is_some() { "seed" } else { "model" }
+    }
+
     /// The whole file as a place, for what concerns the model as such.
     pub fn span(&self) -> Span {
         Span::file_start(&self.file)
@@ -218,7 +226,8 @@ impl ModelBody {
 
     /// Whether the model has a Delta table of its own.
     pub fn is_stored(&self) -> bool {
-        matches!(self.config.materialized, Materialization::Table | Materialization::Incremental)
+        use Materialization::{Incremental, Seed, Table};
+        matches!(self.config.materialized, Table | Incremental | Seed)
     }
 
     /// Whether an incremental run replaces rows by key.

@@ -10,7 +10,7 @@ use super::data_tests::{self, DataTest, TestKind};
 use super::load::Loading;
 use super::settings;
 use super::yaml::{Node, Reader};
-use super::{Column, Model, ModelBody, files, sources};
+use super::{Column, Model, ModelBody, files, seeds, sources};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Lazy};
 use crate::names::{TableName, check_identifier};
@@ -21,45 +21,49 @@ use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scop
 pub(super) struct Properties {
     pub(super) name: TableName,
     pub(super) span: Lazy<Span>,
-    description: String,
-    config: Lazy<Config>,
+    /// It stands below `seeds:`.
+    pub(super) is_seed: bool,
+    pub(super) description: String,
+    pub(super) config: Lazy<Config>,
     pub(super) columns: Lazy<Vec<Column>>,
     /// The contract is enforced.
     pub(super) has_contract: bool,
-    has_constraints: bool,
+    pub(super) has_constraints: bool,
     pub(super) tests: Vec<Arc<DataTest>>,
     /// The hash of all but the tests.
-    key: Key,
+    pub(super) key: Key,
 }
 
 /// Settings that may stand beside a model's `config:` too.
 const TOP_LEVEL: &[&str] = &["tags", "owner", "meta", "group", "access"];
 
-/// Reads a `models:` list. Tests are bound to the models' full names.
+/// Reads a `models:` or `seeds:` list. Tests are bound to the full names.
 pub(super) fn read_properties(
     list: &Node,
+    is_seed: bool,
     known: &KnownNames,
     templates: &Templates,
     reader: &mut Reader<'_>,
 ) -> Vec<Properties> {
-    let mut found = Vec::new();
+    let (mut found, what) = (Vec::new(), if is_seed { "seed" } else { "model" });
+    let check = if is_seed { seeds::check_property } else { config::check };
     for node in reader.list(list) {
-        let Some(mut mapping) = reader.mapping(node, "model") else { continue };
+        let Some(mut mapping) = reader.mapping(node, what) else { continue };
         let name_node = mapping.require("name", reader);
-        let name = name_node.and_then(|node| Some((resolve(&reader.text(node)?, node, known, reader)?, node)));
+        let name = name_node.and_then(|node| Some((resolve(&reader.text(node)?, what, node, known, reader)?, node)));
         let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
         let mut config = Config::new();
         for (key, value) in mapping.entries {
             let plain = key.plain_text();
             if TOP_LEVEL.contains(&plain.as_str()) {
-                settings::setting(key, &plain, value, &mut config, reader);
+                settings::setting(key, &plain, value, check, &mut config, reader);
             }
         }
         for key in TOP_LEVEL {
             mapping.take(key);
         }
-        if let Some(block) = mapping.take("config").and_then(|node| reader.mapping(node, "model config")) {
-            config::overlay(&mut config, &settings::config_block(&block, reader));
+        if let Some(block) = mapping.take("config").and_then(|node| reader.mapping(node, "`config` block")) {
+            config::overlay(&mut config, &settings::config_block(&block, check, reader));
         }
         let columns = mapping.take("columns");
         let list = mapping.take_any(&["data_tests", "tests"]);
@@ -75,6 +79,7 @@ pub(super) fn read_properties(
             has_constraints: columns.iter().any(|column| !column.constraints.is_empty()),
             name,
             span: name_node.span.clone().into(),
+            is_seed,
             description,
             config: config.into(),
             columns: columns.into(),
@@ -85,11 +90,11 @@ pub(super) fn read_properties(
 }
 
 /// The full name of a model that YAML names, short or full.
-fn resolve(name: &str, node: &Node, known: &KnownNames, reader: &mut Reader<'_>) -> Option<TableName> {
+fn resolve(name: &str, what: &str, node: &Node, known: &KnownNames, reader: &mut Reader<'_>) -> Option<TableName> {
     match known.model(name) {
         Some(full) => Some(full.clone()),
         None => {
-            let diagnostic = Diagnostic::error(Id::Orphan, format!("there is no model `{name}`"))
+            let diagnostic = Diagnostic::error(Id::Orphan, format!("there is no {what} `{name}`"))
                 .at(node.span.clone())
                 .suggest(name, known.models.keys().copied());
             reader.diagnostics.push(diagnostic);
@@ -138,6 +143,7 @@ pub(super) fn load(
         description: properties.map(|properties| properties.description.clone()).unwrap_or_default(),
         has_constraints: properties.is_some_and(|properties| properties.has_constraints),
         columns: properties.map_or_else(|| Vec::new().into(), |properties| properties.columns.clone()),
+        seed: None,
         body,
     };
     if let Some(kept) = loading.kept::<ModelBody>(key, known) {

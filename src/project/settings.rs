@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::config;
 use super::yaml::{Mapping, Node, Raw, Reader};
+use super::{config, seeds};
 use crate::diagnostics::{Diagnostic, Id, Span};
-use crate::template::Config;
+use crate::template::{Config, ConfigCheck};
 
 /// A named environment: where tables live and what a run may use.
 #[derive(Debug, Clone)]
@@ -29,9 +29,10 @@ pub(super) struct Settings {
     pub(super) targets: BTreeMap<String, Target>,
     pub(super) vars: BTreeMap<String, serde_json::Value>,
     pub(super) models: ConfigTree,
+    pub(super) seeds: ConfigTree,
 }
 
-/// Settings of models by folder, then by model.
+/// Settings of models or seeds by folder, then by name.
 #[derive(Debug, Default)]
 pub(super) struct ConfigTree {
     values: Config,
@@ -63,9 +64,10 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
     let default_target = mapping.take("target").and_then(|node| reader.text(node));
     let targets = mapping.require("targets", reader).map(|node| targets(node, reader)).unwrap_or_default();
     let vars = mapping.take("vars").map(|node| vars(node, reader)).unwrap_or_default();
-    let models = mapping.take("models").map(|node| config_tree(node, reader)).unwrap_or_default();
+    let models = mapping.take("models").map(|node| config_tree(node, config::check, reader)).unwrap_or_default();
+    let seeds = mapping.take("seeds").map(|node| config_tree(node, seeds::check, reader)).unwrap_or_default();
     mapping.finish(reader);
-    Some(Settings { name: name?, default_target, targets, vars, models })
+    Some(Settings { name: name?, default_target, targets, vars, models, seeds })
 }
 
 fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {
@@ -125,29 +127,36 @@ fn vars(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, serde_json::Va
     mapping.entries.iter().map(|(key, value)| (key.plain_text(), value.to_json())).collect()
 }
 
-/// `models:` of `project.yml`: a scalar or list is a setting, a mapping is a folder; `+key` is always a setting.
-fn config_tree(node: &Node, reader: &mut Reader<'_>) -> ConfigTree {
+/// `models:` or `seeds:` of `project.yml`: a scalar or list is a setting, a mapping is a folder; `+key` is always a setting.
+fn config_tree(node: &Node, check: ConfigCheck, reader: &mut Reader<'_>) -> ConfigTree {
     let mut tree = ConfigTree::default();
-    let Some(mapping) = reader.mapping(node, "group of model settings") else { return tree };
+    let Some(mapping) = reader.mapping(node, "group of settings") else { return tree };
     for (key, value) in mapping.entries {
         let name = key.plain_text();
         let plain = name.strip_prefix('+').unwrap_or(&name);
         let is_folder = matches!(value.value, Raw::Map(_))
             && !name.starts_with('+')
-            && !matches!(plain, "meta" | "contract" | "lints");
+            && !matches!(plain, "meta" | "contract" | "lints" | "column_types");
         if is_folder {
-            tree.folders.insert(name, config_tree(value, reader));
+            tree.folders.insert(name, config_tree(value, check, reader));
         } else if !matches!(value.value, Raw::Null) {
-            setting(key, plain, value, &mut tree.values, reader);
+            setting(key, plain, value, check, &mut tree.values, reader);
         }
     }
     tree
 }
 
-/// One setting of a model in YAML.
-pub(super) fn setting(key: &Node, name: &str, value: &Node, values: &mut Config, reader: &mut Reader<'_>) {
+/// One setting in YAML.
+pub(super) fn setting(
+    key: &Node,
+    name: &str,
+    value: &Node,
+    check: ConfigCheck,
+    values: &mut Config,
+    reader: &mut Reader<'_>,
+) {
     let json = value.to_json();
-    match config::check(name, &json) {
+    match check(name, &json) {
         Ok(()) => {
             values.insert(name.to_owned(), json);
         }
@@ -165,12 +174,12 @@ pub(super) fn setting(key: &Node, name: &str, value: &Node, values: &mut Config,
     }
 }
 
-/// All entries of a `config:` block of a model.
-pub(super) fn config_block(mapping: &Mapping<'_>, reader: &mut Reader<'_>) -> Config {
+/// All entries of a `config:` block.
+pub(super) fn config_block(mapping: &Mapping<'_>, check: ConfigCheck, reader: &mut Reader<'_>) -> Config {
     let mut values = Config::new();
     for (key, value) in mapping.entries {
         let name = key.plain_text();
-        setting(key, name.strip_prefix('+').unwrap_or(&name), value, &mut values, reader);
+        setting(key, name.strip_prefix('+').unwrap_or(&name), value, check, &mut values, reader);
     }
     values
 }

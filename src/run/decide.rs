@@ -193,6 +193,7 @@ fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<S
             Some(old) if version.starts_with("version") => {
                 return Some(format!("{name} changed: {old} -> {}", version.trim_start_matches("version ")));
             }
+            Some(_) if version.starts_with("content") => return Some(format!("{name} changed")),
             Some(_) => return Some(format!("files of {name} changed")),
             None => return Some(format!("it reads {name} for the first time")),
         }
@@ -209,6 +210,7 @@ fn same_inputs(inputs: &BTreeMap<String, String>) -> String {
         .iter()
         .map(|(name, version)| match version.strip_prefix("version ") {
             Some(version) => format!("{name} is still at version {version}"),
+            None if version.starts_with("content") => format!("{name} is as it was"),
             None => format!("{name} has the same files"),
         })
         .collect();

@@ -228,10 +228,16 @@ impl Node<'_> {
             taken: BTreeMap::new(),
             nothing_to_read: !self.compiled.inputs.is_empty(),
         };
+        if let Some(content) = &self.compiled.content {
+            world.versions.insert(self.model.path.clone(), format!("content {content}"));
+        }
         for input in &self.compiled.inputs {
             match input {
                 Input::Table(name) => {
                     let version = self.inputs.published(name).await?.map(|published| published.version());
+                    if version.is_none() {
+                        self.not_loaded(name)?;
+                    }
                     world.nothing_to_read &= version.is_none();
                     let text = version.map_or_else(|| "absent".to_owned(), |version| format!("version {version}"));
                     world.versions.insert(name.to_string(), text);
@@ -257,7 +263,7 @@ impl Node<'_> {
     fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
-        let full_refresh = incremental && self.intake.full_refresh(progress);
+        let full_refresh = (incremental || self.model.seed.is_some()) && self.intake.full_refresh(progress);
         let replays = self.inputs.runtime().options.replay.is_some();
         let rebuild = match full_refresh || replays {
             true => None,
@@ -357,6 +363,10 @@ impl Node<'_> {
             return Err(Failure::text(format!(
                 "`{file}` changed while it was read; nothing was published, build again"
             )));
+        }
+        if let Err(failure) = self.check_seed() {
+            staged.discard(&runtime.lake).await;
+            return Err(failure);
         }
         let published = world.published.as_ref();
         let future = tables::future_table(published, &staged).await?;

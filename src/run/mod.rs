@@ -15,6 +15,7 @@ mod quarantine;
 mod replay;
 mod report;
 mod schedule;
+mod seeds;
 mod source_state;
 mod staging;
 

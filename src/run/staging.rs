@@ -112,6 +112,9 @@ impl Node<'_> {
         chosen: &Chosen,
         bad_rows: &Arc<BadRows>,
     ) -> Result<LogicalPlan, Failure> {
+        if let Some(seed) = &self.model.seed {
+            return self.seed_rows(seed).await;
+        }
         let runtime = self.inputs.runtime();
         let rendered = self.model.rendered(mode == Mode::Incremental);
         let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen, Some(bad_rows)).await?;

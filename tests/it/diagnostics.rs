@@ -284,3 +284,33 @@ fn a_folder_without_a_project_says_what_to_do() {
     run.assert_failed(2, "no project found");
     run.assert_failed(2, "lake init");
 }
+
+// -- seeds --
+
+shows!(a_seed_with_a_row_too_long,
+    "seeds/countries.csv" => "code,name\nDE,Germany\nFR,France,Paris\n");
+
+shows!(a_seed_with_a_value_that_does_not_fit,
+    "seeds/countries.csv" => "code,people\nDE,83\nFR,many\n",
+    "seeds/seeds.yml" => "seeds:\n  - name: countries\n    config: { column_types: { people: bigint } }\n");
+
+shows!(seeds_without_rows_or_with_bad_names,
+    "seeds/empty.csv" => "",
+    "seeds/two words.csv" => "a\n1\n",
+    "seeds/web/views.csv" => "a\n1\n");
+
+shows!(settings_of_seeds_that_are_wrong,
+    "project.yml" => "name: sandbox\ntargets:\n  dev: { root: lake }\nseeds:\n  +delimiter: ';;'\n  geo: { +shema: raw }\n",
+    "seeds/countries.csv" => "code,name\nDE,Germany\n",
+    "seeds/seeds.yml" => "\
+seeds:
+  - name: countries
+    config: { schema: raw, column_types: { nam: varchar, code: txt }, materialized: table }
+    columns: [{ name: cod }]
+  - name: countrys
+  - name: views
+");
+
+shows!(a_seed_described_as_a_model,
+    "seeds/countries.csv" => "code,name\nDE,Germany\n",
+    "models/countries.yml" => "models:\n  - name: countries\n");

@@ -23,6 +23,7 @@ mod new_columns;
 mod reader;
 mod sample;
 mod sandbox;
+mod seeds;
 mod selection;
 mod state;
 mod terminal;

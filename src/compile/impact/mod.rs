@@ -160,7 +160,7 @@ pub fn impact(before: &Picture, now: &Picture, graph: &Graph) -> Impact {
             continue;
         }
         if let Some(change) = comparison.change((old_name, old), (name, node)) {
-            if node.kind == "model" { impact.models.push(change) } else { impact.sources.push(change) }
+            if node.kind != "source" { impact.models.push(change) } else { impact.sources.push(change) }
         }
     }
     let gone = before.nodes.iter().filter(|(name, _)| !known.contains(name));
@@ -234,7 +234,7 @@ impl Comparison<'_> {
 
     /// What changed in a node itself; `None` if nothing did.
     fn change(&self, (old_name, old): Named<'_>, (name, node): Named<'_>) -> Option<Change> {
-        let is_model = node.kind == "model";
+        let is_model = node.kind != "source";
         let mut aspects: Vec<&'static str> = old.state.differs(&node.state).into_iter().collect();
         aspects.retain(|aspect| *aspect != "persisted_descriptions");
         let columns = self.columns((old_name, old), (name, node));

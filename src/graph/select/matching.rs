@@ -129,7 +129,7 @@ impl Evaluator<'_> {
                 "exposure" => project.exposures.keys().map(|name| name.table.to_owned()).collect(),
                 "group" => project.groups.keys().cloned().collect(),
                 "access" => ["private", "protected", "public"].map(str::to_owned).into(),
-                "resource_type" => ["model", "source", "exposure", "test"].map(str::to_owned).into(),
+                "resource_type" => ["model", "seed", "source", "exposure", "test"].map(str::to_owned).into(),
                 "column" => self.facts.columns.iter().map(|(table, column)| format!("{table}.{column}")).collect(),
                 "test_name" => project.data_tests.iter().map(|test| test.kind.name().to_owned()).collect(),
                 _ => BTreeSet::new(),

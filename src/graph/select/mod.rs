@@ -43,6 +43,7 @@ pub struct Wanted<'a> {
 #[allow(missing_docs, reason = "they are dbt's words")]
 pub enum ResourceType {
     Model,
+    Seed,
     Source,
     Exposure,
     Test,
@@ -198,8 +199,8 @@ impl Request {
 
 /// What the node of a name is.
 fn kind_of(project: &Project, name: &TableName) -> ResourceType {
-    if project.models.contains_key(name) {
-        ResourceType::Model
+    if let Some(model) = project.models.get(name) {
+        if model.seed.is_some() { ResourceType::Seed } else { ResourceType::Model }
     } else if project.sources.contains_key(name) {
         ResourceType::Source
     } else {
@@ -211,6 +212,7 @@ impl fmt::Display for ResourceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Model => "model",
+            Self::Seed => "seed",
             Self::Source => "source",
             Self::Exposure => "exposure",
             Self::Test => "test",
