@@ -69,6 +69,10 @@ pub(super) fn definition(
         "{:?} {:?} {:?} {:?}",
         config.incremental_strategy, config.unique_key, config.sequence_by, config.partition_by
     ));
+    let partly = (&config.merge_update_columns, &config.merge_exclude_columns);
+    if !partly.0.is_empty() || !partly.1.is_empty() {
+        add(&format!("{partly:?}"));
+    }
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {
         if let Some(source) = project.sources.get(name) {

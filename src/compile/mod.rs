@@ -14,6 +14,7 @@ mod lints;
 mod seeds;
 mod shape;
 pub mod state;
+mod strategy;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,7 +32,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
 use crate::graph::Graph;
 use crate::memo::{Key, KeyMaker, Lazy, Memo};
 use crate::names::TableName;
-use crate::project::{Format, Model, Project, Strategy};
+use crate::project::{Format, Model, Project};
 use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead, source_relation};
 
@@ -325,6 +326,8 @@ impl Compiler<'_> {
         let config = &model.config;
         let settings = [
             ("unique_key", config.unique_key.iter().collect::<Vec<_>>()),
+            ("merge_update_columns", config.merge_update_columns.iter().collect()),
+            ("merge_exclude_columns", config.merge_exclude_columns.iter().collect()),
             ("sequence_by", config.sequence_by.iter().collect()),
             ("partition_by", config.partition_by.iter().collect()),
         ];
@@ -345,17 +348,9 @@ impl Compiler<'_> {
                 Ok(field) => problems.extend(self.check_type(column, field.data_type())),
             }
         }
-        if config.sequence_by.is_some() && !model.merges() {
-            let message =
-                "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
-            problems.push(Diagnostic::error(Id::InvalidValue, message).at(model.span()));
-        }
+        problems.extend(strategy::check(model));
         if config.contract {
             problems.extend(contract::broken(model, schema));
-        }
-        if config.incremental_strategy == Strategy::Merge && config.unique_key.is_empty() {
-            let message = format!("`{}` merges, and has no `unique_key`: every row is appended", model.name);
-            problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span()));
         }
         if problems.iter().any(|d| d.severity == Severity::Error) { Err(problems) } else { Ok(problems) }
     }

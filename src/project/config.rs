@@ -45,6 +45,12 @@ pub enum Strategy {
     Append,
     /// A row with a known `unique_key` takes the place of the old one.
     Merge,
+    /// The new rows of a `unique_key` take the place of all old ones; a key may have many rows.
+    #[serde(rename = "delete+insert")]
+    DeleteInsert,
+    /// The partitions that have new rows are replaced.
+    #[serde(rename = "insert_overwrite")]
+    InsertOverwrite,
 }
 
 /// What to do when an incremental model's columns are no longer those of its table.
@@ -80,6 +86,10 @@ pub struct ModelConfig {
     pub incremental_strategy: Strategy,
     /// `unique_key`: the columns that tell rows apart.
     pub unique_key: Vec<String>,
+    /// `merge_update_columns`: of a known row only these columns take new values.
+    pub merge_update_columns: Vec<String>,
+    /// `merge_exclude_columns`: of a known row these columns keep their values.
+    pub merge_exclude_columns: Vec<String>,
     /// `sequence_by`: of several new rows with one key, the one with the greatest value counts.
     pub sequence_by: Option<String>,
     /// `partition_by`: columns that the Delta table is partitioned by.
@@ -111,6 +121,8 @@ pub const CONFIG_KEYS: &[&str] = &[
     "materialized",
     "incremental_strategy",
     "unique_key",
+    "merge_update_columns",
+    "merge_exclude_columns",
     "sequence_by",
     "partition_by",
     "on_schema_change",
@@ -133,7 +145,12 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
 ];
 const ACCESS: &[(&str, Access)] =
     &[("private", Access::Private), ("protected", Access::Protected), ("public", Access::Public)];
-const STRATEGIES: &[(&str, Strategy)] = &[("append", Strategy::Append), ("merge", Strategy::Merge)];
+const STRATEGIES: &[(&str, Strategy)] = &[
+    ("append", Strategy::Append),
+    ("merge", Strategy::Merge),
+    ("delete+insert", Strategy::DeleteInsert),
+    ("insert_overwrite", Strategy::InsertOverwrite),
+];
 const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
     ("ignore", OnSchemaChange::Ignore),
@@ -149,6 +166,8 @@ impl Default for ModelConfig {
             materialized: Materialization::View,
             incremental_strategy: Strategy::Append,
             unique_key: Vec::new(),
+            merge_update_columns: Vec::new(),
+            merge_exclude_columns: Vec::new(),
             sequence_by: None,
             partition_by: Vec::new(),
             on_schema_change: None,
@@ -184,6 +203,8 @@ impl ModelConfig {
             "incremental_strategy" => self.incremental_strategy = word(key, value, STRATEGIES)?,
             "on_schema_change" => self.on_schema_change = Some(word(key, value, SCHEMA_CHANGES)?),
             "unique_key" => self.unique_key = texts(key, value)?,
+            "merge_update_columns" => self.merge_update_columns = texts(key, value)?,
+            "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),

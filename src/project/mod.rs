@@ -230,16 +230,23 @@ impl ModelBody {
         matches!(self.config.materialized, Table | Incremental | Seed)
     }
 
-    /// Whether an incremental run replaces rows by key.
+    /// Whether an incremental run replaces rows one by one, by key.
     pub fn merges(&self) -> bool {
-        self.config.materialized == Materialization::Incremental && !self.appends()
+        let config = &self.config;
+        config.materialized == Materialization::Incremental
+            && config.incremental_strategy == Strategy::Merge
+            && !config.unique_key.is_empty()
     }
 
     /// Whether an incremental run adds its rows beside all others.
     pub fn appends(&self) -> bool {
         let config = &self.config;
         config.materialized == Materialization::Incremental
-            && (config.incremental_strategy == Strategy::Append || config.unique_key.is_empty())
+            && match config.incremental_strategy {
+                Strategy::Append => true,
+                Strategy::Merge | Strategy::DeleteInsert => config.unique_key.is_empty(),
+                Strategy::InsertOverwrite => false,
+            }
     }
 
     fn absorb(&mut self, recording: &Recording) {

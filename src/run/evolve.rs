@@ -10,7 +10,8 @@ use super::materialize::{Failure, Node, World};
 use crate::catalog::{sql_type, widens};
 use crate::compile::{ColumnName, Input};
 use crate::names::TableName;
-use crate::project::{Format, OnNewColumn, OnSchemaChange};
+use crate::project::{Format, Materialization, OnNewColumn, OnSchemaChange, Strategy};
+use crate::tables::Placement;
 use crate::template::SourceRead;
 
 /// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
@@ -29,6 +30,24 @@ pub(super) fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: 
 }
 
 impl Node<'_> {
+    /// Where the new rows go among those of the table.
+    pub(super) fn placement(&self, schema: &SchemaRef) -> Placement<'_> {
+        let config = &self.model.config;
+        let key = config.unique_key.as_slice();
+        if self.model.merges() {
+            let (only, not) = (&config.merge_update_columns, &config.merge_exclude_columns);
+            let names = schema.fields().iter().map(|field| field.name().clone());
+            let updates = names.filter(|name| if only.is_empty() { !not.contains(name) } else { only.contains(name) });
+            let partly = !only.is_empty() || !not.is_empty();
+            return Placement::Merge { key, updates: partly.then(|| updates.collect()) };
+        }
+        match (config.materialized, config.incremental_strategy) {
+            (Materialization::Incremental, Strategy::InsertOverwrite) => Placement::OverPartitions,
+            (Materialization::Incremental, Strategy::DeleteInsert) => Placement::OverKeys { key },
+            _ => Placement::Beside,
+        }
+    }
+
     /// What the files of the sources below have for columns, before any of them is read.
     pub(super) async fn check_columns(&self, chosen: &Chosen) -> Result<(), Failure> {
         for input in &self.compiled.inputs {

@@ -410,6 +410,8 @@ impl Node<'_> {
             (None, _, _) => "create",
             (Some(_), Mode::Full, _) => "replace",
             (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
+            (Some(_), Mode::Incremental, Strategy::DeleteInsert) => "delete+insert",
+            (Some(_), Mode::Incremental, Strategy::InsertOverwrite) => "overwrite",
             (Some(_), Mode::Incremental, Strategy::Append) => {
                 let takes_away = world.taken.values().any(|taken| taken.pending.outgoing().next().is_some());
                 if takes_away { "update" } else { "append" }

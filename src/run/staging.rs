@@ -48,11 +48,7 @@ impl Node<'_> {
             Some(source) => self.stage_each(world, mode, source, (&schema, bad_rows)).await?,
             None => (self.stage_files(world, mode, chosen, (&schema, bad_rows)).await?, Traces::new()),
         };
-        let staged = if self.model.merges() {
-            tables::merge(&runtime.lake, kept, staged, &config.unique_key, &runtime.session).await?
-        } else {
-            staged
-        };
+        let staged = tables::place(&runtime.lake, kept, staged, &self.placement(&schema), &runtime.session).await?;
         let outgoing = world.taken.values().flat_map(|taken| taken.pending.outgoing()).flatten().flatten().cloned();
         let staged = staged.removing(outgoing);
         Ok((if mode == Mode::Full { staged.replacing_all() } else { staged }, traces))

@@ -24,7 +24,7 @@ use url::Url;
 use crate::names::TableName;
 use crate::paths;
 
-pub use merge::merge;
+pub use merge::{Placement, place};
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};

@@ -111,9 +111,14 @@ impl Staged {
 
     /// Takes the files away again: they will not be published.
     pub async fn discard(self, lake: &Lake) {
-        if let Ok(log_store) = lake.log_store(&self.name) {
-            remove_files(&log_store, &self.adds).await;
-        }
+        discard(lake, &self.name, &self.adds).await;
+    }
+}
+
+/// Takes staged files of a table away.
+pub(super) async fn discard(lake: &Lake, name: &TableName, adds: &[Add]) {
+    if let Ok(log_store) = lake.log_store(name) {
+        remove_files(&log_store, adds).await;
     }
 }
 

@@ -314,3 +314,30 @@ seeds:
 shows!(a_seed_described_as_a_model,
     "seeds/countries.csv" => "code,name\nDE,Germany\n",
     "models/countries.yml" => "models:\n  - name: countries\n");
+
+// -- incremental strategies --
+
+const INCREMENTAL: &str = "{{ config(materialized='incremental', SETTINGS) }}\nselect user_id, platform, viewed_at from {{ source('bronze', 'views') }}\n";
+
+#[test]
+fn strategies_that_lack_what_they_need() {
+    let cases = [
+        "incremental_strategy='delete+insert'",
+        "incremental_strategy='insert_overwrite'",
+        "incremental_strategy='insert_overwrite', partition_by='platform', unique_key='user_id'",
+        "incremental_strategy='insert_overwrit'",
+        "unique_key='user_id', merge_update_columns=['platfrom']",
+        "unique_key='user_id', merge_update_columns=['platform'], merge_exclude_columns=['viewed_at']",
+        "merge_exclude_columns=['viewed_at']",
+        "incremental_strategy='delete+insert', unique_key='user_id', merge_update_columns='platform'",
+    ];
+    let shown = cases.map(|settings| {
+        format!(
+            "-- {settings}\n{}",
+            compile(&[("models/silver/views.sql", &INCREMENTAL.replace("SETTINGS", settings))])
+        )
+    });
+    crate::sandbox::snapshots().bind(|| {
+        insta::assert_snapshot!("diagnostics@strategies_that_lack_what_they_need", shown.join("\n"));
+    });
+}

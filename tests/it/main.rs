@@ -26,6 +26,7 @@ mod sandbox;
 mod seeds;
 mod selection;
 mod state;
+mod strategies;
 mod terminal;
 mod text_files;
 mod types;

@@ -1,0 +1,52 @@
+//! Settings of incremental models that must fit together.
+
+use crate::diagnostics::{Diagnostic, Id};
+use crate::project::{Materialization, Model, Strategy};
+
+/// What is wrong with how a model adds its rows.
+pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
+    let (config, mut problems) = (&model.config, Vec::new());
+    let (name, strategy) = (&model.name, config.incremental_strategy);
+    let is_incremental = config.materialized == Materialization::Incremental;
+    let error = |message: String| Diagnostic::error(Id::InvalidValue, message).at(model.span());
+    if config.sequence_by.is_some() && !model.merges() {
+        let message = "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
+        problems.push(error(message.to_owned()));
+    }
+    let (update, exclude) = (&config.merge_update_columns, &config.merge_exclude_columns);
+    if !update.is_empty() && !exclude.is_empty() {
+        let message = format!("`{name}` has both `merge_update_columns` and `merge_exclude_columns`");
+        problems.push(error(message).help("keep one of them: the other says the same of the other columns"));
+    }
+    for (setting, columns) in [("merge_update_columns", update), ("merge_exclude_columns", exclude)] {
+        if !columns.is_empty() && !model.merges() {
+            let message = format!("`{setting}` does nothing here: it is for a model that merges by a `unique_key`");
+            let help = "set `materialized='incremental'`, `incremental_strategy='merge'` and a `unique_key`";
+            problems.push(error(message).help(help));
+        }
+    }
+    match strategy {
+        Strategy::Merge if config.unique_key.is_empty() => {
+            let message = format!("`{name}` merges, and has no `unique_key`: every row is appended");
+            problems.push(Diagnostic::warning(Id::InvalidValue, message).at(model.span()));
+        }
+        Strategy::DeleteInsert if is_incremental && config.unique_key.is_empty() => {
+            let message = format!("`{name}` deletes and inserts, and has no `unique_key`");
+            let help = "set `unique_key` to the columns whose old rows go, or `incremental_strategy='append'`";
+            problems.push(error(message).help(help));
+        }
+        Strategy::InsertOverwrite if is_incremental && config.partition_by.is_empty() => {
+            let message = format!("`{name}` overwrites partitions, and has no `partition_by`");
+            let help = "set `partition_by=['day']` to the columns that tell what is replaced, or \
+                        `materialized='table'` to replace all";
+            problems.push(error(message).help(help));
+        }
+        Strategy::InsertOverwrite if is_incremental && !config.unique_key.is_empty() => {
+            let message = format!("`unique_key` does nothing in `{name}`: it overwrites whole partitions");
+            let help = "leave it out, or use `merge` or `delete+insert`, which replace by key";
+            problems.push(error(message).help(help));
+        }
+        _ => {}
+    }
+    problems
+}
