@@ -91,6 +91,11 @@ async fn columns(
         let diagnostic = Diagnostic::error(Id::SourceFiles, format!("`{}` is empty", seed.path));
         return Err(vec![diagnostic.at(seed.path_span.clone()).help("the first line of a seed names its columns")]);
     }
+    if let Some(at) = found.fields().iter().position(|field| field.name().trim().is_empty()) {
+        let message = format!("`{}`: column {} has no name", seed.path, at + 1);
+        let diagnostic = Diagnostic::error(Id::SourceFiles, message).at(Span::file_start(text));
+        return Err(vec![diagnostic.help("the first line of a seed names its columns")]);
+    }
     let names: Vec<&str> = found.fields().iter().map(|field| field.name().as_str()).collect();
     for column in seed.columns.iter().filter(|column| !names.contains(&column.name.as_str())) {
         let message = format!("`{}` has no column `{}`, which has a type here", seed.path, column.name);
@@ -118,7 +123,7 @@ fn wrong(text: &Arc<SourceFile>, error: &BronzeError) -> Diagnostic {
     let line = message.split_once("line ").map(|(_, rest)| rest);
     let line = line.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     // A file that is not text has no lines to show.
-    let is_text = text.fetch().is_ok();
+    let is_text = !text.fetch().is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData);
     let span = match line.filter(|_| is_text) {
         Some(line) => {
             let start = text.offset(line, 1);
@@ -127,7 +132,12 @@ fn wrong(text: &Arc<SourceFile>, error: &BronzeError) -> Diagnostic {
         }
         None => Span { file: Arc::clone(text), start: 0, end: 0 },
     };
-    Diagnostic::error(Id::SourceFiles, message).at(span)
+    match is_text {
+        true => Diagnostic::error(Id::SourceFiles, message).at(span),
+        false => Diagnostic::error(Id::UnreadableFile, format!("`{}` is not text in UTF-8", text.path))
+            .at(span)
+            .help("save it as UTF-8, or declare it as a source, whose files may have another `encoding`"),
+    }
 }
 
 /// The hash of the bytes of a seed's file, as it is now.

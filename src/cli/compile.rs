@@ -25,7 +25,9 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
         printer.json(&serde_json::json!({"nodes": nodes, "diagnostics": warnings}));
         return Ok(ExitStatus::Fine);
     }
-    if let ([only], false) = (selected.as_slice(), args.select.is_empty()) {
+    if let ([only], false) = (selected.as_slice(), args.select.is_empty())
+        && only.seed.is_none()
+    {
         printer.result(only.full.sql.trim());
     }
     let tests = plural(runtime.compiled.tests.len() as u64, "test");

@@ -296,6 +296,7 @@ shows!(a_seed_with_a_value_that_does_not_fit,
 
 shows!(seeds_without_rows_or_with_bad_names,
     "seeds/empty.csv" => "",
+    "seeds/nameless.csv" => "a,,b\n1,2,3\n",
     "seeds/two words.csv" => "a\n1\n",
     "seeds/web/views.csv" => "a\n1\n");
 

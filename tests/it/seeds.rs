@@ -174,6 +174,14 @@ fn a_change_of_a_seed_is_a_change_of_state() {
 }
 
 #[test]
+fn a_seed_that_is_not_utf_8_says_what_to_do() {
+    let sandbox = countries(&[]);
+    sandbox.write("seeds/countries.csv", b"code,name\nAT,\xd6sterreich\n");
+    sandbox.lake(&["compile"]).assert_failed(2, "save it as UTF-8");
+    assert_eq!(sandbox.lake(&["compile", "--select", "large"]).code, 2);
+}
+
+#[test]
 fn types_come_from_all_values() {
     let many: String = (0..5000).map(|n| format!("{n},2026-01-01\n")).collect();
     let sandbox = Sandbox::new(&[("seeds/many.csv", &format!("n,day\n{many}1.5,soon\n"))]);
