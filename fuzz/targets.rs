@@ -132,7 +132,7 @@ async fn read(
     let mut errors: Vec<String> = diagnostics.sorted().into_iter().map(|found| found.message.clone()).collect();
     for source in project.sources.values() {
         let Some(schema) = catalog.sources.get(&source.name) else { continue };
-        let listing = bronze::list(source, folder).await.expect("the file is there");
+        let listing = bronze::list(source, folder, None).await.expect("the file is there");
         // Reads all rows, and says what is wrong with them.
         if let Some(error) = bronze::find_culprit(source, schema, &listing.files, session, folder).await {
             errors.push(error.to_string());

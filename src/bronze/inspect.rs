@@ -48,7 +48,7 @@ async fn schema(
             _ => diagnostic,
         })
     };
-    let listing = list(source, folder).await.map_err(bad)?;
+    let listing = list(source, folder, None).await.map_err(bad)?;
     if listing.files.is_empty() {
         let message = format!("source `{}` has no files and no declared columns", source.name);
         let diagnostic = Diagnostic::error(Id::SourceFiles, message).at(source.path_span.clone());

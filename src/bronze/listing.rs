@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use globset::GlobBuilder;
 use object_store::local::LocalFileSystem;
@@ -40,6 +41,8 @@ pub struct Listing {
     pub files: Vec<BronzeFile>,
     /// The folder that was listed: relative to the project where it is inside, so that a project can be moved.
     pub base: String,
+    /// Only names after this one were looked at.
+    pub after: Option<String>,
 }
 
 impl Listing {
@@ -68,11 +71,12 @@ struct Place {
     matches: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-/// Lists the files of a source. Hidden files and those that start with `_` are left out, as in Spark.
+/// Lists the files of a source, or only those whose paths sort after one. Hidden files and those that start with `_` are
+/// left out, as in Spark.
 ///
 /// # Errors
 /// When the folder does not exist or cannot be listed.
-pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
+pub async fn list(source: &Source, folder: &Path, after: Option<&str>) -> Result<Listing, BronzeError> {
     let place = place(source, folder)?;
     let missing = || BronzeError::Missing {
         source_name: source.name.clone(),
@@ -98,6 +102,7 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
         return Ok(Listing {
             files: vec![BronzeFile { path, meta, archived: false }],
             base: shown(&folder_of.to_string_lossy(), folder),
+            after: None,
         });
     }
     let archive = match &source.ingestion.after_load {
@@ -105,7 +110,9 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
         AfterLoad::Archive { to } => to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect(),
     };
     let mut files = Vec::new();
-    let mut found = store.list(Some(&root));
+    let offset = after.and_then(|after| StorePath::parse(format!("{root}/{after}")).ok());
+    let after = after.filter(|_| offset.is_some()).map(str::to_owned);
+    let mut found = names_after(store, &root, offset.as_ref()).await.map_err(storage)?;
     while let Some(meta) = found.try_next().await.map_err(storage)? {
         let parts: Option<Vec<String>> =
             meta.location.prefix_match(&root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
@@ -125,7 +132,32 @@ pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError
     if source.ingestion.snapshot {
         keep_newest_delivery(&mut files);
     }
-    Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder) })
+    Ok(Listing { files, base: shown(&place.base.to_string_lossy(), folder), after })
+}
+
+/// Everything below a folder, or what sorts after `offset`: folders that end before it are not opened. A store that has
+/// no folders does this by itself, with `list_with_offset`.
+async fn names_after(
+    store: Arc<dyn ObjectStore>,
+    root: &StorePath,
+    offset: Option<&StorePath>,
+) -> object_store::Result<BoxStream<'static, object_store::Result<ObjectMeta>>> {
+    let Some(offset) = offset else { return Ok(store.list(Some(root))) };
+    let (mut files, mut later, mut folder) = (Vec::new(), Vec::new(), Some(root.clone()));
+    while let Some(opened) = folder.take() {
+        let found = store.list_with_delimiter(Some(&opened)).await?;
+        files.extend(found.objects.into_iter().filter(|file| file.location > *offset).map(Ok));
+        for below in found.common_prefixes {
+            let start = format!("{below}/");
+            if offset.as_ref().starts_with(&start) {
+                folder = Some(below);
+            } else if start.as_str() > offset.as_ref() {
+                later.push(below);
+            }
+        }
+    }
+    let later = futures::stream::iter(later).map(move |folder| store.list(Some(&folder))).flatten();
+    Ok(futures::stream::iter(files).chain(later).boxed())
 }
 
 /// Files of one day or month by their paths are one delivery; a file without a date is one of its own.

@@ -98,6 +98,14 @@ pub enum BronzeError {
         /// Why.
         why: String,
     },
+    /// Another run has written a batch of the same id.
+    #[error("manifest of `{table}`: another run has just written batch {id}; build again")]
+    BatchExists {
+        /// The table.
+        table: TableName,
+        /// The id.
+        id: i64,
+    },
     /// The manifest cannot be read or written.
     #[error("manifest of `{table}`: `{path}`: {why}")]
     Manifest {

@@ -135,7 +135,8 @@ impl Manifest {
         rules: &Rules<'_>,
         pending: &mut Pending,
     ) -> Result<(), BronzeError> {
-        let gone = known.iter().filter(|(path, _)| listing.get(path).is_none());
+        let looked_for = |path: &str| listing.after.as_deref().is_none_or(|after| path > after);
+        let gone = known.iter().filter(|(path, _)| looked_for(path) && listing.get(path).is_none());
         match rules.ingestion.on_removed_file {
             OnRemovedFile::Keep => pending.gone = gone.count(),
             OnRemovedFile::DeleteRows if rules.slice.is_some() => {}
@@ -308,7 +309,7 @@ mod tests {
     use crate::bronze::listing::tests::file;
 
     fn listing(files: &[(&str, u64)]) -> Listing {
-        Listing { files: files.iter().map(|(path, size)| file(path, *size)).collect(), base: "in".into() }
+        Listing { files: files.iter().map(|(path, size)| file(path, *size)).collect(), base: "in".into(), after: None }
     }
 
     fn manifest(files: &[(&str, u64, Option<&str>)]) -> Manifest {

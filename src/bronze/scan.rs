@@ -143,7 +143,8 @@ pub(super) fn with_file_columns(source: &Source, mut fields: Vec<Field>) -> Sche
     Arc::new(Schema::new(fields))
 }
 
-/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says.
+/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says: the batch of the manifest
+/// that takes them in.
 ///
 /// # Errors
 /// A file that is not what it should be.
@@ -152,7 +153,7 @@ pub async fn scan(
     schema: &SchemaRef,
     files: &[BronzeFile],
     folder: &Path,
-    batch: &str,
+    batch: Option<i64>,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let known = file_columns::fields(source);
     let of_file = |field: &&Arc<Field>| !known.iter().any(|known| known.name() == field.name());
@@ -168,7 +169,12 @@ pub async fn scan(
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
-fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Arc<dyn TableProvider>, BronzeError> {
+fn table(
+    source: &Source,
+    group: Group,
+    folder: &Path,
+    batch: Option<i64>,
+) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let row_number = MetadataColumn::RowNumber;
     let numbered = source.options.metadata_columns.contains(&row_number);
     let mut partitions = file_columns::fields(source);
@@ -207,7 +213,7 @@ pub async fn find_culprit(
     folder: &Path,
 ) -> Option<BronzeError> {
     for file in files {
-        let one = scan(source, schema, std::slice::from_ref(file), folder, "").await;
+        let one = scan(source, schema, std::slice::from_ref(file), folder, None).await;
         let outcome = match one {
             Ok(table) => drain(table, session).await,
             Err(error) => return Some(error),
@@ -265,12 +271,19 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
-    let store = local();
-    for file in files {
-        let now = store.head(&file.meta.location).await;
-        let same = now.is_ok_and(|now| now.size == file.meta.size && now.last_modified == file.meta.last_modified);
-        if !same {
-            return Some(file);
+    const AT_ONCE: usize = 32;
+    let (store, files) = (local(), files.collect::<Vec<_>>());
+    let look = |file: &&BronzeFile| {
+        let (store, meta) = (Arc::clone(&store), file.meta.clone());
+        async move {
+            let now = store.head(&meta.location).await;
+            now.is_ok_and(|now| now.size == meta.size && now.last_modified == meta.last_modified)
+        }
+    };
+    for some in files.chunks(AT_ONCE) {
+        let same = futures::future::join_all(some.iter().map(look)).await;
+        if let Some(at) = same.iter().position(|same| !same) {
+            return Some(some[at]);
         }
     }
     None

@@ -142,18 +142,20 @@ impl Pipeline {
 impl Compiled {
     /// Everything that a run reads, and the async runtime that it runs on.
     pub(super) fn into_runtime(self) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        self.into_runtime_for(false, None)
+        self.into_runtime_for(false, false, None)
     }
 
-    /// As [`Self::into_runtime`], for a run that rebuilds all, or reads some files only.
+    /// As [`Self::into_runtime`], for a run that rebuilds all, lists all files, or reads some only.
     pub(super) fn into_runtime_for(
         self,
         full_refresh: bool,
+        full_listing: bool,
         slice: Option<Slice>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
         let options = RunOptions {
             full_refresh,
+            full_listing,
             slice,
             threads: self.threads,
             started_at: self.options.run_started_at,

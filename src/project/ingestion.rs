@@ -16,6 +16,8 @@ pub struct Ingestion {
     pub identity: Identity,
     /// Every delivery is the whole data set: only the newest one counts.
     pub snapshot: bool,
+    /// Names sort by time, so a listing begins this many names before the greatest that was taken in.
+    pub incremental_listing: Option<u64>,
     /// A backlog of more files is committed in several batches.
     pub max_files_per_batch: Option<u64>,
     /// The same, by bytes; a single larger file is a batch of its own.
@@ -145,6 +147,9 @@ const REMOVED: &[(&str, OnRemovedFile)] =
 const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
 const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
 
+/// Names below the greatest one that a listing looks at again: files of several writers arrive out of order.
+const LOOKBACK: u64 = 1000;
+
 /// What a source says for all its tables.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Defaults {
@@ -175,6 +180,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         on_removed_file = OnRemovedFile::DeleteRows;
     }
     let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
+    let incremental_listing = table.take("incremental_listing").map(|node| (lookback(node, reader), node));
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
     let after_load = table.take("after_load").map(|node| after_load(node, reader)).unwrap_or_default();
@@ -190,17 +196,52 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         let diagnostic = Diagnostic::error(Id::MissingKey, message).at(table.span.clone());
         reader.diagnostics.push(diagnostic.help("give `loaded_at_field`, an expression over the columns"));
     }
-    Ingestion {
+    let ingestion = Ingestion {
         on_changed_file,
         on_removed_file,
         identity,
         snapshot,
+        incremental_listing: incremental_listing.and_then(|(lookback, _)| lookback),
         max_files_per_batch,
         max_bytes_per_batch: max_bytes_per_batch.map(|bytes| bytes as u64),
         after_load,
         freshness,
         loaded_at_field,
+    };
+    if let Some((Some(_), node)) = incremental_listing {
+        refuse_what_needs_all_names(&ingestion, node, reader);
     }
+    ingestion
+}
+
+/// `true`, `false` or `{lookback: 500}`.
+fn lookback(node: &Node, reader: &mut Reader<'_>) -> Option<u64> {
+    if matches!(node.value, Raw::Scalar(_)) {
+        return reader.boolean(node)?.then_some(LOOKBACK);
+    }
+    let mut mapping = reader.mapping(node, "value of `incremental_listing`")?;
+    let names = mapping.take("lookback").map_or(Some(LOOKBACK), |node| reader.count(node));
+    mapping.finish(reader);
+    names
+}
+
+/// Settings that are about files whose names an incremental listing does not look at.
+fn refuse_what_needs_all_names(ingestion: &Ingestion, node: &Node, reader: &mut Reader<'_>) {
+    let needs_all = if ingestion.snapshot {
+        ("snapshot: true", "it compares each delivery with all that was there")
+    } else if ingestion.on_removed_file != OnRemovedFile::Keep {
+        ("on_removed_file", "a file that is gone is only missed in a listing of all files")
+    } else if ingestion.identity == Identity::Content {
+        ("identity: content", "whether an older name is still there is only known from a listing of all files")
+    } else if ingestion.after_load != AfterLoad::Keep {
+        ("after_load", "an archive is listed below the source, and its names do not sort by time among the others")
+    } else {
+        return;
+    };
+    let (setting, why) = needs_all;
+    let message = format!("`incremental_listing` does not go together with `{setting}`: {why}");
+    let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(node.span.clone());
+    reader.diagnostics.push(diagnostic.help("leave one of the two out"));
 }
 
 fn choice<T: Copy + Default>(

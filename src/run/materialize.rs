@@ -44,7 +44,7 @@ impl Failure {
     }
 
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Table(TableError::Conflict { .. }))
+        matches!(self, Self::Table(TableError::Conflict { .. }) | Self::Bronze(BronzeError::BatchExists { .. }))
     }
 }
 
@@ -340,7 +340,7 @@ impl Node<'_> {
             Err(failure) => return Err(self.blame(failure, &chosen).await),
         };
         fail_points::reached("staged");
-        if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
+        if let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await {
             staged.discard(&runtime.lake).await;
             if self.intake.moved_meanwhile(&chosen).await {
                 return Err(self.conflict());
@@ -354,7 +354,7 @@ impl Node<'_> {
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
-        outcome.files_read = chosen.values().map(Vec::len).sum();
+        outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;
         if let Some(message) = failed_tests(&outcome.tests) {
             staged.discard(&runtime.lake).await;
@@ -363,7 +363,13 @@ impl Node<'_> {
             return Ok(outcome);
         }
         let changes = world.taken.iter().map(|(name, taken)| (name.clone(), taken.pending.change(&traces))).collect();
-        let (commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
+        let (commit, batches) = match self.commit(&world, mode, &changes, &outcome.tests).await {
+            Ok(commit) => commit,
+            Err(failure) => {
+                staged.discard(&runtime.lake).await;
+                return Err(failure);
+            }
+        };
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
         fail_points::reached("published");
@@ -410,7 +416,7 @@ impl Node<'_> {
             }
             let schema = &runtime.compiled.sources[name];
             let files = match (read, chosen.get(name)) {
-                (SourceRead::Changes, Some(files)) => files.clone(),
+                (SourceRead::Changes, Some(chosen)) => chosen.files.clone(),
                 _ => match self.inputs.listing(name).await {
                     Ok(listing) => listing.files.clone(),
                     Err(_) => continue,
@@ -440,9 +446,8 @@ impl Node<'_> {
             if mode == Mode::Incremental && change.is_empty() {
                 continue;
             }
-            let now = chrono::Utc::now();
-            let base = &taken.listing.base;
-            let id = taken.manifest.write(&store, &self.model.name, source, change, base, now).await?;
+            let (id, base) = (taken.batch, &taken.listing.base);
+            taken.manifest.write(&store, &self.model.name, source, id, change, base).await?;
             batches.insert(source.clone(), id);
         }
         let transactions =

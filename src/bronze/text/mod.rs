@@ -299,6 +299,11 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
+    let batch_size = match options.compression.of_file(&path) {
+        // A record has a byte at least: for a small file there is no need of room for a large batch.
+        Compression::None => batch_size.min(usize::try_from(file.object_meta.size).unwrap_or(usize::MAX)).max(1),
+        _ => batch_size,
+    };
     Rows::new(plain, format, Arc::clone(&text.layout), columns, batch_size, names.take())
 }
 

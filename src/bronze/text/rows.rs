@@ -27,6 +27,9 @@ const CHUNK: usize = 64 << 10;
 /// Bytes after which a batch is handed on at the next record's end.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Values of a batch of a delimited file: those with many columns have fewer rows.
+const BATCH_VALUES: usize = 1 << 20;
+
 /// What the rows of all files of a scan have in common.
 #[derive(Debug)]
 pub(in crate::bronze) struct Layout {
@@ -298,6 +301,8 @@ fn delimited(
         None => layout.columns.fields().iter().map(|field| field.name().clone()).collect(),
     };
     let names = header::known_names(&names, layout)?;
+    // The decoder makes room for a whole batch at once, and a hostile header has a million columns.
+    let batch_size = batch_size.min(BATCH_VALUES / names.len().max(1)).max(1);
     let places: Vec<Option<usize>> = projection
         .iter()
         .map(|at| {
