@@ -12,6 +12,7 @@ mod guard;
 mod inspect;
 pub mod listing;
 pub mod manifest;
+mod parquet_files;
 mod pending;
 pub mod scan;
 mod slice;

@@ -19,11 +19,13 @@ use crate::template::{SourceRead, source_relation};
 
 use super::materialize::Failure;
 
+/// A source, and the name that an incremental listing of it begins after.
+type ListingKey = (TableName, Option<String>);
+
 /// The world as this run sees it.
 pub struct Inputs {
     runtime: SharedRuntime,
-    /// By source, and by the name that an incremental listing begins after.
-    listings: Mutex<HashMap<(TableName, Option<String>), Arc<OnceCell<Arc<Listing>>>>>,
+    listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
 }
 
