@@ -133,7 +133,7 @@ async fn read(
     let mut errors: Vec<String> = diagnostics.sorted().into_iter().map(|found| found.message.clone()).collect();
     for source in project.sources.values() {
         let Some(schema) = catalog.sources.get(&source.name) else { continue };
-        let listing = bronze::list(source, folder).await.expect("the file is there");
+        let listing = bronze::list(source, folder, None).await.expect("the file is there");
         // Reads all rows, and says what is wrong with them.
         let culprits = bronze::find_culprits(source, schema, &listing.files, session, folder, 1).await;
         if let Some((_, error)) = culprits.into_iter().next() {

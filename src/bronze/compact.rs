@@ -216,7 +216,7 @@ impl<'a> Compaction<'a> {
         let bad = |why: String| BronzeError::File { file: scan::shown_file(file, self.folder), why };
         let first = part.rows;
         let table =
-            scan::scan(&self.source.without_lineage(), columns, std::slice::from_ref(file), self.folder, "", None)
+            scan::scan(&self.source.without_lineage(), columns, std::slice::from_ref(file), self.folder, None, None)
                 .await?;
         let plan = LogicalPlanBuilder::scan("file", provider_as_source(table), None)?.build()?;
         let mut one = session.clone();

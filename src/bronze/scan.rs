@@ -144,8 +144,8 @@ pub(super) fn with_file_columns(source: &Source, mut fields: Vec<Field>) -> Sche
     Arc::new(Schema::new(fields))
 }
 
-/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says, and `bad_rows` learns of
-/// rows that do not fit, where that is no error.
+/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says: the batch of the manifest
+/// that takes them in. `bad_rows` learns of rows that do not fit, where that is no error.
 ///
 /// # Errors
 /// A file that is not what it should be.
@@ -154,7 +154,7 @@ pub async fn scan(
     schema: &SchemaRef,
     files: &[BronzeFile],
     folder: &Path,
-    batch: &str,
+    batch: Option<i64>,
     bad_rows: Option<&Arc<BadRows>>,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let sink = bad_rows.map(|rows| Sink { source: source.name.clone(), rows: Arc::clone(rows) });
@@ -172,7 +172,12 @@ pub async fn scan(
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
-fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Arc<dyn TableProvider>, BronzeError> {
+fn table(
+    source: &Source,
+    group: Group,
+    folder: &Path,
+    batch: Option<i64>,
+) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let of_row: Vec<_> = source.options.metadata_columns.iter().filter(|column| column.is_of_row()).collect();
     let numbered = of_row.contains(&&MetadataColumn::RowNumber);
     let mut partitions = file_columns::fields(source);
@@ -217,7 +222,7 @@ pub async fn find_culprits(
         if found.len() == most {
             break;
         }
-        let one = scan(source, schema, std::slice::from_ref(file), folder, "", None).await;
+        let one = scan(source, schema, std::slice::from_ref(file), folder, None, None).await;
         let outcome = match one {
             Ok(table) => drain(table, session).await,
             Err(error) => {
@@ -278,16 +283,20 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
-    let store = local();
-    for file in files.filter(|file| file.records.is_none()) {
-        let now = store.head(&file.stored().location).await;
-        let same = now.is_ok_and(|now| match &file.compacted {
+    const AT_ONCE: usize = 32;
+    let (store, files) = (local(), files.filter(|file| file.records.is_none()).collect::<Vec<_>>());
+    let look = |file: &&BronzeFile| {
+        let (store, meta, is_part) = (Arc::clone(&store), file.stored().clone(), file.compacted.is_some());
+        async move {
+            let now = store.head(&meta.location).await;
             // A part never changes.
-            Some(_) => now.size == file.stored().size,
-            None => now.size == file.meta.size && now.last_modified == file.meta.last_modified,
-        });
-        if !same {
-            return Some(file);
+            now.is_ok_and(|now| now.size == meta.size && (is_part || now.last_modified == meta.last_modified))
+        }
+    };
+    for some in files.chunks(AT_ONCE) {
+        let same = futures::future::join_all(some.iter().map(look)).await;
+        if let Some(at) = same.iter().position(|same| !same) {
+            return Some(some[at]);
         }
     }
     None

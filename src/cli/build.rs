@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, mode: TestMode, printer: &Pri
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice, None)?;
+    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None)?;
     run_schedule(runtime, async_runtime, &schedule, printer)
 }
 

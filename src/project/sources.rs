@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::bad_rows::{self, OnBadRow};
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion, OnBadRow, OnNewColumn};
+use super::ingestion::{self, Ingestion, OnNewColumn};
 use super::path_columns::{self, PathColumns};
 use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -96,7 +97,7 @@ fn read_table(
     let new_column = table.entries.iter().find(|(key, _)| key.plain_text() == "on_new_column");
     let new_column = new_column.map(|(_, value)| value.span.clone());
     let ingestion = ingestion::read(table, defaults, reader);
-    let on_bad_row = ingestion::on_bad_row(table, (&ingestion, format), reader);
+    let on_bad_row = bad_rows::read(table, (&ingestion, format), reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let metadata = table.take("metadata_columns");

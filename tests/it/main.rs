@@ -24,6 +24,7 @@ mod reader;
 mod sample;
 mod sandbox;
 mod selection;
+mod size;
 mod state;
 mod terminal;
 mod text_files;

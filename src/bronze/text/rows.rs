@@ -31,6 +31,9 @@ const CHUNK: usize = 64 << 10;
 /// Bytes after which a batch is handed on at the next record's end.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Values of a batch: of files with many columns it has fewer rows.
+const BATCH_VALUES: usize = 1 << 20;
+
 /// A file that is not what it should be.
 #[derive(Debug)]
 pub(in crate::bronze) struct BadFile {
@@ -152,6 +155,7 @@ impl Rows {
             (text, decoder, (0..wanted.len()).map(Some).collect(), Vec::new())
         };
         let splitter = lenient::splitter(&layout, format, &wanted, &columns);
+        let batch_size = batch_size.min(BATCH_VALUES / wanted.len().max(1)).max(1);
         let fields = wanted.into_iter().zip(places).collect();
         Ok(Self {
             text,
@@ -403,6 +407,8 @@ fn delimited(
         None => layout.columns.fields().iter().map(|field| field.name().clone()).collect(),
     };
     let names = header::known_names(&names, layout)?;
+    // The decoder makes room for a whole batch at once, and a hostile header has a million columns.
+    let batch_size = batch_size.min(BATCH_VALUES / names.len().max(1)).max(1);
     let place = |field: &usize| names.iter().position(|name| name == layout.columns.field(*field).name());
     let in_file: Vec<Option<usize>> = wanted.iter().map(place).collect();
     let mut new = if rescues { header::new_names(&names, layout) } else { Vec::new() };
