@@ -1,7 +1,7 @@
 //! One record after the other, each with its text: for files in which some do not fit. Slower than Arrow's decoders,
 //! and asked only when these refuse something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
 use datafusion::arrow::array::StringArray;
@@ -162,8 +162,12 @@ pub(super) enum Splitter {
         may_be_short: bool,
         output: Vec<u8>,
     },
-    /// For each column that is read: its name, whether its values have parts, and whether they are text.
-    Objects(Vec<(String, bool, bool)>),
+    Objects {
+        /// For each column that is read: its name, whether its values have parts, and whether they are text.
+        columns: Vec<(String, bool, bool)>,
+        /// What is declared, if other members are rescued.
+        declared: Option<BTreeSet<String>>,
+    },
 }
 
 impl Splitter {
@@ -188,14 +192,16 @@ impl Splitter {
             let field = layout.columns.field(*at);
             (field.name().clone(), is_nested(field.data_type()), field.data_type() == &DataType::Utf8)
         };
-        Self::Objects(wanted.iter().map(column).collect())
+        let declared = || layout.columns.fields().iter().map(|field| field.name().clone()).collect();
+        let declared = layout.options.rescues_new_columns.then(declared);
+        Self::Objects { columns: wanted.iter().map(column).collect(), declared }
     }
 
     /// # Errors
     /// A file that is cut off.
     pub(super) fn split(&mut self, record: &Record) -> Result<Fields, BadFile> {
         Ok(match self {
-            Self::Objects(columns) => object(record, columns)?,
+            Self::Objects { columns, declared } => object(record, columns, declared.as_ref())?,
             Self::Delimited { reader, count, places, new, delimiter, may_be_short, output } => {
                 let parts = parts(reader, &record.text, *delimiter, output);
                 let text = |place: &Option<usize>| parts.get((*place)?).filter(|part| !part.is_empty()).cloned();
@@ -234,7 +240,11 @@ fn parts(reader: &mut csv_core::Reader, record: &str, delimiter: char, output: &
 }
 
 /// The texts of an object's values: of plain ones as they are, of lists and objects as JSON.
-fn object(record: &Record, columns: &[(String, bool, bool)]) -> Result<Fields, BadFile> {
+fn object(
+    record: &Record,
+    columns: &[(String, bool, bool)],
+    declared: Option<&BTreeSet<String>>,
+) -> Result<Fields, BadFile> {
     let text = record.text.trim();
     let malformed = |why: String| Fields {
         texts: vec![None; columns.len()],
@@ -270,6 +280,16 @@ fn object(record: &Record, columns: &[(String, bool, bool)]) -> Result<Fields, B
         }
     };
     let texts = columns.iter().map(value_of).collect();
+    for (name, value) in
+        declared.into_iter().flat_map(|declared| values.iter().filter(|(name, _)| !declared.contains(*name)))
+    {
+        let text = match value.as_bytes().first() {
+            Some(b'n') => continue,
+            Some(b'"') => serde_json::from_str(value).unwrap_or_default(),
+            _ => (*value).to_owned(),
+        };
+        surplus.push((name.clone(), text));
+    }
     Ok(Fields { texts, problem, surplus })
 }
 
