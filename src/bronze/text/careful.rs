@@ -264,30 +264,25 @@ fn object(
     let mut surplus = Vec::new();
     let value_of = |(name, nested, is_text): &(String, bool, bool)| {
         let value = *values.get(name)?;
-        match value.as_bytes().first()? {
-            b'n' => None,
+        let text = match value.as_bytes().first()? {
+            b'n' => return None,
+            // Half of a letter is JSON, and no text.
             b'"' if !nested => serde_json::from_str(value).ok(),
-            b'{' | b'[' if *is_text => {
-                let shown: String = value.chars().take(100).collect();
-                problem.get_or_insert(Problem {
-                    column: Some(name.clone()),
-                    why: format!("column `{name}`: `{shown}` is not a varchar"),
-                });
-                surplus.push((name.clone(), value.to_owned()));
-                None
-            }
+            b'{' | b'[' if *is_text => None,
             _ => Some(value.to_owned()),
+        };
+        if text.is_none() {
+            let shown: String = value.chars().take(100).collect();
+            let why = format!("column `{name}`: `{shown}` is not a varchar");
+            problem.get_or_insert(Problem { column: Some(name.clone()), why });
+            surplus.push((name.clone(), value.to_owned()));
         }
+        text
     };
     let texts = columns.iter().map(value_of).collect();
-    for (name, value) in
-        declared.into_iter().flat_map(|declared| values.iter().filter(|(name, _)| !declared.contains(*name)))
-    {
-        let text = match value.as_bytes().first() {
-            Some(b'n') => continue,
-            Some(b'"') => serde_json::from_str(value).unwrap_or_default(),
-            _ => (*value).to_owned(),
-        };
+    let is_new = |name: &String| declared.is_some_and(|declared| !declared.contains(name));
+    for (name, value) in values.iter().filter(|(name, value)| is_new(name) && **value != "null") {
+        let text = serde_json::from_str(value).unwrap_or_else(|_| (*value).to_owned());
         surplus.push((name.clone(), text));
     }
     Ok(Fields { texts, problem, surplus })
@@ -348,6 +343,19 @@ mod tests {
         let expected = [("a", "1.10"), ("b", r#"{"c": [1, "}"]}"#), ("d", r#""x,\"y""#), ("e", "null")];
         assert_eq!(found.into_iter().collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_owned(), value)));
         assert!(members("{}").unwrap().is_empty() && members("[1]").is_none());
+    }
+
+    #[test]
+    fn what_is_no_text_is_a_problem_and_what_is_not_declared_is_kept() {
+        let columns = [("a".to_owned(), false, true), ("b".to_owned(), false, true)];
+        let declared = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let text = r#"{"a": "\ud800", "b": "é", "c": "x\ny", "d": [1], "e": null, "f": 1.0, "g": "\ud800"}"#;
+        let record = Record { text: text.to_owned(), ended: true, ..Record::default() };
+        let fields = object(&record, &columns, Some(&declared)).unwrap();
+        assert_eq!(fields.texts, [None, Some("é".to_owned())]);
+        assert_eq!(fields.problem.unwrap().why, r#"column `a`: `"\ud800"` is not a varchar"#);
+        let kept = [("a", r#""\ud800""#), ("c", "x\ny"), ("d", "[1]"), ("f", "1.0"), ("g", r#""\ud800""#)];
+        assert_eq!(fields.surplus, kept.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]
