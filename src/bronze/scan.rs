@@ -25,7 +25,7 @@ use super::text::{Delivered, Sample, Sink, with_row_columns};
 use super::{BadRows, BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
-use crate::project::{MetadataColumn, Source};
+use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
 
 /// Files that inference reads the start of, at most.
@@ -43,7 +43,11 @@ pub async fn infer_schema(
 ) -> Result<SchemaRef, BronzeError> {
     let mut merged: BTreeMap<String, (usize, DataType)> = BTreeMap::new();
     for file in listing.files.iter().take(INFERRED_FILES) {
-        for field in formats::schema_of(source, file, &Sample::Start, session, folder).await?.fields() {
+        let columns = match formats::schema_of(source, file, &Sample::Start, session, folder).await {
+            Err(BronzeError::File { .. }) if source.options.on_bad_row == OnBadRow::Quarantine => continue,
+            columns => columns?,
+        };
+        for field in columns.fields() {
             let at = merged.len();
             let entry = merged.entry(field.name().clone()).or_insert((at, DataType::Null));
             entry.1 = common_type(&entry.1, field.data_type());

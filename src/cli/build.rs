@@ -35,6 +35,7 @@ pub(super) fn run_schedule(
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let report = async_runtime.block_on(execute(inputs, schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report)?;
+    artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
     if printer.is_json() {

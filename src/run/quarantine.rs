@@ -240,7 +240,12 @@ impl Node<'_> {
             let (session, folder) = (&runtime.session, &runtime.folder);
             let culprits = bronze::find_culprits(source, schema, files, session, folder, usize::MAX).await;
             for (at, error) in culprits.into_iter().rev() {
+                // What was compacted could be read: not the file is wrong, but what is declared now.
                 let BronzeError::File { why, .. } = error else { return Err(error.into()) };
+                if files[at].compacted.is_some() {
+                    let file = bronze::shown(files[at].meta.location.as_ref(), folder);
+                    return Err(BronzeError::File { file, why }.into());
+                }
                 let file = files.remove(at);
                 let row = BadRow { file: file.path, reason: why, ..BadRow::default() };
                 found.push((name.clone(), row));

@@ -137,6 +137,7 @@ sources:
         after_load: { archive: { to: done/ } }
       - { name: moved, path: bronze/moved/, format: csv, columns: [{ name: a }], incremental_listing: true, after_load: { archive: { to: done/ } } }
       - { name: delta, path: bronze/delta/, format: delta, incremental_listing: true }
+      - { name: grows, path: bronze/grows/, format: csv, columns: [{ name: a }], on_new_column: add, incremental_listing: true }
 ");
 shows!(bad_source_type,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: csv\n        columns:\n          - { name: user_id, data_type: bigintt }\n");

@@ -28,4 +28,5 @@ mod size;
 mod state;
 mod terminal;
 mod text_files;
+mod together;
 mod types;

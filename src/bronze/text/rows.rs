@@ -89,7 +89,7 @@ pub(in crate::bronze) struct Rows {
     decoder: Decoder,
     layout: Arc<Layout>,
     origin: Origin,
-    /// The decoder gave up, or a record's text was asked for.
+    /// The decoder gave up or cannot do it, or a record's text was asked for.
     careful: Option<Careful>,
     gave_up: bool,
     splitter: Splitter,
@@ -135,10 +135,12 @@ impl Rows {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
         let (wanted, output) = outputs(&layout, projection);
         let format = origin.format;
+        let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
+        // Arrow's decoder of objects skips members that it was not told of.
+        let gave_up = rescues && !format.is_delimited();
         let mut columns = Vec::new();
         let (text, decoder, places, new) = if format.is_delimited() {
             let dialect = Dialect::new(&layout.options, format);
-            let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
             let prepared = delimited(text, &layout, (dialect, rescues), &wanted, batch_size, names)?;
             columns = prepared.names;
             (prepared.text, prepared.decoder, prepared.places, prepared.new)
@@ -163,7 +165,7 @@ impl Rows {
             layout,
             origin,
             careful: None,
-            gave_up: false,
+            gave_up,
             splitter,
             batch_size,
             fields,
@@ -216,6 +218,11 @@ impl Rows {
         let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, split, size)? else {
             return Ok(None);
         };
+        if self.layout.options.on_bad_row == OnBadRow::Fail
+            && let Some((row, why)) = troubles.first()
+        {
+            return Err(BadFile::of_row(row, why));
+        }
         let rows = texts.first().map_or_else(|| troubles.rows(), StringArray::len);
         let columns = texts.into_iter().map(|texts| Some(Arc::new(texts) as ArrayRef)).collect();
         self.typed(columns, rows, troubles).map(Some)
