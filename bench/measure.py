@@ -11,22 +11,28 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "re
 LAKE = str(TARGET / "lake")
 
 
-def bare_engine():
+def bare_engine(folder=TARGET):
     """The newest build of benches/bare_engine.rs."""
-    return str(max((TARGET / "deps").glob("bare_engine-*[0-9a-f]"), key=lambda path: path.stat().st_mtime))
+    builds = [path for path in (folder / "deps").glob("bare_engine-*") if not path.suffix]
+    return str(max(builds, key=lambda path: path.stat().st_mtime))
+
+
+def once(command):
+    """Wall milliseconds and peak megabytes of a command."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    elapsed = time.perf_counter() - start
+    assert status == 0, f"{command} failed"
+    return elapsed * 1000, usage.ru_maxrss / 1024
 
 
 def measure(command, runs, before=lambda run: None):
-    """Median wall milliseconds and peak megabytes of a command; `before` gets the number of the run."""
-    times, peaks = [], []
+    """The medians of [`once`]; `before` gets the number of the run."""
+    found = []
     for run in range(runs + 1):
         before(run)
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        elapsed = time.perf_counter() - start
-        assert status == 0, f"{command} failed"
-        if run > 0:  # the first warms the file cache
-            times.append(elapsed * 1000)
-            peaks.append(usage.ru_maxrss / 1024)
+        found.append(once(command))
+    # The first warms the file cache.
+    times, peaks = zip(*found[1:])
     return statistics.median(times), statistics.median(peaks)

@@ -4,6 +4,9 @@
 //!
 //! `bare_engine plan FOLDER` parses, plans and analyses the SQL files below a folder, in the order of their names, each
 //! over the schemas of those before it: `bench/compile.py` runs it beside `lake compile`.
+//!
+//! `bare_engine copy FOLDER OUT` casts the CSV files of a folder and writes them as Parquet: `bench/bronze.py` runs it
+//! beside a `lake build` that takes the same files in.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use datafusion::common::TableReference;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
+use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 
 const VIEWS: &str = "select distinct try_cast(\"timestamp\" as timestamp) as viewed_at, user_id, platform, \
     try_cast(course_id as bigint) as course_id, try_cast(chapter_id as bigint) as chapter_id, \
@@ -32,8 +35,10 @@ async fn main() -> datafusion::error::Result<()> {
     if bronze.starts_with('-') {
         return Ok(());
     }
-    if bronze == "plan" {
-        return plan(Path::new(out)).await;
+    match (bronze.as_str(), arguments.get(3)) {
+        ("plan", _) => return plan(Path::new(out)).await,
+        ("copy", Some(goal)) => return copy(out, goal).await,
+        _ => {}
     }
     let context = SessionContext::new();
     let text = |name: &&str| Field::new(*name, DataType::Utf8, true);
@@ -59,6 +64,29 @@ async fn main() -> datafusion::error::Result<()> {
     write(&context, &most_viewed, out, "most_viewed_courses").await?;
     write(&context, &platforms, out, "users_platforms").await?;
     write(&context, progress, out, "course_progress").await
+}
+
+/// The types of `bench/bronze.py`, and the compression of `lake`'s own files.
+async fn copy(folder: &str, goal: &str) -> datafusion::error::Result<()> {
+    let columns = [
+        ("id", "bigint"),
+        ("amount", "double"),
+        ("price", "decimal(18,2)"),
+        ("happened_at", "timestamp"),
+        ("day", "date"),
+        ("city", "varchar"),
+        ("note", "varchar"),
+    ];
+    let mut config = SessionConfig::new();
+    config.options_mut().execution.parquet.compression = Some("zstd(1)".to_owned());
+    let context = SessionContext::new_with_config(config);
+    let schema =
+        Schema::new(columns.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>());
+    context.register_csv("files", folder, CsvReadOptions::new().schema(&schema)).await?;
+    let casts: Vec<String> = columns.iter().map(|(name, to)| format!("cast({name} as {to}) as {name}")).collect();
+    let sql = format!("copy (select {} from files) to '{goal}' stored as parquet", casts.join(", "));
+    context.sql(&sql).await?.collect().await?;
+    Ok(())
 }
 
 async fn write(context: &SessionContext, sql: &str, out: &str, name: &str) -> datafusion::error::Result<()> {

@@ -99,8 +99,9 @@ pub fn rows(input: &[u8]) -> Vec<String> {
     let session = session::state(Resources { threads: 1, memory: Some(256 << 20) }).expect("a session can be made");
     let binary = ["parquet", "avro", "arrow"].iter().any(|format| settings.contains(format));
     let declared = if binary { TYPED } else { COLUMNS };
-    for (columns, rule) in [("", "fail"), (declared, "fail"), (declared, "quarantine")] {
-        if columns.is_empty() && settings.contains("header: false") {
+    let rescue = "fail, on_new_column: rescue";
+    for (columns, rule) in [("", "fail"), (declared, "fail"), (declared, "quarantine"), (declared, rescue)] {
+        if (columns.is_empty() || rule == rescue) && settings.contains("header: false") || rule == rescue && binary {
             continue;
         }
         let comma = if columns.is_empty() { "" } else { ", " };
@@ -133,7 +134,7 @@ async fn read(
     let mut errors: Vec<String> = diagnostics.sorted().into_iter().map(|found| found.message.clone()).collect();
     for source in project.sources.values() {
         let Some(schema) = catalog.sources.get(&source.name) else { continue };
-        let listing = bronze::list(source, folder).await.expect("the file is there");
+        let listing = bronze::list(source, folder, None).await.expect("the file is there");
         // Reads all rows, and says what is wrong with them.
         let culprits = bronze::find_culprits(source, schema, &listing.files, session, folder, 1).await;
         if let Some((_, error)) = culprits.into_iter().next() {

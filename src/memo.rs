@@ -78,29 +78,39 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("a product has no maps with unknown length and no failing parts")
 }
 
+/// What products are decoded from.
+#[derive(Debug)]
+struct Origin {
+    /// The project folder, for products that name files.
+    folder: Arc<Path>,
+    /// The file with all products.
+    log: Vec<u8>,
+}
+
 thread_local! {
-    /// The project folder, for products that name files while they are decoded.
-    static FOLDER: RefCell<Arc<Path>> = RefCell::new(Arc::from(Path::new("")));
+    /// The origin of the product that is being decoded.
+    static ORIGIN: RefCell<Arc<Origin>> =
+        RefCell::new(Arc::new(Origin { folder: Arc::from(Path::new("")), log: Vec::new() }));
 }
 
 /// The project folder of the product that is being decoded.
 pub fn folder() -> Arc<Path> {
-    FOLDER.with_borrow(Arc::clone)
+    ORIGIN.with_borrow(|origin| Arc::clone(&origin.folder))
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], folder: &Arc<Path>) -> Result<T, rmp_serde::decode::Error> {
-    FOLDER.with_borrow_mut(|current| {
-        if !Arc::ptr_eq(current, folder) {
-            *current = Arc::clone(folder);
+fn decode<T: DeserializeOwned>(origin: &Arc<Origin>, range: Range<usize>) -> Result<T, rmp_serde::decode::Error> {
+    ORIGIN.with_borrow_mut(|current| {
+        if !Arc::ptr_eq(current, origin) {
+            *current = Arc::clone(origin);
         }
     });
-    rmp_serde::from_slice(bytes)
+    rmp_serde::from_slice(&origin.log[range])
 }
 
 /// A part of a product that is decoded when somebody first looks at it.
 pub struct Lazy<T> {
     value: OnceLock<T>,
-    encoded: Option<(Box<[u8]>, Arc<Path>)>,
+    encoded: Option<(Arc<Origin>, Range<usize>)>,
 }
 
 impl<T> From<T> for Lazy<T> {
@@ -114,8 +124,8 @@ impl<T: DeserializeOwned> Deref for Lazy<T> {
 
     fn deref(&self) -> &T {
         self.value.get_or_init(|| {
-            let (bytes, folder) = self.encoded.as_ref().expect("a part has its value or its bytes");
-            decode(bytes, folder).expect("the checksum of the record was right, so this build wrote it")
+            let (origin, range) = self.encoded.as_ref().expect("a part has its value or its bytes");
+            decode(origin, range.clone()).expect("the checksum of the record was right, so this build wrote it")
         })
     }
 }
@@ -135,7 +145,7 @@ impl<T: fmt::Debug + DeserializeOwned> fmt::Debug for Lazy<T> {
 impl<T: Serialize> Serialize for Lazy<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match (&self.encoded, self.value.get()) {
-            (Some((bytes, _)), _) => serializer.serialize_bytes(bytes),
+            (Some((origin, range)), _) => serializer.serialize_bytes(&origin.log[range.clone()]),
             (None, Some(value)) => serializer.serialize_bytes(&encode(value)),
             (None, None) => unreachable!("a part has its value or its bytes"),
         }
@@ -146,19 +156,30 @@ impl<'de, T> Deserialize<'de> for Lazy<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
         impl Visitor<'_> for Bytes {
-            type Value = Box<[u8]>;
+            type Value = (Arc<Origin>, Range<usize>);
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(bytes.into())
+                let origin = ORIGIN.with_borrow(Arc::clone);
+                // The bytes are a part of the log that is being decoded: their address says which.
+                let start = (bytes.as_ptr() as usize).wrapping_sub(origin.log.as_ptr() as usize);
+                let range = start..start.saturating_add(bytes.len());
+                let is_inside = range.end <= origin.log.len();
+                Ok(if is_inside { (origin, range) } else { copied(bytes, &origin) })
             }
         }
-        let bytes = deserializer.deserialize_bytes(Bytes)?;
-        Ok(Self { value: OnceLock::new(), encoded: Some((bytes, folder())) })
+        let encoded = deserializer.deserialize_bytes(Bytes)?;
+        Ok(Self { value: OnceLock::new(), encoded: Some(encoded) })
     }
+}
+
+/// Bytes that stand nowhere else.
+fn copied(bytes: &[u8], origin: &Origin) -> (Arc<Origin>, Range<usize>) {
+    let own = Origin { folder: Arc::clone(&origin.folder), log: bytes.to_vec() };
+    (Arc::new(own), 0..bytes.len())
 }
 
 /// Key, length, checksum.
@@ -191,8 +212,7 @@ struct Record {
 /// The table.
 pub struct Memo {
     path: Option<PathBuf>,
-    folder: Arc<Path>,
-    log: Vec<u8>,
+    origin: Arc<Origin>,
     records: HashMap<Key, Record, BuildHasherDefault<KeyHasher>>,
     /// The log has a tail or a head that cannot be used.
     damaged: bool,
@@ -214,8 +234,7 @@ impl Memo {
     pub fn none() -> Self {
         Self {
             path: None,
-            folder: Arc::from(Path::new("")),
-            log: Vec::new(),
+            origin: Arc::new(Origin { folder: Arc::from(Path::new("")), log: Vec::new() }),
             records: HashMap::default(),
             damaged: false,
             rewritten: AtomicBool::new(false),
@@ -230,28 +249,31 @@ impl Memo {
     pub fn open(path: PathBuf, folder: &Path, build: &str) -> Self {
         let header = KeyMaker::new("lake memo").text(build).value(&folder).finish().0.to_vec();
         let log = std::fs::read(&path).unwrap_or_default();
-        let mut memo = Self { path: Some(path), folder: Arc::from(folder), log, header, ..Self::none() };
+        let origin = Arc::new(Origin { folder: Arc::from(folder), log });
+        let mut memo = Self { path: Some(path), origin, header, ..Self::none() };
         memo.index();
         memo
     }
 
     fn index(&mut self) {
         let mut at = self.header.len();
-        if self.log.get(..at) != Some(&self.header) {
+        let origin = Arc::clone(&self.origin);
+        let log = &origin.log;
+        if log.get(..at) != Some(&self.header) {
             self.damaged = true;
             return;
         }
-        while let Some((key, range)) = record_at(&self.log, at) {
+        while let Some((key, range)) = record_at(log, at) {
             at = range.end;
             self.records.insert(key, Record { range, used: AtomicBool::new(false) });
         }
-        self.damaged = at != self.log.len();
+        self.damaged = at != log.len();
     }
 
     /// The product of a key.
     pub fn get<T: DeserializeOwned>(&self, key: Key) -> Option<T> {
         let record = self.records.get(&key)?;
-        let product = decode(&self.log[record.range.clone()], &self.folder).ok()?;
+        let product = decode(&self.origin, record.range.clone()).ok()?;
         record.used.store(true, Ordering::Relaxed);
         Some(product)
     }
@@ -286,7 +308,7 @@ impl Memo {
         let fresh = std::mem::take(&mut *self.fresh.lock().expect("nobody panics while adding a record"));
         let used = || self.records.values().filter(|record| record.used.load(Ordering::Relaxed));
         let live: usize = used().map(|record| record.range.len() + RECORD_HEADER).sum::<usize>() + fresh.len();
-        let wasteful = complete && self.log.len() + fresh.len() > SMALL + 2 * live;
+        let wasteful = complete && self.origin.log.len() + fresh.len() > SMALL + 2 * live;
         if self.rewritten.load(Ordering::Relaxed) || !self.damaged && !wasteful {
             if fresh.is_empty() {
                 return Ok(());
@@ -301,7 +323,7 @@ impl Memo {
         };
         ranges.sort_by_key(|range| range.start);
         let mut log = self.header.clone();
-        ranges.iter().for_each(|range| log.extend(&self.log[range.start - RECORD_HEADER..range.end]));
+        ranges.iter().for_each(|range| log.extend(&self.origin.log[range.start - RECORD_HEADER..range.end]));
         log.extend(fresh);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;

@@ -23,10 +23,11 @@ use futures::StreamExt;
 use object_store::local::LocalFileSystem;
 
 use super::parts::{self, Header, Line, PART, Part, Piece};
-use super::{BronzeError, BronzeFile, Listing, file_columns, first_changed, listing, scan, shown};
+use super::{BronzeError, BronzeFile, Listing, file_columns, first_changed, listing, refuse_new_columns, scan, shown};
 use crate::fail_points;
+use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
-use crate::project::{MetadataColumn, Source};
+use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
 
 /// Files on their way out, below the folder of the source. Not listed.
@@ -87,13 +88,15 @@ impl<'a> Compaction<'a> {
         loaded: Vec<BronzeFile>,
         schema: &SchemaRef,
         session: &SessionState,
+        memo: &Memo,
     ) -> Result<usize, BronzeError> {
         self.clean_up(listing).map_err(|error| failed(self.source, &self.to, self.folder, &error))?;
+        let columns = self.columns(schema)?;
+        let loaded = self.fitting(loaded, &columns, session, memo).await?;
         if loaded.is_empty() {
             return Ok(0);
         }
         let count = loaded.len();
-        let columns = self.columns(schema)?;
         let (old, again) = self.parts_to_merge(listing, &loaded, &columns);
         let mut files: Vec<BronzeFile> = again.into_iter().chain(loaded.iter().cloned()).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -124,11 +127,50 @@ impl<'a> Compaction<'a> {
         Ok(count)
     }
 
-    /// What a part has beside the lineage: the columns of files, and what was rescued of their rows.
+    /// Those of some files whose rows and values all fit. Others stay as they are: what did not fit may fit when the
+    /// source is declared otherwise, and a full refresh is to find it.
+    async fn fitting(
+        &self,
+        loaded: Vec<BronzeFile>,
+        columns: &SchemaRef,
+        session: &SessionState,
+        memo: &Memo,
+    ) -> Result<Vec<BronzeFile>, BronzeError> {
+        let options = &self.source.options;
+        let rescues = options.metadata_columns.contains(&MetadataColumn::RescuedData);
+        if options.on_bad_row == OnBadRow::Fail && !rescues {
+            return Ok(loaded);
+        }
+        let strict = self.source.strictly();
+        let how = format!("{:?} {:?}", strict.format, strict.options);
+        let how = KeyMaker::new("whether all rows fit").text(&how).value(columns).finish();
+        let mut fitting = Vec::new();
+        for file in loaded {
+            let stamp = (file.meta.location.as_ref(), file.meta.size, file.modified());
+            let key = KeyMaker::new("whether all rows of a file fit").key(how).value(&stamp).finish();
+            let fits = match memo.get::<bool>(key) {
+                Some(fits) => fits,
+                None => {
+                    let one = std::slice::from_ref(&file);
+                    let bad = scan::find_culprits(&strict, columns, one, session, self.folder, 1).await;
+                    let known = match options.rescues_new_columns {
+                        true => refuse_new_columns(&strict, columns, one, session, self.folder, memo).await,
+                        false => Ok(()),
+                    };
+                    let fits = bad.is_empty() && known.is_ok();
+                    memo.put(key, &fits);
+                    fits
+                }
+            };
+            fitting.extend(fits.then_some(file));
+        }
+        Ok(fitting)
+    }
+
+    /// What a part has beside the lineage: the columns of files.
     fn columns(&self, schema: &SchemaRef) -> Result<SchemaRef, BronzeError> {
         let known = file_columns::fields(self.source);
-        let rescued = MetadataColumn::RescuedData.name();
-        let kept = |field: &&Arc<Field>| field.name() == rescued || !known.iter().any(|k| k.name() == field.name());
+        let kept = |field: &&Arc<Field>| !known.iter().any(|known| known.name() == field.name());
         let columns: Vec<Arc<Field>> = schema.fields().iter().filter(kept).cloned().collect();
         match columns.iter().find(|field| LINEAGE.iter().any(|column| column.name() == field.name())) {
             Some(field) => Err(BronzeError::Archive {
@@ -216,8 +258,7 @@ impl<'a> Compaction<'a> {
         let bad = |why: String| BronzeError::File { file: scan::shown_file(file, self.folder), why };
         let first = part.rows;
         let table =
-            scan::scan(&self.source.without_lineage(), columns, std::slice::from_ref(file), self.folder, "", None)
-                .await?;
+            scan::scan(&self.source.strictly(), columns, std::slice::from_ref(file), self.folder, None, None).await?;
         let plan = LogicalPlanBuilder::scan("file", provider_as_source(table), None)?.build()?;
         let mut one = session.clone();
         // Rows are numbered as they come.

@@ -41,11 +41,9 @@ fn path_type(column: &PathColumn) -> DataType {
 
 pub(super) fn metadata_type(column: MetadataColumn) -> DataType {
     match column {
-        MetadataColumn::FileSize | MetadataColumn::RowNumber => DataType::Int64,
+        MetadataColumn::FileSize | MetadataColumn::RowNumber | MetadataColumn::BatchId => DataType::Int64,
         MetadataColumn::FileModifiedAt => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::BatchId | MetadataColumn::RescuedData => {
-            DataType::Utf8
-        }
+        MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::RescuedData => DataType::Utf8,
     }
 }
 
@@ -54,7 +52,7 @@ pub(super) fn values(
     source: &Source,
     file: &BronzeFile,
     folder: &Path,
-    batch: &str,
+    batch: Option<i64>,
 ) -> Result<Vec<ScalarValue>, BronzeError> {
     // A store's path hides letters that addresses cannot have.
     let path = delivered(source, file);
@@ -84,7 +82,7 @@ pub(super) fn values(
     found.extend(metadata.map(|column| match column {
         MetadataColumn::FilePath => ScalarValue::from(delivered_as(source, file, folder).as_str()),
         MetadataColumn::FileName => ScalarValue::from(path.rsplit('/').next().unwrap_or_default()),
-        MetadataColumn::BatchId => ScalarValue::from(batch),
+        MetadataColumn::BatchId => ScalarValue::Int64(batch),
         MetadataColumn::FileSize => ScalarValue::Int64(i64::try_from(file.meta.size).ok()),
         _ => ScalarValue::TimestampMicrosecond(Some(file.modified()), Some("UTC".into())),
     }));

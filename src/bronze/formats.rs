@@ -1,5 +1,6 @@
 //! Files that are read alike: which reader of DataFusion, or of [`super::text`], takes which files.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 
 use super::arrow_files::{self, Checked};
 use super::text::{self, Layout, Sample, Sink, TextFormat};
-use super::{BronzeError, BronzeFile, guard, scan};
+use super::{BronzeError, BronzeFile, guard, parquet_files, scan};
 use crate::project::{Format, Source};
 
 /// Files that one scan reads.
@@ -62,6 +63,7 @@ pub(super) async fn groups(
     folder: &Path,
     sink: Option<&Sink>,
 ) -> Result<Vec<Group>, BronzeError> {
+    check_parquet(source, files, folder).await?;
     let mut groups: Vec<Group> = Vec::new();
     for file in files {
         let kind = kind(source, file, folder)?;
@@ -120,7 +122,11 @@ pub(super) async fn schema_of(
             let schema = text::infer(&store, &file.meta, source.format, &source.options, sample, folder).await?;
             return Ok(Arc::new(schema));
         }
-        Kind::Parquet | Kind::Compacted => Arc::new(ParquetFormat::default()),
+        Kind::Parquet => {
+            checked(file, folder, parquet_files::check).await?;
+            Arc::new(ParquetFormat::default())
+        }
+        Kind::Compacted => Arc::new(ParquetFormat::default()),
         Kind::Avro => Arc::new(AvroFormat),
         Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
     };
@@ -130,11 +136,33 @@ pub(super) async fn schema_of(
 
 /// An Arrow file, checked before its reader believes it.
 async fn arrow(file: &BronzeFile, folder: &Path) -> Result<Checked, BronzeError> {
+    checked(file, folder, arrow_files::check).await
+}
+
+/// Parquet files, checked before their reader believes them.
+async fn check_parquet(source: &Source, files: &[BronzeFile], folder: &Path) -> Result<(), BronzeError> {
+    const AT_ONCE: usize = 16;
+    let is_parquet = |file: &&BronzeFile| {
+        file.compacted.is_none() && source.format.of_file(file.meta.location.as_ref()) == Some(Format::Parquet)
+    };
+    let files: Vec<&BronzeFile> = files.iter().filter(is_parquet).filter(|file| file.meta.size > 0).collect();
+    for some in files.chunks(AT_ONCE) {
+        let checks = some.iter().map(|file| checked(file, folder, parquet_files::check));
+        futures::future::try_join_all(checks).await?;
+    }
+    Ok(())
+}
+
+async fn checked<T: Send + 'static>(
+    file: &BronzeFile,
+    folder: &Path,
+    check: fn(File) -> Result<T, String>,
+) -> Result<T, BronzeError> {
     let bad = |why: String| BronzeError::File { file: scan::shown_file(file, folder), why };
     let found = scan::local().get(&file.meta.location).await.map_err(|error| bad(error.to_string()))?;
     let GetResultPayload::File(opened, _) = found.payload else {
-        return Err(bad("Arrow is read from files of this machine only".to_owned()));
+        return Err(bad("it is read from files of this machine only".to_owned()));
     };
-    let checked = tokio::task::spawn_blocking(move || arrow_files::check(opened));
+    let checked = tokio::task::spawn_blocking(move || check(opened));
     checked.await.expect("a check does not panic").map_err(bad)
 }

@@ -68,7 +68,7 @@ async fn growing(
         Some(lake) => new_columns::known(lake, &source.name).await.map_err(|error| misplaced(source, &error))?,
         None => Vec::new(),
     };
-    let listing = match list(source, folder).await {
+    let listing = match list(source, folder, None).await {
         // Nothing was delivered yet, and what is declared is known.
         Err(BronzeError::Missing { .. }) if !source.columns.is_empty() => Listing::default(),
         listing => listing.map_err(|error| misplaced(source, &error))?,
@@ -113,7 +113,7 @@ async fn schema(
         return Ok(declared);
     }
     let bad = |error: BronzeError| misplaced(source, &error);
-    let listing = list(source, folder).await.map_err(bad)?;
+    let listing = list(source, folder, None).await.map_err(bad)?;
     if listing.files.is_empty() {
         return Err(nothing_known(source));
     }

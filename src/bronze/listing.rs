@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use globset::GlobBuilder;
 use object_store::local::LocalFileSystem;
@@ -72,6 +73,8 @@ pub struct Listing {
     pub compacted_too: Vec<BronzeFile>,
     /// The folder that was listed: relative to the project where it is inside, so that a project can be moved.
     pub base: String,
+    /// Only names after this one were looked at.
+    pub after: Option<String>,
 }
 
 impl Listing {
@@ -100,17 +103,20 @@ struct Place {
     matches: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-/// Lists the files of a source. Hidden files and those that start with `_` are left out, as in Spark.
+/// Lists the files of a source, or only those whose paths sort after one. Hidden files and those that start with `_` are
+/// left out, as in Spark.
 ///
 /// # Errors
 /// When the folder does not exist or cannot be listed.
-pub async fn list(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
-    let AfterLoad::Compact { to, .. } = &source.ingestion.after_load else { return list_once(source, folder).await };
+pub async fn list(source: &Source, folder: &Path, after: Option<&str>) -> Result<Listing, BronzeError> {
+    let AfterLoad::Compact { to, .. } = &source.ingestion.after_load else {
+        return list_once(source, folder, after).await;
+    };
     let to = place(source, folder)?.base.join(to);
     loop {
         // A raw file goes after the index that names it was there: it can only be missed where an index came meanwhile.
         let before = index_names(&to);
-        let listing = list_once(source, folder).await;
+        let listing = list_once(source, folder, after).await;
         if before == index_names(&to) {
             return listing;
         }
@@ -122,7 +128,7 @@ fn index_names(folder: &Path) -> BTreeSet<std::ffi::OsString> {
     entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().ends_with(parts::INDEX)).collect()
 }
 
-async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
+async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Result<Listing, BronzeError> {
     let place = place(source, folder)?;
     let missing = || BronzeError::Missing {
         source_name: source.name.clone(),
@@ -149,6 +155,7 @@ async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeErro
             files: vec![BronzeFile { path, meta, archived: false, compacted: None, records: None }],
             compacted_too: Vec::new(),
             base: shown(&folder_of.to_string_lossy(), folder),
+            after: None,
         });
     }
     let parts_of = |to: &str| to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect();
@@ -158,7 +165,9 @@ async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeErro
         AfterLoad::Compact { to, .. } => (Vec::new(), parts_of(to)),
     };
     let (mut files, mut indexes) = (Vec::new(), Vec::new());
-    let mut found = store.list(Some(&root));
+    let offset = after.and_then(|after| StorePath::parse(format!("{root}/{after}")).ok());
+    let after = after.filter(|_| offset.is_some()).map(str::to_owned);
+    let mut found = names_after(Arc::clone(&store), &root, offset.as_ref()).await.map_err(storage)?;
     while let Some(meta) = found.try_next().await.map_err(storage)? {
         let parts: Option<Vec<String>> =
             meta.location.prefix_match(&root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
@@ -193,7 +202,57 @@ async fn list_once(source: &Source, folder: &Path) -> Result<Listing, BronzeErro
     if source.ingestion.snapshot {
         keep_newest_delivery(&mut files);
     }
-    Ok(Listing { files, compacted_too, base: shown(&place.base.to_string_lossy(), folder) })
+    Ok(Listing { files, compacted_too, base: shown(&place.base.to_string_lossy(), folder), after })
+}
+
+/// Those of some files of a source that are there; their paths are sorted.
+///
+/// # Errors
+/// When the folder cannot be looked at.
+pub async fn look_at(source: &Source, paths: &[&str], folder: &Path) -> Result<Vec<BronzeFile>, BronzeError> {
+    let bad = |why: String| {
+        let (source_name, path) = (source.name.clone(), source.path.clone());
+        BronzeError::Path { source_name, path, why }
+    };
+    let root = StorePath::from_absolute_path(place(source, folder)?.base).map_err(|error| bad(error.to_string()))?;
+    let (store, mut files) = (LocalFileSystem::new(), Vec::new());
+    for path in paths {
+        let location = StorePath::parse(format!("{root}/{path}")).map_err(|error| bad(error.to_string()))?;
+        match object_store::ObjectStoreExt::head(&store, &location).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(BronzeError::Storage { source_name: source.name.clone(), source: error }),
+            Ok(meta) => {
+                let path = (*path).to_owned();
+                files.push(BronzeFile { path, meta, archived: false, compacted: None, records: None });
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Everything below a folder, or what sorts after `offset`: folders that end before it are not opened. A store that has
+/// no folders does this by itself, with `list_with_offset`.
+async fn names_after(
+    store: Arc<dyn ObjectStore>,
+    root: &StorePath,
+    offset: Option<&StorePath>,
+) -> object_store::Result<BoxStream<'static, object_store::Result<ObjectMeta>>> {
+    let Some(offset) = offset else { return Ok(store.list(Some(root))) };
+    let (mut files, mut later, mut folder) = (Vec::new(), Vec::new(), Some(root.clone()));
+    while let Some(opened) = folder.take() {
+        let found = store.list_with_delimiter(Some(&opened)).await?;
+        files.extend(found.objects.into_iter().filter(|file| file.location > *offset).map(Ok));
+        for below in found.common_prefixes {
+            let start = format!("{below}/");
+            if offset.as_ref().starts_with(&start) {
+                folder = Some(below);
+            } else if start.as_str() > offset.as_ref() {
+                later.push(below);
+            }
+        }
+    }
+    let later = futures::stream::iter(later).map(move |folder| store.list(Some(&folder))).flatten();
+    Ok(futures::stream::iter(files).chain(later).boxed())
 }
 
 /// The folder that files of a source are delivered to.

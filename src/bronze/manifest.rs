@@ -171,33 +171,37 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Writes the batch that a publish will make the head, and returns its id: unique and increasing.
+    /// The id of a batch on top of this one. Ids increase; that nobody else has it is known when it is written.
+    pub fn next_id(&self, now: chrono::DateTime<chrono::Utc>) -> i64 {
+        now.timestamp_micros().max(self.head.map_or(0, |head| head + 1))
+    }
+
+    /// Writes the batch `id` that a publish will make the head.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// [`BronzeError::BatchExists`] if there is one: a crashed run's, or that of a run at the same moment. It is not ours
+    /// to overwrite, and rows may hold the id already, so the batch starts again with a new one.
     pub async fn write(
         &self,
         store: &Arc<dyn ObjectStore>,
         table: &TableName,
         source: &TableName,
+        id: i64,
         change: &Change,
         folder: &str,
-        now: chrono::DateTime<chrono::Utc>,
-    ) -> Result<i64, BronzeError> {
-        let mut id = now.timestamp_micros().max(self.head.map_or(0, |head| head + 1));
-        loop {
-            let path = batch_path(source, id);
-            let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-            let text = self.text(id, change, folder).map_err(|error| bad(error.to_string()))?;
-            match store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await {
-                Ok(_) => break,
-                // A crashed run's, or that of a run at the same moment: it is not ours to overwrite.
-                Err(object_store::Error::AlreadyExists { .. }) => id += 1,
-                Err(error) => return Err(bad(error.to_string())),
+    ) -> Result<(), BronzeError> {
+        let path = batch_path(source, id);
+        let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
+        let text = self.text(id, change, folder).map_err(|error| bad(error.to_string()))?;
+        match store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await {
+            Ok(_) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                return Err(BronzeError::BatchExists { table: table.clone(), id });
             }
+            Err(error) => return Err(bad(error.to_string())),
         }
         fail_points::reached("manifest-written");
-        Ok(id)
+        Ok(())
     }
 
     /// The manifest after the batch `id` was published, without reading it again.
@@ -262,6 +266,12 @@ impl Manifest {
         &self.files
     }
 
+    /// Where an incremental listing begins: `lookback` names before the greatest one. `None` if there are not so many.
+    pub fn greatest(&self, lookback: u64) -> Option<&str> {
+        let lookback = usize::try_from(lookback).unwrap_or(usize::MAX);
+        self.files.keys().rev().nth(lookback).map(String::as_str)
+    }
+
     /// The folder that files were taken in from, as [`Listing::base`](super::Listing::base) has it.
     pub fn base(&self) -> Option<&str> {
         self.folder.as_deref()
@@ -312,10 +322,15 @@ mod tests {
         }
 
         async fn write(&self, manifest: &Manifest, change: &Change) -> i64 {
-            let (table, source) = names();
             // The clock stands still: ids still increase.
-            let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-            manifest.write(&self.store, &table, &source, change, "in", now).await.unwrap()
+            let id = manifest.next_id(chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap());
+            self.write_as(id, manifest, change).await.unwrap();
+            id
+        }
+
+        async fn write_as(&self, id: i64, manifest: &Manifest, change: &Change) -> Result<(), BronzeError> {
+            let (table, source) = names();
+            manifest.write(&self.store, &table, &source, id, change, "in").await
         }
     }
 
@@ -365,9 +380,10 @@ mod tests {
     async fn a_batch_that_nobody_published_is_not_overwritten() {
         let mut chain = Chain::new();
         let lost = chain.write(&Manifest::default(), &taken("a.csv")).await;
-        let id = chain.write(&Manifest::default(), &taken("b.csv")).await;
-        assert!(id > lost);
-        chain.head = Some(id);
+        let again = chain.write_as(lost, &Manifest::default(), &taken("b.csv")).await;
+        assert!(matches!(again, Err(BronzeError::BatchExists { id, .. }) if id == lost));
+        chain.write_as(lost + 1, &Manifest::default(), &taken("b.csv")).await.unwrap();
+        chain.head = Some(lost + 1);
         assert_eq!(chain.read().await.files.keys().collect::<Vec<_>>(), ["b.csv"]);
     }
 

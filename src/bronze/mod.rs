@@ -15,6 +15,7 @@ mod inspect;
 pub mod listing;
 pub mod manifest;
 mod new_columns;
+mod parquet_files;
 mod parts;
 mod pending;
 pub mod quarantine;
@@ -34,7 +35,7 @@ pub use archive::{any_missing, archive};
 pub use bad_rows::{BadRow, BadRows};
 pub use compact::Compaction;
 pub use inspect::{Listings, declared_over, inspect};
-pub use listing::{BronzeFile, Listing, hashes, list};
+pub use listing::{BronzeFile, Listing, hashes, list, look_at};
 pub use manifest::{Change, Entry, Manifest};
 pub use new_columns::{refuse_new_columns, remember};
 pub use parts::Piece;
@@ -145,6 +146,14 @@ pub enum BronzeError {
         to: String,
         /// Why.
         why: String,
+    },
+    /// Another run has written a batch of the same id.
+    #[error("manifest of `{table}`: another run has just written batch {id}; build again")]
+    BatchExists {
+        /// The table.
+        table: TableName,
+        /// The id.
+        id: i64,
     },
     /// The manifest cannot be read or written.
     #[error("manifest of `{table}`: `{path}`: {why}")]

@@ -24,7 +24,7 @@ use crate::catalog::{sql_type, widens};
 use crate::fail_points;
 use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
-use crate::project::{OnNewColumn, Source};
+use crate::project::{OnBadRow, OnNewColumn, Source};
 
 /// Files whose columns are looked at at once.
 const AT_ONCE: usize = 8;
@@ -255,7 +255,13 @@ async fn look(
         if let Some(columns) = memo.get::<SchemaRef>(key) {
             return Ok((file, columns));
         }
-        let columns = formats::schema_of(source, &file, sample, session, folder).await?;
+        let columns = match formats::schema_of(source, &file, sample, session, folder).await {
+            // Whoever reads it finds out and leaves it out.
+            Err(BronzeError::File { .. }) if source.options.on_bad_row == OnBadRow::Quarantine => {
+                return Ok((file, Arc::new(Schema::empty())));
+            }
+            columns => columns?,
+        };
         let columns = with_declared_letters(&columns, known);
         memo.put(key, &columns);
         Ok((file, columns))

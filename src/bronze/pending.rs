@@ -146,7 +146,8 @@ impl Manifest {
         rules: &Rules<'_>,
         pending: &mut Pending,
     ) -> Result<(), BronzeError> {
-        let gone = known.iter().filter(|(path, _)| listing.get(path).is_none());
+        let looked_for = |path: &str| listing.after.as_deref().is_none_or(|after| path > after);
+        let gone = known.iter().filter(|(path, _)| looked_for(path) && listing.get(path).is_none());
         match rules.ingestion.on_removed_file {
             OnRemovedFile::Keep => pending.gone = gone.count(),
             OnRemovedFile::DeleteRows if rules.slice.is_some() => {}

@@ -25,7 +25,7 @@ use super::text::{Delivered, Sample, Sink, with_row_columns};
 use super::{BadRows, BronzeError, BronzeFile, Listing, file_columns, shown};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
-use crate::project::{MetadataColumn, Source};
+use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
 
 /// Files that inference reads the start of, at most.
@@ -43,7 +43,11 @@ pub async fn infer_schema(
 ) -> Result<SchemaRef, BronzeError> {
     let mut merged: BTreeMap<String, (usize, DataType)> = BTreeMap::new();
     for file in listing.files.iter().take(INFERRED_FILES) {
-        for field in formats::schema_of(source, file, &Sample::Start, session, folder).await?.fields() {
+        let columns = match formats::schema_of(source, file, &Sample::Start, session, folder).await {
+            Err(BronzeError::File { .. }) if source.options.on_bad_row == OnBadRow::Quarantine => continue,
+            columns => columns?,
+        };
+        for field in columns.fields() {
             let at = merged.len();
             let entry = merged.entry(field.name().clone()).or_insert((at, DataType::Null));
             entry.1 = common_type(&entry.1, field.data_type());
@@ -144,8 +148,8 @@ pub(super) fn with_file_columns(source: &Source, mut fields: Vec<Field>) -> Sche
     Arc::new(Schema::new(fields))
 }
 
-/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says, and `bad_rows` learns of
-/// rows that do not fit, where that is no error.
+/// Exactly these files as a table of `schema`. `batch` is what the column `_batch_id` says: the batch of the manifest
+/// that takes them in. `bad_rows` learns of rows that do not fit, where that is no error.
 ///
 /// # Errors
 /// A file that is not what it should be.
@@ -154,7 +158,7 @@ pub async fn scan(
     schema: &SchemaRef,
     files: &[BronzeFile],
     folder: &Path,
-    batch: &str,
+    batch: Option<i64>,
     bad_rows: Option<&Arc<BadRows>>,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let sink = bad_rows.map(|rows| Sink { source: source.name.clone(), rows: Arc::clone(rows) });
@@ -172,7 +176,12 @@ pub async fn scan(
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
-fn table(source: &Source, group: Group, folder: &Path, batch: &str) -> Result<Arc<dyn TableProvider>, BronzeError> {
+fn table(
+    source: &Source,
+    group: Group,
+    folder: &Path,
+    batch: Option<i64>,
+) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let of_row: Vec<_> = source.options.metadata_columns.iter().filter(|column| column.is_of_row()).collect();
     let numbered = of_row.contains(&&MetadataColumn::RowNumber);
     let mut partitions = file_columns::fields(source);
@@ -217,7 +226,7 @@ pub async fn find_culprits(
         if found.len() == most {
             break;
         }
-        let one = scan(source, schema, std::slice::from_ref(file), folder, "", None).await;
+        let one = scan(source, schema, std::slice::from_ref(file), folder, None, None).await;
         let outcome = match one {
             Ok(table) => drain(table, session).await,
             Err(error) => {
@@ -278,16 +287,20 @@ pub(super) fn local() -> Arc<dyn ObjectStore> {
 
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
-    let store = local();
-    for file in files.filter(|file| file.records.is_none()) {
-        let now = store.head(&file.stored().location).await;
-        let same = now.is_ok_and(|now| match &file.compacted {
+    const AT_ONCE: usize = 32;
+    let (store, files) = (local(), files.filter(|file| file.records.is_none()).collect::<Vec<_>>());
+    let look = |file: &&BronzeFile| {
+        let (store, meta, is_part) = (Arc::clone(&store), file.stored().clone(), file.compacted.is_some());
+        async move {
+            let now = store.head(&meta.location).await;
             // A part never changes.
-            Some(_) => now.size == file.stored().size,
-            None => now.size == file.meta.size && now.last_modified == file.meta.last_modified,
-        });
-        if !same {
-            return Some(file);
+            now.is_ok_and(|now| now.size == meta.size && (is_part || now.last_modified == meta.last_modified))
+        }
+    };
+    for some in files.chunks(AT_ONCE) {
+        let same = futures::future::join_all(some.iter().map(look)).await;
+        if let Some(at) = same.iter().position(|same| !same) {
+            return Some(some[at]);
         }
     }
     None

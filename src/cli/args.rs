@@ -221,6 +221,9 @@ pub(super) struct RunArgs {
     /// Rebuild incremental models from all files, and load seeds again
     #[arg(long, short)]
     pub(super) full_refresh: bool,
+    /// List all files of sources with `incremental_listing`: finds late ones with older names
+    #[arg(long)]
+    pub(super) full_listing: bool,
     /// Take in these files only, again if they are known: 'views/2024-08-2*' matches from any folder on
     #[arg(long, num_args = 1.., value_name = "GLOB", conflicts_with = "full_refresh")]
     pub(super) files: Vec<String>,

@@ -47,7 +47,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer
     selection.nodes.retain(|name| what == What::All || is_seed(name) == (what == What::Seeds));
     let mode = if what == What::All { TestMode::Gate } else { TestMode::Off };
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, slice, None)?;
+    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None)?;
     run_schedule(runtime, async_runtime, &schedule, printer)
 }
 
@@ -62,6 +62,7 @@ pub(super) fn run_schedule(
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let report = async_runtime.block_on(execute(inputs, schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report)?;
+    artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
     if printer.is_json() {

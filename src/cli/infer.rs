@@ -44,7 +44,7 @@ pub(super) fn run(global: &Global, args: &SourceInferArgs, printer: &Printer) ->
     let async_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let session = session::state(Resources { threads: 1, memory: None })?;
     let found = async_runtime.block_on(async {
-        let listing = bronze::list(&source, &folder).await?;
+        let listing = bronze::list(&source, &folder, None).await?;
         bronze::infer_schema(&source, &listing, &session, &folder).await
     })?;
     let columns: Vec<(String, String)> = match shape.nameless.as_slice() {

@@ -150,19 +150,22 @@ impl Pipeline {
 impl Compiled {
     /// Everything that a run reads, and the async runtime that it runs on.
     pub(super) fn into_runtime(self) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        self.into_runtime_for(false, None, None)
+        self.into_runtime_for(false, false, None, None)
     }
 
-    /// As [`Self::into_runtime`], for a run that rebuilds all, reads some files only, or quarantined rows of a source.
+    /// As [`Self::into_runtime`], for a run that rebuilds all, lists all files, reads some files only, or quarantined rows
+    /// of a source.
     pub(super) fn into_runtime_for(
         self,
         full_refresh: bool,
+        full_listing: bool,
         slice: Option<Slice>,
         replay: Option<TableName>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
         let options = RunOptions {
             full_refresh,
+            full_listing,
             slice,
             replay,
             threads: self.threads,

@@ -1,7 +1,7 @@
 //! How the files of a source are taken in: what a changed, removed or renamed file means, how a backlog is split,
 //! what happens to files afterwards, and when a source counts as stale.
 
-use super::formats::Format;
+use super::bad_rows::{self, Limit};
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use crate::diagnostics::{Diagnostic, Id};
@@ -19,6 +19,8 @@ pub struct Ingestion {
     pub identity: Identity,
     /// Every delivery is the whole data set: only the newest one counts.
     pub snapshot: bool,
+    /// Names sort by time, so a listing begins this many names before the greatest that was taken in.
+    pub incremental_listing: Option<u64>,
     /// A backlog of more files is committed in several batches.
     pub max_files_per_batch: Option<u64>,
     /// The same, by bytes; a single larger file is a batch of its own.
@@ -31,46 +33,6 @@ pub struct Ingestion {
     pub loaded_at_field: Option<String>,
     /// A batch with more rows that do not fit fails.
     pub max_bad_rows: Option<Limit>,
-}
-
-/// What to do about a row that does not fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnBadRow {
-    /// Refuse.
-    #[default]
-    Fail,
-    /// NULL for what does not fit.
-    Null,
-    /// Leave it out, and keep it in the quarantine of the source.
-    Quarantine,
-}
-
-/// How many rows of a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Limit {
-    /// A number.
-    Count(u64),
-    /// A part of them, from 0 to 100.
-    Percent(f64),
-}
-
-impl std::fmt::Display for Limit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Count(count) => write!(f, "{count}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-impl Limit {
-    /// Whether these are too many.
-    pub fn is_exceeded(self, bad: u64, rows: u64) -> bool {
-        match self {
-            Self::Count(count) => bad > count,
-            Self::Percent(percent) => bad as f64 > rows as f64 * percent / 100.0,
-        }
-    }
 }
 
 impl Ingestion {
@@ -215,9 +177,10 @@ const NEW_COLUMNS: &[(&str, OnNewColumn)] = &[
     ("fail", OnNewColumn::Fail),
 ];
 const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
-const BAD: &[(&str, OnBadRow)] =
-    &[("fail", OnBadRow::Fail), ("null", OnBadRow::Null), ("quarantine", OnBadRow::Quarantine)];
 const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
+
+/// Names below the greatest one that a listing looks at again: files of several writers arrive out of order.
+const LOOKBACK: u64 = 1000;
 
 /// What a source says for all its tables.
 #[derive(Debug, Clone, Default)]
@@ -250,6 +213,7 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
     }
     let on_new_column = choice(table, "on_new_column", "value of `on_new_column`", NEW_COLUMNS, reader);
     let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
+    let incremental_listing = table.take("incremental_listing").map(|node| (lookback(node, reader), node));
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));
     let after_load = table.take("after_load").map(|node| after_load(node, reader)).unwrap_or_default();
@@ -265,68 +229,59 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         let diagnostic = Diagnostic::error(Id::MissingKey, message).at(table.span.clone());
         reader.diagnostics.push(diagnostic.help("give `loaded_at_field`, an expression over the columns"));
     }
-    Ingestion {
+    let ingestion = Ingestion {
         on_changed_file,
         on_removed_file,
         on_new_column,
         identity,
         snapshot,
+        incremental_listing: incremental_listing.and_then(|(lookback, _)| lookback),
         max_files_per_batch,
         max_bytes_per_batch: max_bytes_per_batch.map(|bytes| bytes as u64),
         after_load,
         freshness,
         loaded_at_field,
-        max_bad_rows: table.take("max_bad_rows").and_then(|node| limit(node, reader)),
+        max_bad_rows: table.take("max_bad_rows").and_then(|node| bad_rows::limit(node, reader)),
+    };
+    if let Some((Some(_), node)) = incremental_listing {
+        refuse_what_needs_all_names(&ingestion, node, reader);
     }
+    ingestion
 }
 
-/// Takes `on_bad_row:`, and checks what depends on it.
-pub(super) fn on_bad_row(
-    table: &mut Mapping<'_>,
-    (ingestion, format): (&Ingestion, Option<Format>),
-    reader: &mut Reader<'_>,
-) -> OnBadRow {
-    let said = choice(table, "on_bad_row", "value of `on_bad_row`", BAD, reader);
-    let entry = |name: &str| table.entries.iter().find(|(key, _)| key.plain_text() == name);
-    // YAML reads the word `null` as nothing at all.
-    let null = entry("on_bad_row").is_some_and(|(_, value)| matches!(value.value, Raw::Null));
-    let rule = if null { OnBadRow::Null } else { said };
-    if let Some((key, _)) = entry("on_bad_row")
-        && rule == OnBadRow::Null
-        && format.is_some_and(|format| !format.may_be(Format::is_text))
-    {
-        reader.invalid(&key.span, "values that do not fit become NULL in CSV, TSV and JSON files only");
+/// `true`, `false` or `{lookback: 500}`.
+fn lookback(node: &Node, reader: &mut Reader<'_>) -> Option<u64> {
+    if matches!(node.value, Raw::Scalar(_)) {
+        return reader.boolean(node)?.then_some(LOOKBACK);
     }
-    if let Some((key, _)) = entry("max_bad_rows")
-        && ingestion.max_bad_rows.is_some()
-        && rule == OnBadRow::Fail
-    {
-        let message = "`max_bad_rows` means nothing where the first bad row fails";
-        let diagnostic = Diagnostic::error(Id::MissingKey, message).at(key.span.clone());
-        reader.diagnostics.push(diagnostic.help("say `on_bad_row: quarantine`, or `null`"));
-    }
-    rule
+    let mut mapping = reader.mapping(node, "value of `incremental_listing`")?;
+    let names = mapping.take("lookback").map_or(Some(LOOKBACK), |node| reader.count(node));
+    mapping.finish(reader);
+    names
 }
 
-/// `100`, or `1%`.
-fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
-    let text = node.plain_text();
-    let percent = text.trim().strip_suffix('%').map(|text| text.trim().parse::<f64>());
-    match percent {
-        Some(Ok(percent)) if (0.0..=100.0).contains(&percent) => return Some(Limit::Percent(percent)),
-        None => {
-            if let Ok(count) = text.trim().parse() {
-                return Some(Limit::Count(count));
-            }
-        }
-        Some(_) => {}
-    }
-    let diagnostic = Diagnostic::error(Id::InvalidValue, format!("`{text}` is not a number of rows"));
-    reader.diagnostics.push(diagnostic.at(node.span.clone()).help("a count such as `100`, or a part such as `1%`"));
-    None
+/// Settings that are about files whose names an incremental listing does not look at.
+fn refuse_what_needs_all_names(ingestion: &Ingestion, node: &Node, reader: &mut Reader<'_>) {
+    let needs_all = if ingestion.snapshot {
+        ("snapshot: true", "it compares each delivery with all that was there")
+    } else if ingestion.on_removed_file != OnRemovedFile::Keep {
+        ("on_removed_file", "a file that is gone is only missed in a listing of all files")
+    } else if ingestion.identity == Identity::Content {
+        ("identity: content", "whether an older name is still there is only known from a listing of all files")
+    } else if ingestion.on_new_column == OnNewColumn::Add {
+        ("on_new_column: add", "the columns of all files are looked at in every run")
+    } else if ingestion.after_load != AfterLoad::Keep {
+        ("after_load", "what was moved is listed below the source, and its names do not sort by time among the others")
+    } else {
+        return;
+    };
+    let (setting, why) = needs_all;
+    let message = format!("`incremental_listing` does not go together with `{setting}`: {why}");
+    let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(node.span.clone());
+    reader.diagnostics.push(diagnostic.help("leave one of the two out"));
 }
 
-fn choice<T: Copy + Default>(
+pub(super) fn choice<T: Copy + Default>(
     table: &mut Mapping<'_>,
     key: &'static str,
     what: &str,

@@ -4,6 +4,7 @@
 //! here. Mistakes go to the sink, and loading goes on with what is left.
 
 mod absent;
+mod bad_rows;
 mod config;
 mod contracts;
 mod custom_tests;
@@ -39,6 +40,7 @@ use crate::template::{
     Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
 };
 
+pub use bad_rows::{Limit, OnBadRow};
 pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaChange, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
@@ -46,7 +48,7 @@ pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
 pub use ingestion::{
-    AfterLoad, Age, Freshness, Identity, Ingestion, Limit, OnBadRow, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
+    AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};

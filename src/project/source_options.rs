@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::timezone::Tz;
 
+use super::bad_rows::OnBadRow;
 use super::formats::{COMPRESSIONS, Compression, Format};
-use super::ingestion::OnBadRow;
 use super::path_columns::PathColumns;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};

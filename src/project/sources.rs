@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::bad_rows::{self, OnBadRow};
 use super::data_tests::{self, DataTest};
 use super::formats::{FORMATS, Format};
-use super::ingestion::{self, Ingestion, OnBadRow, OnNewColumn};
+use super::ingestion::{self, Ingestion, OnNewColumn};
 use super::path_columns::{self, PathColumns};
 use super::source_options::{self, MetadataColumn, SourceOptions};
 use super::yaml::{Mapping, Node, Raw, Reader};
@@ -41,12 +42,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// The same source without what is known of its files: what stands in them alone.
+    /// The same source without what is known of its files: what stands in them alone, and all of it fits.
     #[must_use]
-    pub fn without_lineage(&self) -> Self {
+    pub fn strictly(&self) -> Self {
         let mut source = self.clone();
         source.options.path_columns = PathColumns::default();
-        source.options.metadata_columns.retain(|column| *column == MetadataColumn::RescuedData);
+        source.options.metadata_columns.clear();
+        source.options.rescues_new_columns = false;
+        source.options.on_bad_row = OnBadRow::Fail;
         source
     }
 }
@@ -96,7 +99,7 @@ fn read_table(
     let new_column = table.entries.iter().find(|(key, _)| key.plain_text() == "on_new_column");
     let new_column = new_column.map(|(_, value)| value.span.clone());
     let ingestion = ingestion::read(table, defaults, reader);
-    let on_bad_row = ingestion::on_bad_row(table, (&ingestion, format), reader);
+    let on_bad_row = bad_rows::read(table, (&ingestion, format), reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
     let options = table.take("options");
     let metadata = table.take("metadata_columns");
@@ -262,9 +265,9 @@ fn check_new_column(
 ) {
     let (message, help) = match rule {
         OnNewColumn::Ignore => return,
-        OnNewColumn::Rescue if !format.is_delimited() => (
-            "columns are rescued from CSV and TSV only",
-            "say `add`, which reads new fields of JSON in their own types, or `fail`",
+        OnNewColumn::Rescue if !format.is_text() => (
+            "columns are rescued from CSV, TSV and JSON only",
+            "say `add`, which reads new columns in their own types, or `fail`",
         ),
         _ if format.is_delimited() && !header => (
             "files without a header do not name their columns: none of them can be told to be new",

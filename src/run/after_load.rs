@@ -61,7 +61,7 @@ async fn compact_one(inputs: &Inputs, name: &TableName, to: &str, target_size: u
     }
     let listing = inputs.listing(name).await.map_err(|error| error.to_string())?;
     let schema = inputs.source_schema(name);
-    let done = compaction.run(&listing, files, &schema, &runtime.session).await;
+    let done = compaction.run(&listing, files, &schema, &runtime.session, &runtime.memo).await;
     inputs.forget_listing(name);
     done.map_err(|error| error.to_string())
 }

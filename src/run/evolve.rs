@@ -53,7 +53,7 @@ impl Node<'_> {
         for input in &self.compiled.inputs {
             let Input::Source(name, read) = input else { continue };
             match (read, chosen.get(name)) {
-                (SourceRead::Changes, Some(files)) => self.inputs.check_columns(name, files).await?,
+                (SourceRead::Changes, Some(chosen)) => self.inputs.check_columns(name, &chosen.files).await?,
                 _ if self.inputs.runtime().project.sources[name].format == Format::Delta => {}
                 _ => self.inputs.check_columns(name, &self.inputs.listing(name).await?.files).await?,
             }

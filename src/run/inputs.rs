@@ -20,21 +20,32 @@ use crate::template::{SourceRead, source_relation};
 use super::materialize::Failure;
 use super::quarantine;
 
+/// A source, and the name that an incremental listing of it begins after.
+type ListingKey = (TableName, Option<String>);
+
 /// The world as this run sees it.
 pub struct Inputs {
     runtime: SharedRuntime,
-    listings: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
+    listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
 }
 
 /// Which files of a model's own sources its query reads; others are read whole.
-pub(super) type Chosen = BTreeMap<TableName, Vec<BronzeFile>>;
+pub(super) type Chosen = BTreeMap<TableName, Delivery>;
+
+/// Files, and the batch of the manifest that takes them in, if one does.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) batch: Option<i64>,
+    pub(super) files: Vec<BronzeFile>,
+}
 
 impl Inputs {
     /// Nothing is read yet.
     pub fn new(runtime: SharedRuntime) -> Self {
         let listed = runtime.listings.iter();
-        let listed = listed.map(|(name, files)| (name.clone(), Arc::new(OnceCell::new_with(Some(Arc::clone(files))))));
+        let cell = |files: &Arc<Listing>| Arc::new(OnceCell::new_with(Some(Arc::clone(files))));
+        let listed = listed.map(|(name, files)| ((name.clone(), None), cell(files)));
         Self { listings: Mutex::new(listed.collect()), runtime, published: Mutex::default() }
     }
 
@@ -45,15 +56,21 @@ impl Inputs {
 
     /// The files of a source, listed at the first call.
     pub(super) async fn listing(&self, name: &TableName) -> Result<Arc<Listing>, Failure> {
-        let cell = Arc::clone(self.listings.lock().expect("no holder panics").entry(name.clone()).or_default());
+        self.listing_after(name, None).await
+    }
+
+    /// The files of a source whose paths sort after one.
+    pub(super) async fn listing_after(&self, name: &TableName, after: Option<&str>) -> Result<Arc<Listing>, Failure> {
+        let key = (name.clone(), after.map(str::to_owned));
+        let cell = Arc::clone(self.listings.lock().expect("no holder panics").entry(key).or_default());
         let source = &self.runtime.project.sources[name];
-        let list = || async { bronze::list(source, &self.runtime.folder).await.map(Arc::new) };
+        let list = || async { bronze::list(source, &self.runtime.folder, after).await.map(Arc::new) };
         Ok(Arc::clone(cell.get_or_try_init(list).await?))
     }
 
     /// Lists a source again: another run has moved its files.
     pub(super) fn forget_listing(&self, name: &TableName) {
-        self.listings.lock().expect("no holder panics").remove(name);
+        self.listings.lock().expect("no holder panics").retain(|(listed, _), _| listed != name);
     }
 
     /// Refuses files with columns that their source does not have, if it says so. One that adds them has those of all
@@ -155,16 +172,16 @@ impl Inputs {
                     continue;
                 }
                 let listing;
-                let files = match (read, chosen.get(name)) {
-                    (SourceRead::Changes, Some(files)) => files,
+                let (files, batch) = match (read, chosen.get(name)) {
+                    (SourceRead::Changes, Some(delivery)) => (&delivery.files, delivery.batch),
                     _ => {
                         listing = self.listing(name).await?;
-                        &listing.files
+                        (&listing.files, None)
                     }
                 };
                 let schema = self.source_schema(name);
-                let Runtime { folder, options, .. } = self.runtime();
-                let table = bronze::scan(source, &schema, files, folder, &options.invocation_id, bad_rows).await?;
+                let folder = &self.runtime.folder;
+                let table = bronze::scan(source, &schema, files, folder, batch, bad_rows).await?;
                 tables.insert(source_relation(name, *read), provider_as_source(table));
             }
             Ok(tables)

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::decide::Counts;
-use super::inputs::{Chosen, Inputs};
+use super::inputs::{Chosen, Delivery, Inputs};
 use super::materialize::Failure;
 use super::replay;
-use crate::bronze::{self, Listing, Manifest, Pending, Read, Rules, Why, manifest};
+use crate::bronze::{self, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::names::TableName;
 use crate::project::{AfterLoad, Format, Identity, Materialization, Model, OnRemovedFile, Project, Source};
 use crate::tables::Published;
@@ -18,6 +18,8 @@ use crate::template::SourceRead;
 pub(super) struct TakenIn {
     pub(super) manifest: Manifest,
     pub(super) listing: Arc<Listing>,
+    /// The id of the next batch, which its rows may hold.
+    pub(super) batch: i64,
     /// What the next batch does.
     pub(super) pending: Pending,
     /// What that batch and those after it will do.
@@ -48,8 +50,8 @@ pub(super) struct Progress {
     manifests: BTreeMap<TableName, Manifest>,
     hashes: BTreeMap<TableName, BTreeMap<String, String>>,
     redone: BTreeMap<TableName, BTreeSet<String>>,
-    /// What is left of a backlog after the batch at hand.
-    rest: BTreeMap<TableName, VecDeque<Read>>,
+    /// What is left of a backlog after the batch at hand, and the listing that it is of.
+    rest: BTreeMap<TableName, (Arc<Listing>, VecDeque<Read>)>,
 }
 
 impl Progress {
@@ -101,8 +103,8 @@ impl<'a> Intake<'a> {
             None => None,
         };
         let manifest = match progress.manifests.remove(source).filter(|kept| kept.head() == head) {
-            Some(manifest) if progress.rest.get(source).is_some_and(|rest| !rest.is_empty()) => {
-                return self.next_batch(source, manifest, progress).await;
+            Some(manifest) if progress.rest.get(source).is_some_and(|(_, rest)| !rest.is_empty()) => {
+                return Ok(self.next_batch(source, manifest, progress));
             }
             Some(kept) => kept,
             None => {
@@ -110,8 +112,20 @@ impl<'a> Intake<'a> {
                 Manifest::read(&store, &self.model.name, source, head).await?
             }
         };
-        let listing = self.inputs.listing(source).await?;
-        let mut taken = TakenIn { manifest, listing, pending: Pending::default(), counts: Counts::default() };
+        let after = self.begin_after(source, &manifest, progress);
+        let mut listing = self.inputs.listing_after(source, after.as_deref()).await?;
+        if let Some(after) = &listing.after {
+            // A file that could not be read is taken in when it changes, however old its name is.
+            let waits = |entry: &(&String, &Entry)| entry.1.bad.is_some() && entry.0 <= after;
+            let waiting: Vec<&str> = manifest.files().iter().filter(waits).map(|(path, _)| path.as_str()).collect();
+            if !waiting.is_empty() {
+                let files = bronze::look_at(self.source(source), &waiting, &runtime.folder).await?;
+                let files = files.into_iter().chain(listing.files.iter().cloned()).collect();
+                listing = Arc::new(Listing { files, ..listing.as_ref().clone() });
+            }
+        }
+        let batch = manifest.next_id(chrono::Utc::now());
+        let mut taken = TakenIn { manifest, listing, batch, pending: Pending::default(), counts: Counts::default() };
         if let Some(replay) = &runtime.options.replay {
             self.same_source(source, &taken, published)?;
             if replay == source {
@@ -124,21 +138,30 @@ impl<'a> Intake<'a> {
         } else {
             self.same_source(source, &taken, published)?;
             self.find_pending(source, &mut taken, true, progress).await?;
+            if taken.listing.after.is_some() && taken.pending.takes_back() && self.traced().is_none() {
+                // The table may have to be rebuilt, and that is about all files.
+                taken.listing = self.inputs.listing(source).await?;
+                self.find_pending(source, &mut taken, true, progress).await?;
+            }
         }
         Ok(taken)
     }
 
+    /// The name that an incremental listing begins after; `None` for all files.
+    fn begin_after(&self, source: &TableName, manifest: &Manifest, progress: &Progress) -> Option<String> {
+        let options = &self.inputs.runtime().options;
+        let lookback = self.source(source).ingestion.incremental_listing?;
+        let all = options.full_listing || options.slice.is_some() || options.replay.is_some();
+        let all = all || self.full_refresh(progress);
+        if all { None } else { manifest.greatest(lookback).map(str::to_owned) }
+    }
+
     /// The batch before is published and nothing else happened: what was found to be pending still is.
-    async fn next_batch(
-        &self,
-        source: &TableName,
-        manifest: Manifest,
-        progress: &mut Progress,
-    ) -> Result<TakenIn, Failure> {
-        let rest = progress.rest.entry(source.clone()).or_default();
+    fn next_batch(&self, source: &TableName, manifest: Manifest, progress: &mut Progress) -> TakenIn {
+        let (listing, rest) = progress.rest.entry(source.clone()).or_default();
         let pending = Pending::next(rest, &self.source(source).ingestion);
-        let counts = count(&pending);
-        Ok(TakenIn { manifest, listing: self.inputs.listing(source).await?, pending, counts })
+        let (counts, batch) = (count(&pending), manifest.next_id(chrono::Utc::now()));
+        TakenIn { manifest, listing: Arc::clone(listing), batch, pending, counts }
     }
 
     /// Forgets what is known. A table that is replaced as a whole is replaced by all files, so that no reader sees half
@@ -151,6 +174,7 @@ impl<'a> Intake<'a> {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         taken.manifest = taken.manifest.restarted();
+        taken.listing = self.inputs.listing(source).await?;
         self.find_pending(source, taken, is_new, progress).await
     }
 
@@ -180,19 +204,40 @@ impl<'a> Intake<'a> {
         };
         taken.pending = taken.manifest.pending(&taken.listing, &rules)?;
         taken.counts = count(&taken.pending);
+        if ingestion.incremental_listing.is_some() && rules.slice.is_some() {
+            self.leaves_no_gap(source, taken)?;
+        }
         if in_parts {
             let rest = taken.pending.cut(ingestion);
             // Of several files with one content only the first is pending, until it is taken in.
             let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };
-            progress.rest.insert(source.clone(), rest);
+            progress.rest.insert(source.clone(), (Arc::clone(&taken.listing), rest));
         }
         Ok(())
+    }
+
+    /// Refuses a slice of new files that would leave earlier ones to a listing that does not look at them any more.
+    fn leaves_no_gap(&self, source: &TableName, taken: &TakenIn) -> Result<(), Failure> {
+        let greatest = taken.pending.reads.iter().rev().find(|read| read.why == Why::New);
+        let Some(greatest) = greatest.map(|read| &read.file.path) else { return Ok(()) };
+        let chosen: BTreeSet<&String> = taken.pending.reads.iter().map(|read| &read.file.path).collect();
+        let waits = |file: &&bronze::BronzeFile| {
+            !taken.manifest.files().contains_key(&file.path) && !chosen.contains(&file.path)
+        };
+        match taken.listing.files.iter().take_while(|file| file.path < *greatest).find(waits) {
+            None => Ok(()),
+            Some(waiting) => Err(Failure::text(format!(
+                "`{}` of `{source}` waits to be taken in, and a later `incremental_listing` would not see it if `{greatest}` \
+                 came first; build without --files, --since and --until",
+                waiting.path
+            ))),
+        }
     }
 
     /// Whether another run has archived some of these files meanwhile: they are found again by another listing.
     pub(super) async fn moved_meanwhile(&self, chosen: &Chosen) -> bool {
         let mut moved = false;
-        for (name, files) in chosen {
+        for (name, Delivery { files, .. }) in chosen {
             let archives = self.source(name).ingestion.after_load != AfterLoad::Keep;
             if archives && bronze::any_missing(files).await {
                 self.inputs.forget_listing(name);
@@ -286,7 +331,8 @@ impl<'a> Intake<'a> {
 
 /// The files that a batch reads of each source.
 pub(super) fn chosen(taken: &BTreeMap<TableName, TakenIn>) -> Chosen {
-    taken.iter().map(|(name, taken)| (name.clone(), taken.pending.files())).collect()
+    let delivery = |taken: &TakenIn| Delivery { batch: Some(taken.batch), files: taken.pending.files() };
+    taken.iter().map(|(name, taken)| (name.clone(), delivery(taken))).collect()
 }
 
 /// Files of a source that every model that takes them in has published, as they are.

@@ -45,7 +45,7 @@ impl Failure {
     }
 
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Table(TableError::Conflict { .. }))
+        matches!(self, Self::Table(TableError::Conflict { .. }) | Self::Bronze(BronzeError::BatchExists { .. }))
     }
 }
 
@@ -354,7 +354,7 @@ impl Node<'_> {
         let runtime = self.inputs.runtime();
         let Readable { staged, traces, chosen, bad_rows } = self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
-        if let Some(file) = bronze::first_changed(chosen.values().flatten()).await {
+        if let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await {
             staged.discard(&runtime.lake).await;
             if self.intake.moved_meanwhile(&chosen).await {
                 return Err(self.conflict());
@@ -372,7 +372,7 @@ impl Node<'_> {
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
-        outcome.files_read = chosen.values().map(Vec::len).sum();
+        outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;
         if let Some(message) = failed_tests(&outcome.tests) {
             staged.discard(&runtime.lake).await;
@@ -381,8 +381,18 @@ impl Node<'_> {
             return Ok(outcome);
         }
         let changes = world.taken.iter().map(|(name, taken)| (name.clone(), taken.pending.change(&traces))).collect();
-        let (mut commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
-        commit.transactions.extend(self.note_bad_rows(&world, mode, &bad_rows).await?);
+        let noted = async {
+            let (mut commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
+            commit.transactions.extend(self.note_bad_rows(&world, mode, &bad_rows).await?);
+            Ok((commit, batches))
+        };
+        let (commit, batches) = match noted.await {
+            Ok(noted) => noted,
+            Err(failure) => {
+                staged.discard(&runtime.lake).await;
+                return Err(failure);
+            }
+        };
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         outcome.rows_quarantined = self.quarantined(&bad_rows);
         let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
@@ -433,7 +443,7 @@ impl Node<'_> {
             }
             let schema = &runtime.compiled.sources[name];
             let files = match (read, chosen.get(name)) {
-                (SourceRead::Changes, Some(files)) => files.clone(),
+                (SourceRead::Changes, Some(chosen)) => chosen.files.clone(),
                 _ => match self.inputs.listing(name).await {
                     Ok(listing) => listing.files.clone(),
                     Err(_) => continue,
@@ -463,9 +473,8 @@ impl Node<'_> {
             if mode == Mode::Incremental && change.is_empty() {
                 continue;
             }
-            let now = chrono::Utc::now();
-            let base = &taken.listing.base;
-            let id = taken.manifest.write(&store, &self.model.name, source, change, base, now).await?;
+            let (id, base) = (taken.batch, &taken.listing.base);
+            taken.manifest.write(&store, &self.model.name, source, id, change, base).await?;
             batches.insert(source.clone(), id);
         }
         let transactions =

@@ -68,6 +68,8 @@ pub struct Runtime {
 pub struct RunOptions {
     /// Rebuild incremental models from all files.
     pub full_refresh: bool,
+    /// List all files of a source, where names that sort after the known ones would do.
+    pub full_listing: bool,
     /// Of the files that models take in: these only, known or not.
     pub slice: Option<Slice>,
     /// Nothing but what is quarantined of this source is taken in.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::provider_as_source;
 
-use super::inputs::{Chosen, Inputs};
+use super::inputs::{Chosen, Delivery, Inputs};
 use super::intake::chosen;
 use super::materialize::{Failure, Mode, Node, World};
 use super::staging::Traces;
@@ -232,14 +232,20 @@ impl Node<'_> {
                 continue;
             }
             if !chosen.contains_key(name) {
-                chosen.insert(name.clone(), self.inputs.listing(name).await?.files.clone());
+                let files = self.inputs.listing(name).await?.files.clone();
+                chosen.insert(name.clone(), Delivery { batch: None, files });
             }
-            let files = chosen.entry(name.clone()).or_default();
+            let Some(Delivery { files, .. }) = chosen.get_mut(name) else { continue };
             let schema = &runtime.compiled.sources[name];
             let (session, folder) = (&runtime.session, &runtime.folder);
             let culprits = bronze::find_culprits(source, schema, files, session, folder, usize::MAX).await;
             for (at, error) in culprits.into_iter().rev() {
+                // What was compacted could be read: not the file is wrong, but what is declared now.
                 let BronzeError::File { why, .. } = error else { return Err(error.into()) };
+                if files[at].compacted.is_some() {
+                    let file = bronze::shown(files[at].meta.location.as_ref(), folder);
+                    return Err(BronzeError::File { file, why }.into());
+                }
                 let file = files.remove(at);
                 let row = BadRow { file: file.path, reason: why, ..BadRow::default() };
                 found.push((name.clone(), row));
@@ -293,7 +299,10 @@ impl Node<'_> {
                 continue;
             }
             let superseded = taken.into_iter().flat_map(|taken| taken.pending.superseded_files());
-            let listing = self.inputs.listing(&source).await?;
+            let listing = match taken {
+                Some(taken) => Arc::clone(&taken.listing),
+                None => self.inputs.listing(&source).await?,
+            };
             let draft = Draft {
                 folder: &listing.base,
                 invocation_id: &runtime.options.invocation_id,

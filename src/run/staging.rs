@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::evolve::latest_only;
-use super::inputs::Chosen;
+use super::inputs::{Chosen, Delivery};
 use super::materialize::{Failure, Mode, Node, World};
 use crate::bronze::BadRows;
 use crate::names::TableName;
@@ -81,7 +81,8 @@ impl Node<'_> {
         let (mut traces, mut failure) = (Traces::new(), None);
         for some in world.taken[source].pending.reads.chunks(runtime.options.threads.max(1)) {
             let staged = some.iter().map(|read| async {
-                let chosen = Chosen::from([(source.clone(), vec![read.file.clone()])]);
+                let delivery = Delivery { batch: Some(world.taken[source].batch), files: vec![read.file.clone()] };
+                let chosen = Chosen::from([(source.clone(), delivery)]);
                 self.stage_files(world, mode, &chosen, (schema, bad_rows)).await
             });
             for (read, result) in some.iter().zip(futures::future::join_all(staged).await) {

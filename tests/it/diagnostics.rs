@@ -115,6 +115,30 @@ shows!(yaml_that_does_not_parse, "project.yml" => "name: sandbox\ntargets:\n  de
 shows!(empty_project_yml, "project.yml" => "# nothing yet\n");
 shows!(bad_sources,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: excel\n      - name: 2nd\n        path: bronze/\n        format: csv\n      - name: third\n        format: csv\n        colums: []\n");
+shows!(incremental_listings_that_cannot_work,
+    "sources.yml" => "\
+sources:
+  - name: bronze
+    tables:
+      - { name: views, path: bronze/views/, format: csv, columns: [{ name: user_id }, { name: platform }, { name: viewed_at }], incremental_listing: { lookback: 10, days: 3 } }
+      - name: removed
+        path: bronze/removed/
+        format: csv
+        columns: [{ name: a }]
+        incremental_listing: true
+        on_removed_file: delete_rows
+      - { name: dumps, path: bronze/dumps/, format: csv, columns: [{ name: a }], snapshot: true, incremental_listing: true }
+      - { name: renamed, path: bronze/renamed/, format: csv, columns: [{ name: a }], identity: content, incremental_listing: { lookback: 5 } }
+      - name: archived
+        path: bronze/archived/
+        format: csv
+        columns: [{ name: a }]
+        incremental_listing: yes please
+        after_load: { archive: { to: done/ } }
+      - { name: moved, path: bronze/moved/, format: csv, columns: [{ name: a }], incremental_listing: true, after_load: { archive: { to: done/ } } }
+      - { name: delta, path: bronze/delta/, format: delta, incremental_listing: true }
+      - { name: grows, path: bronze/grows/, format: csv, columns: [{ name: a }], on_new_column: add, incremental_listing: true }
+");
 shows!(bad_source_type,
     "sources.yml" => "sources:\n  - name: bronze\n    tables:\n      - name: views\n        path: bronze/\n        format: csv\n        columns:\n          - { name: user_id, data_type: bigintt }\n");
 shows!(bad_options_of_sources,

@@ -164,6 +164,13 @@ fn metadata_columns_say_where_a_row_is_from() {
     sandbox.ok(&["build"]);
     let batches = "select count(distinct _batch_id) from {{ ref('data') }}";
     assert_eq!(sandbox.value(batches), 2);
+    let taken = std::fs::read_dir(sandbox.path("lake/silver/data/_lake/manifest/raw.data")).unwrap();
+    let mut taken: Vec<String> = taken.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    taken.sort();
+    let last = sandbox.value("select max(_batch_id) from {{ ref('data') }}").as_i64().unwrap();
+    assert_eq!(taken.last(), Some(&format!("{last:019}.json")));
+    // No batch takes in what a query over all files reads.
+    assert_eq!(sandbox.value("select count(_batch_id) from {{ source('raw', 'data') }}"), 0);
     assert_eq!(sandbox.value("select count(*) from {{ ref('data') }}"), 7);
 }
 

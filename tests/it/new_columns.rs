@@ -119,8 +119,40 @@ fn columns_that_are_not_declared_are_rescued_as_json() {
         json!({"id": 5}),
     ];
     assert_eq!(found, expected);
-    let json = project("ndjson", ID, "on_new_column: rescue");
-    json.lake(&["compile"]).assert_failed(2, "columns are rescued from CSV and TSV only");
+    let parquet = project("parquet", ID, "on_new_column: rescue");
+    parquet.lake(&["compile"]).assert_failed(2, "columns are rescued from CSV, TSV and JSON only");
+}
+
+#[test]
+fn members_that_are_not_declared_are_rescued_as_json() {
+    let records = [
+        r#"{"id": 1, "id2": null}"#,
+        r#"{"zip": "007", "id": 2, "tags": [1, {"a": "b"}]}"#,
+        r#"{"id": "four", "n": 1.10}"#,
+    ];
+    for (format, text) in [("ndjson", records.join("\n\n")), ("json", format!("[{}]", records.join(",\n")))] {
+        let sandbox = project(format, ID, "on_new_column: rescue");
+        sandbox.write("in/items/1.json", text);
+        sandbox.ok(&["build"]);
+        let found = sandbox.query("select id, _rescued_data as r from {{ ref('items') }} order by id");
+        let rescued = |row: &serde_json::Value| row["r"].as_str().map(|text| serde_json::from_str(text).unwrap());
+        let place = |row: u32, mut rest: serde_json::Value| {
+            (rest["_file_path"], rest["_row_number"]) = (json!("in/items/1.json"), json!(row));
+            Some(rest)
+        };
+        let expected = [
+            None,
+            place(2, json!({"zip": "007", "tags": "[1, {\"a\": \"b\"}]"})),
+            place(3, json!({"id": "four", "n": "1.10"})),
+        ];
+        assert_eq!(found.iter().map(rescued).collect::<Vec<_>>(), expected, "{format}");
+        assert_eq!(found[1]["id"], 2);
+        // What is asked for alone does not need each member.
+        assert_eq!(sandbox.value("select sum(id) from {{ source('raw', 'items') }}"), 3);
+        // A record that is none is an error as ever.
+        sandbox.write("in/items/2.json", if format == "json" { "[{\"id\": 5}, [6]]" } else { "{\"id\": 5}\n[6]\n" });
+        sandbox.lake(&["build"]).assert_failed(1, "it is not a JSON object");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One record after the other, each with its text: for files in which some do not fit. Slower than Arrow's decoders,
 //! and asked only when these refuse something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
 use datafusion::arrow::array::StringArray;
@@ -162,8 +162,12 @@ pub(super) enum Splitter {
         may_be_short: bool,
         output: Vec<u8>,
     },
-    /// For each column that is read: its name, whether its values have parts, and whether they are text.
-    Objects(Vec<(String, bool, bool)>),
+    Objects {
+        /// For each column that is read: its name, whether its values have parts, and whether they are text.
+        columns: Vec<(String, bool, bool)>,
+        /// What is declared, if other members are rescued.
+        declared: Option<BTreeSet<String>>,
+    },
 }
 
 impl Splitter {
@@ -188,14 +192,16 @@ impl Splitter {
             let field = layout.columns.field(*at);
             (field.name().clone(), is_nested(field.data_type()), field.data_type() == &DataType::Utf8)
         };
-        Self::Objects(wanted.iter().map(column).collect())
+        let declared = || layout.columns.fields().iter().map(|field| field.name().clone()).collect();
+        let declared = layout.options.rescues_new_columns.then(declared);
+        Self::Objects { columns: wanted.iter().map(column).collect(), declared }
     }
 
     /// # Errors
     /// A file that is cut off.
     pub(super) fn split(&mut self, record: &Record) -> Result<Fields, BadFile> {
         Ok(match self {
-            Self::Objects(columns) => object(record, columns)?,
+            Self::Objects { columns, declared } => object(record, columns, declared.as_ref())?,
             Self::Delimited { reader, count, places, new, delimiter, may_be_short, output } => {
                 let parts = parts(reader, &record.text, *delimiter, output);
                 let text = |place: &Option<usize>| parts.get((*place)?).filter(|part| !part.is_empty()).cloned();
@@ -234,7 +240,11 @@ fn parts(reader: &mut csv_core::Reader, record: &str, delimiter: char, output: &
 }
 
 /// The texts of an object's values: of plain ones as they are, of lists and objects as JSON.
-fn object(record: &Record, columns: &[(String, bool, bool)]) -> Result<Fields, BadFile> {
+fn object(
+    record: &Record,
+    columns: &[(String, bool, bool)],
+    declared: Option<&BTreeSet<String>>,
+) -> Result<Fields, BadFile> {
     let text = record.text.trim();
     let malformed = |why: String| Fields {
         texts: vec![None; columns.len()],
@@ -254,22 +264,27 @@ fn object(record: &Record, columns: &[(String, bool, bool)]) -> Result<Fields, B
     let mut surplus = Vec::new();
     let value_of = |(name, nested, is_text): &(String, bool, bool)| {
         let value = *values.get(name)?;
-        match value.as_bytes().first()? {
-            b'n' => None,
+        let text = match value.as_bytes().first()? {
+            b'n' => return None,
+            // Half of a letter is JSON, and no text.
             b'"' if !nested => serde_json::from_str(value).ok(),
-            b'{' | b'[' if *is_text => {
-                let shown: String = value.chars().take(100).collect();
-                problem.get_or_insert(Problem {
-                    column: Some(name.clone()),
-                    why: format!("column `{name}`: `{shown}` is not a varchar"),
-                });
-                surplus.push((name.clone(), value.to_owned()));
-                None
-            }
+            b'{' | b'[' if *is_text => None,
             _ => Some(value.to_owned()),
+        };
+        if text.is_none() {
+            let shown: String = value.chars().take(100).collect();
+            let why = format!("column `{name}`: `{shown}` is not a varchar");
+            problem.get_or_insert(Problem { column: Some(name.clone()), why });
+            surplus.push((name.clone(), value.to_owned()));
         }
+        text
     };
     let texts = columns.iter().map(value_of).collect();
+    let is_new = |name: &String| declared.is_some_and(|declared| !declared.contains(name));
+    for (name, value) in values.iter().filter(|(name, value)| is_new(name) && **value != "null") {
+        let text = serde_json::from_str(value).unwrap_or_else(|_| (*value).to_owned());
+        surplus.push((name.clone(), text));
+    }
     Ok(Fields { texts, problem, surplus })
 }
 
@@ -328,6 +343,19 @@ mod tests {
         let expected = [("a", "1.10"), ("b", r#"{"c": [1, "}"]}"#), ("d", r#""x,\"y""#), ("e", "null")];
         assert_eq!(found.into_iter().collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_owned(), value)));
         assert!(members("{}").unwrap().is_empty() && members("[1]").is_none());
+    }
+
+    #[test]
+    fn what_is_no_text_is_a_problem_and_what_is_not_declared_is_kept() {
+        let columns = [("a".to_owned(), false, true), ("b".to_owned(), false, true)];
+        let declared = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let text = r#"{"a": "\ud800", "b": "é", "c": "x\ny", "d": [1], "e": null, "f": 1.0, "g": "\ud800"}"#;
+        let record = Record { text: text.to_owned(), ended: true, ..Record::default() };
+        let fields = object(&record, &columns, Some(&declared)).unwrap();
+        assert_eq!(fields.texts, [None, Some("é".to_owned())]);
+        assert_eq!(fields.problem.unwrap().why, r#"column `a`: `"\ud800"` is not a varchar"#);
+        let kept = [("a", r#""\ud800""#), ("c", "x\ny"), ("d", "[1]"), ("f", "1.0"), ("g", r#""\ud800""#)];
+        assert_eq!(fields.surplus, kept.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]

@@ -172,6 +172,12 @@ impl Troubles {
         }
     }
 
+    /// The first row that does not fit, by its number in the file.
+    pub(super) fn first(&self) -> Option<(usize, String)> {
+        let (row, problem) = self.problems.first_key_value()?;
+        Some((usize::try_from(self.number(*row)?).ok()?, problem.why.clone()))
+    }
+
     /// How many records there are, if they are known.
     pub(super) fn rows(&self) -> usize {
         self.records.as_ref().map_or(0, Vec::len)

@@ -338,6 +338,11 @@ async fn file_rows(
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
+    let batch_size = match options.compression.of_file(&path) {
+        // A record has a byte at least: for a small file there is no need of room for a large batch.
+        Compression::None => batch_size.min(usize::try_from(file.object_meta.size).unwrap_or(usize::MAX)).max(1),
+        _ => batch_size,
+    };
     let part = file.range.as_ref().map_or(0..u64::MAX, |range| {
         u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or(u64::MAX)
     });

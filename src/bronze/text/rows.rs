@@ -31,6 +31,9 @@ const CHUNK: usize = 64 << 10;
 /// Bytes after which a batch is handed on at the next record's end.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Values of a batch: of files with many columns it has fewer rows.
+const BATCH_VALUES: usize = 1 << 20;
+
 /// A file that is not what it should be.
 #[derive(Debug)]
 pub(in crate::bronze) struct BadFile {
@@ -86,7 +89,7 @@ pub(in crate::bronze) struct Rows {
     decoder: Decoder,
     layout: Arc<Layout>,
     origin: Origin,
-    /// The decoder gave up, or a record's text was asked for.
+    /// The decoder gave up or cannot do it, or a record's text was asked for.
     careful: Option<Careful>,
     gave_up: bool,
     splitter: Splitter,
@@ -132,10 +135,12 @@ impl Rows {
         let schema = Arc::new(layout.schema().project(projection).map_err(|error| BadFile::of_arrow(&error))?);
         let (wanted, output) = outputs(&layout, projection);
         let format = origin.format;
+        let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
+        // Arrow's decoder of objects skips members that it was not told of.
+        let gave_up = rescues && !format.is_delimited();
         let mut columns = Vec::new();
         let (text, decoder, places, new) = if format.is_delimited() {
             let dialect = Dialect::new(&layout.options, format);
-            let rescues = layout.options.rescues_new_columns && output.contains(&Output::Rescued);
             let prepared = delimited(text, &layout, (dialect, rescues), &wanted, batch_size, names)?;
             columns = prepared.names;
             (prepared.text, prepared.decoder, prepared.places, prepared.new)
@@ -152,6 +157,7 @@ impl Rows {
             (text, decoder, (0..wanted.len()).map(Some).collect(), Vec::new())
         };
         let splitter = lenient::splitter(&layout, format, &wanted, &columns);
+        let batch_size = batch_size.min(BATCH_VALUES / wanted.len().max(1)).max(1);
         let fields = wanted.into_iter().zip(places).collect();
         Ok(Self {
             text,
@@ -159,7 +165,7 @@ impl Rows {
             layout,
             origin,
             careful: None,
-            gave_up: false,
+            gave_up,
             splitter,
             batch_size,
             fields,
@@ -212,6 +218,11 @@ impl Rows {
         let Some((texts, troubles)) = lenient::read(careful, &mut self.splitter, split, size)? else {
             return Ok(None);
         };
+        if self.layout.options.on_bad_row == OnBadRow::Fail
+            && let Some((row, why)) = troubles.first()
+        {
+            return Err(BadFile::of_row(row, why));
+        }
         let rows = texts.first().map_or_else(|| troubles.rows(), StringArray::len);
         let columns = texts.into_iter().map(|texts| Some(Arc::new(texts) as ArrayRef)).collect();
         self.typed(columns, rows, troubles).map(Some)
@@ -403,6 +414,8 @@ fn delimited(
         None => layout.columns.fields().iter().map(|field| field.name().clone()).collect(),
     };
     let names = header::known_names(&names, layout)?;
+    // The decoder makes room for a whole batch at once, and a hostile header has a million columns.
+    let batch_size = batch_size.min(BATCH_VALUES / names.len().max(1)).max(1);
     let place = |field: &usize| names.iter().position(|name| name == layout.columns.field(*field).name());
     let in_file: Vec<Option<usize>> = wanted.iter().map(place).collect();
     let mut new = if rescues { header::new_names(&names, layout) } else { Vec::new() };
