@@ -158,7 +158,7 @@ pub async fn seed_rows(
     schema: &SchemaRef,
     folder: &Path,
 ) -> Result<Arc<dyn TableProvider>, BronzeError> {
-    scan::scan(seed, schema, &[file_of(seed, folder)?], folder, "", None).await
+    scan::scan(seed, schema, &[file_of(seed, folder)?], folder, None, None).await
 }
 
 /// Found by its name and not by a pattern: a name may have letters that mean something there.

@@ -30,6 +30,7 @@ pub(super) fn seed(global: &Global, args: &SeedArgs, printer: &Printer) -> anyho
     let args = RunArgs {
         selection: args.selection.clone(),
         full_refresh: args.full_refresh,
+        full_listing: false,
         files: Vec::new(),
         since: None,
         until: None,
