@@ -176,7 +176,7 @@ fn a_change_of_a_seed_is_a_change_of_state() {
 #[test]
 fn a_seed_that_is_not_utf_8_says_what_to_do() {
     let sandbox = countries(&[]);
-    sandbox.write("seeds/countries.csv", b"code,name\nAT,\xd6sterreich\n");
+    sandbox.write("seeds/countries.csv", b"code,name,population,since\nAT,\xd6sterreich,9,1955-01-01\n");
     sandbox.lake(&["compile"]).assert_failed(2, "save it as UTF-8");
     assert_eq!(sandbox.lake(&["compile", "--select", "large"]).code, 2);
 }
