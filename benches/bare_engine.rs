@@ -7,6 +7,9 @@
 //!
 //! `bare_engine copy FOLDER OUT` casts the CSV files of a folder and writes them as Parquet: `bench/bronze.py` runs it
 //! beside a `lake build` that takes the same files in.
+//!
+//! `bare_engine sql FILE [MEMORY]` runs the statements of a file one after another, with the compression of `lake`'s own
+//! files and perhaps with as much memory: `bench/tpch.py` runs it beside `lake build`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +20,8 @@ use datafusion::common::TableReference;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 
 const VIEWS: &str = "select distinct try_cast(\"timestamp\" as timestamp) as viewed_at, user_id, platform, \
@@ -37,6 +42,7 @@ async fn main() -> datafusion::error::Result<()> {
     }
     match (bronze.as_str(), arguments.get(3)) {
         ("plan", _) => return plan(Path::new(out)).await,
+        ("sql", memory) => return sql(out, memory.map(String::as_str)).await,
         ("copy", Some(goal)) => return copy(out, goal).await,
         _ => {}
     }
@@ -86,6 +92,21 @@ async fn copy(folder: &str, goal: &str) -> datafusion::error::Result<()> {
     let casts: Vec<String> = columns.iter().map(|(name, to)| format!("cast({name} as {to}) as {name}")).collect();
     let sql = format!("copy (select {} from files) to '{goal}' stored as parquet", casts.join(", "));
     context.sql(&sql).await?.collect().await?;
+    Ok(())
+}
+
+async fn sql(file: &str, memory: Option<&str>) -> datafusion::error::Result<()> {
+    let mut config = SessionConfig::new();
+    config.options_mut().execution.parquet.compression = Some("zstd(1)".to_owned());
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(memory) = memory {
+        let gigabytes: usize = memory.trim_end_matches("GB").parse().expect("memory is written as 2GB");
+        runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(gigabytes * 1_000_000_000)));
+    }
+    let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+    for statement in std::fs::read_to_string(file)?.split(";\n") {
+        context.sql(statement).await?.collect().await?;
+    }
     Ok(())
 }
 

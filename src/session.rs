@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Result, TableReference, plan_err};
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -63,6 +63,21 @@ fn runtime(resources: Resources) -> Result<Arc<RuntimeEnv>> {
         builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
     }
     builder.build_arc()
+}
+
+/// Whether a query failed because the memory of the run is too small for it.
+pub fn is_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+/// The session for a query again that ran out of memory: slower, with joins that sort and spill instead of holding a side
+/// of them in memory, and one partition at a time.
+pub fn spilling(session: &SessionState) -> SessionState {
+    let mut state = session.clone();
+    let options = state.config_mut().options_mut();
+    options.optimizer.prefer_hash_join = false;
+    options.execution.target_partitions = 1;
+    state
 }
 
 /// The tables that SQL may name.

@@ -349,6 +349,7 @@ impl Compiler<'_> {
             }
         }
         problems.extend(strategy::check(model));
+        problems.extend(strategy::check_condition(model, schema, self.session));
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }

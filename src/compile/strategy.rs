@@ -1,7 +1,37 @@
 //! Settings of incremental models that must fit together.
 
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{DataFusionError, ToDFSchema};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::ExprSchemable;
+
+use crate::catalog::sql_type;
 use crate::diagnostics::{Diagnostic, Id};
 use crate::project::{Materialization, Model, Strategy};
+
+/// What is wrong with the condition of `delete_when`, over the columns of the model.
+pub(super) fn check_condition(model: &Model, schema: &SchemaRef, session: &SessionState) -> Option<Diagnostic> {
+    let condition = model.config.delete_when.as_deref()?;
+    let of_type = || -> Result<DataType, DataFusionError> {
+        let columns = schema.as_ref().clone().to_dfschema()?;
+        session.create_logical_expr(condition, &columns)?.get_type(&columns)
+    };
+    let error = |message: String| Diagnostic::error(Id::InvalidValue, message).at(model.span());
+    match of_type() {
+        Ok(DataType::Boolean) => None,
+        Ok(other) => {
+            let message = format!("`delete_when` is a condition, and `{condition}` is `{}`", sql_type(&other));
+            Some(error(message).help("write a comparison over the columns of the model, such as `op = 'D'`"))
+        }
+        Err(why) => {
+            let why = why.strip_backtrace();
+            let why = why.lines().next().unwrap_or_default().to_owned();
+            let message = format!("`delete_when` is not a condition over the columns of `{}`: {why}", model.name);
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            Some(error(message).help(format!("its columns: {}", names.join(", "))))
+        }
+    }
+}
 
 /// What is wrong with how a model adds its rows.
 pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
@@ -12,6 +42,11 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
     if config.sequence_by.is_some() && !model.merges() {
         let message = "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
         problems.push(error(message.to_owned()));
+    }
+    if config.delete_when.is_some() && !model.merges() {
+        let message = "`delete_when` does nothing here: it tells which new rows delete the row of their `unique_key`";
+        let help = "set `materialized='incremental'`, `incremental_strategy='merge'` and a `unique_key`";
+        problems.push(error(message.to_owned()).help(help));
     }
     let (update, exclude) = (&config.merge_update_columns, &config.merge_exclude_columns);
     if !update.is_empty() && !exclude.is_empty() {

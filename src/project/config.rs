@@ -92,6 +92,8 @@ pub struct ModelConfig {
     pub merge_exclude_columns: Vec<String>,
     /// `sequence_by`: of several new rows with one key, the one with the greatest value counts.
     pub sequence_by: Option<String>,
+    /// `delete_when`: a condition; a new row that meets it deletes the row of its key.
+    pub delete_when: Option<String>,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
@@ -124,6 +126,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "merge_update_columns",
     "merge_exclude_columns",
     "sequence_by",
+    "delete_when",
     "partition_by",
     "on_schema_change",
     "tags",
@@ -169,6 +172,7 @@ impl Default for ModelConfig {
             merge_update_columns: Vec::new(),
             merge_exclude_columns: Vec::new(),
             sequence_by: None,
+            delete_when: None,
             partition_by: Vec::new(),
             on_schema_change: None,
             tags: Vec::new(),
@@ -207,6 +211,7 @@ impl ModelConfig {
             "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
+            "delete_when" => self.delete_when = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),
             "tags" => {
                 for tag in texts(key, value)? {

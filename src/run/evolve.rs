@@ -11,7 +11,7 @@ use crate::catalog::{sql_type, widens};
 use crate::compile::{ColumnName, Input};
 use crate::names::TableName;
 use crate::project::{Format, Materialization, OnNewColumn, OnSchemaChange, Strategy};
-use crate::tables::Placement;
+use crate::tables::{Merge, Placement};
 use crate::template::SourceRead;
 
 /// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
@@ -39,7 +39,9 @@ impl Node<'_> {
             let names = schema.fields().iter().map(|field| field.name().clone());
             let updates = names.filter(|name| if only.is_empty() { !not.contains(name) } else { only.contains(name) });
             let partly = !only.is_empty() || !not.is_empty();
-            return Placement::Merge { key, updates: partly.then(|| updates.collect()) };
+            let (sequence_by, delete_when) = (config.sequence_by.as_deref(), config.delete_when.as_deref());
+            let updates = partly.then(|| updates.collect());
+            return Placement::Merge(Merge { key, updates, sequence_by, delete_when });
         }
         match (config.materialized, config.incremental_strategy) {
             (Materialization::Incremental, Strategy::InsertOverwrite) => Placement::OverPartitions,

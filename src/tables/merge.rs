@@ -1,30 +1,32 @@
 //! Placing new rows among those of a table: by key, or by partition.
 //!
-//! The new rows are staged as they are. Then the files that hold one of their keys are found by a semi
-//! join on the keys alone, and only these are written again, without the rows that the new ones replace.
-//! Keys compare with `is not distinct from`: NULL equals NULL, so a row with a NULL key does not multiply.
-//! Where whole partitions are replaced, the log alone says which files go.
+//! The new rows are staged as they are. Of the published files those that can hold one of their keys are told by the
+//! log (`prune`), then those that do by a semi join on the keys alone, and only these are written again, without
+//! the rows that the new ones replace. Keys compare with `is not distinct from`: NULL equals NULL, so a row with a NULL
+//! key does not multiply. Where whole partitions are replaced, the log alone says which files go.
+//!
+//! New rows are the small side of each join: it is them that a join holds in memory, or spills.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
+use datafusion::common::{Column, JoinType, NullEquality, ScalarValue, ToDFSchema};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
+use deltalake::kernel::Add;
 
 use percent_encoding::percent_decode_str;
 
 use super::read::{FILE_COLUMN, Files, exact, named, scan};
-use super::stage::{Staged, discard, stage};
-use super::{Lake, Published, TableError};
+use super::stage::{Staged, collect, discard, stage};
+use super::{Lake, Published, TableError, prune, tombstones};
 use crate::exact_files::rows_of;
-use crate::session;
 
 /// Tells rows that have an old one from others.
 const KNOWN_COLUMN: &str = "__lake_known";
@@ -38,12 +40,7 @@ pub enum Placement<'a> {
     /// Beside all others.
     Beside,
     /// Each takes the place of the old row of its key; no key has two of them.
-    Merge {
-        /// The columns that tell rows apart.
-        key: &'a [String],
-        /// The columns of which an old row takes the new values, if not all.
-        updates: Option<Vec<String>>,
-    },
+    Merge(Merge<'a>),
     /// In place of all old rows of their keys, however many there are of either.
     OverKeys {
         /// The columns that tell which rows go.
@@ -53,74 +50,161 @@ pub enum Placement<'a> {
     OverPartitions,
 }
 
-/// Turns staged new rows into a staged change of the published version.
+/// How rows are merged by key.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    /// The columns that tell rows apart.
+    pub key: &'a [String],
+    /// The columns of which an old row takes the new values, if not all.
+    pub updates: Option<Vec<String>>,
+    /// The column that tells how new a row is: one that is older than what its key has does not count.
+    pub sequence_by: Option<&'a str>,
+    /// A condition in SQL: a new row that meets it takes the old row of its key away.
+    pub delete_when: Option<&'a str>,
+}
+
+/// Turns staged new rows into a staged change of the published version; `None` is a table that is made anew.
 ///
 /// # Errors
 /// [`TableError::Rows`] when a key to merge by stands twice among the new rows; otherwise the query's or the storage's.
 pub async fn place(
     lake: &Lake,
     published: Option<&Published>,
-    mut staged: Staged,
+    staged: Staged,
     placement: &Placement<'_>,
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let (adds, name) = (staged.adds.clone(), staged.name.clone());
-    let placed = async {
-        if let Placement::Merge { key, .. } = placement {
-            check_unique(&staged, key, session).await?;
-        }
-        let Some(published) = published else { return Ok(staged) };
-        match placement {
-            Placement::Beside => Ok(staged),
-            Placement::Merge { key, updates } => {
-                over_keys(lake, published, staged, key, updates.as_deref(), session).await
-            }
-            Placement::OverKeys { key } => over_keys(lake, published, staged, key, None, session).await,
-            Placement::OverPartitions => {
-                staged.removed = same_partitions(published, &staged)?;
-                Ok(staged)
-            }
-        }
+    let name = staged.name.clone();
+    let mut placing = Placing { lake, published, session, written: staged.adds.clone() };
+    let placed = match placement {
+        Placement::Beside => Ok(staged),
+        Placement::Merge(merge) => placing.merge(staged, merge).await,
+        Placement::OverKeys { key } => placing.over_keys(staged, key).await,
+        Placement::OverPartitions => match published.map(|published| same_partitions(published, &staged)) {
+            Some(paths) => paths.map(|paths| Staged { removed: paths, ..staged }),
+            None => Ok(staged),
+        },
     };
-    let placed = placed.await;
-    if placed.is_err() {
-        discard(lake, &name, &adds).await;
-    }
+    let used: HashSet<&str> = placed.iter().flat_map(|placed| &placed.adds).map(|add| add.path.as_str()).collect();
+    placing.written.retain(|add| !used.contains(add.path.as_str()));
+    discard(lake, &name, &placing.written).await;
     placed
 }
 
-/// Writes the published files that hold a key of the new rows again, without the rows of these keys.
-async fn over_keys(
-    lake: &Lake,
-    published: &Published,
-    mut staged: Staged,
-    key: &[String],
-    updates: Option<&[String]>,
-    session: &SessionState,
-) -> Result<Staged, TableError> {
-    let touched = touched_files(published, &staged, key, session).await?;
-    if touched.is_empty() {
-        return Ok(staged);
+/// One change in the making.
+struct Placing<'a> {
+    lake: &'a Lake,
+    published: Option<&'a Published>,
+    session: &'a SessionState,
+    /// All files so far; those that are not part of the change go in the end.
+    written: Vec<Add>,
+}
+
+impl Placing<'_> {
+    async fn write(&mut self, plan: LogicalPlan, like: &Staged) -> Result<Vec<Add>, TableError> {
+        let written = stage(self.lake, &like.name, plan, &like.schema, &like.partition_by, self.session).await?;
+        self.written.extend(written.adds.iter().cloned());
+        Ok(written.adds)
     }
-    let old = scan(published, Files::Only(&touched), false).await?;
-    let old = rows_of(old, &staged.schema)?;
-    let kept = join(named(old.clone(), "old")?, &staged, key, JoinType::LeftAnti)?;
-    let write = |plan| stage(lake, &staged.name, plan, &staged.schema, &staged.partition_by, session);
-    let rewritten = write(kept).await?;
-    if let Some(updates) = updates {
-        let updated = match write(updated_rows(old, &staged, key, updates)?).await {
-            Ok(updated) => updated,
-            Err(error) => {
-                rewritten.discard(lake).await;
-                return Err(error);
-            }
+
+    async fn merge(&mut self, mut staged: Staged, merge: &Merge<'_>) -> Result<Staged, TableError> {
+        let mut twice = keys_twice(&staged, merge.key, self.session).await?;
+        if !twice.is_empty() && merge.sequence_by.is_some() {
+            // What is delivered twice as it is counts once.
+            let distinct = LogicalPlanBuilder::from(staged.rows_plan()?).distinct()?.build()?;
+            staged.adds = self.write(distinct, &staged).await?;
+            twice = keys_twice(&staged, merge.key, self.session).await?;
+        }
+        refuse(&twice, merge)?;
+        let touched = match self.published {
+            Some(published) => touched_files(published, &staged, merge.key, self.session).await?,
+            None => BTreeSet::new(),
         };
-        // The new rows as they came will not be published.
-        discard(lake, &staged.name, &std::mem::replace(&mut staged.adds, updated.adds)).await;
+        let old = self.rows_of_files(&touched, &staged).await?;
+        let graves = tombstones::read(self.lake, self.published, &staged, merge).await?;
+        if let Some(sequence) = merge.sequence_by
+            && (old.is_some() || graves.is_some())
+        {
+            let latest = not_older(&staged, [old.clone(), graves.clone()], merge.key, sequence)?;
+            staged.adds = self.write(latest, &staged).await?;
+        }
+        // From here on, `staged` are the rows that count, deletes among them.
+        let mut placed = staged.clone();
+        if let Some(condition) = merge.delete_when {
+            let (gone, stay) = deletes(&staged, condition, self.session)?;
+            placed.adds =
+                self.write(LogicalPlanBuilder::from(staged.rows_plan()?).filter(stay)?.build()?, &staged).await?;
+            placed.heads.extend(tombstones::write(self.lake, graves, &staged, gone, merge, self.session).await?);
+        }
+        if let Some(old) = old {
+            if let Some(updates) = &merge.updates {
+                placed.adds = self.write(updated_rows(old.clone(), &placed, merge.key, updates)?, &staged).await?;
+            }
+            placed = self.beside_kept(old, placed, &staged, merge.key).await?;
+        }
+        placed.removed = touched;
+        Ok(placed)
     }
-    staged.adds.extend(rewritten.adds);
-    staged.removed = touched;
-    Ok(staged)
+
+    async fn over_keys(&mut self, staged: Staged, key: &[String]) -> Result<Staged, TableError> {
+        let Some(published) = self.published else { return Ok(staged) };
+        let touched = touched_files(published, &staged, key, self.session).await?;
+        let Some(old) = self.rows_of_files(&touched, &staged).await? else { return Ok(staged) };
+        let mut placed = self.beside_kept(old, staged.clone(), &staged, key).await?;
+        placed.removed = touched;
+        Ok(placed)
+    }
+
+    /// The rows of published files in the columns of the table as it will be; `None` of no files.
+    async fn rows_of_files(&self, paths: &BTreeSet<String>, like: &Staged) -> Result<Option<LogicalPlan>, TableError> {
+        match self.published.filter(|_| !paths.is_empty()) {
+            Some(published) => Ok(Some(rows_of(scan(published, Files::Only(paths), false).await?, &like.schema)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds the old rows that no row of `new` replaces.
+    async fn beside_kept(
+        &mut self,
+        old: LogicalPlan,
+        mut placed: Staged,
+        new: &Staged,
+        key: &[String],
+    ) -> Result<Staged, TableError> {
+        let kept = join(named(old, "old")?, new, key, JoinType::LeftAnti)?;
+        let kept = self.write(kept, new).await?;
+        placed.kept_files.extend(kept.iter().map(|add| add.path.clone()));
+        placed.adds.extend(kept);
+        Ok(placed)
+    }
+}
+
+/// The new rows of keys of which none of `known` has a newer row.
+fn not_older(
+    staged: &Staged,
+    known: impl IntoIterator<Item = Option<LogicalPlan>>,
+    key: &[String],
+    sequence: &str,
+) -> Result<LogicalPlan, TableError> {
+    let of = |table: &str, name: &str| Expr::Column(Column::new(Some(table), name));
+    let columns: Vec<Expr> = key.iter().map(String::as_str).chain([sequence]).map(exact).collect();
+    let keys = |table: &str| -> Vec<_> { key.iter().map(|name| Column::new(Some(table), name)).collect() };
+    let (newer, mine) = (of("known", sequence), of("new", sequence));
+    let is_older = newer.clone().gt(mine.clone()).or(newer.is_not_null().and(mine.is_null()));
+    let mut rows = LogicalPlanBuilder::from(named(staged.rows_plan()?, "new")?);
+    for known in known.into_iter().flatten() {
+        let known = named(LogicalPlanBuilder::from(known).project(columns.clone())?.build()?, "known")?;
+        let equal = NullEquality::NullEqualsNull;
+        let on = (keys("new"), keys("known"));
+        rows = rows.join_detailed(known, JoinType::LeftAnti, on, Some(is_older.clone()), equal)?;
+    }
+    Ok(rows.build()?)
+}
+
+/// Which new rows are deletes, and which are not.
+fn deletes(staged: &Staged, condition: &str, session: &SessionState) -> Result<(Expr, Expr), TableError> {
+    let condition = session.create_logical_expr(condition, &staged.schema.as_ref().clone().to_dfschema()?)?;
+    Ok((condition.clone().is_true(), condition.is_not_true()))
 }
 
 /// The new rows, with the old values of all columns but `updates` where there is an old row of the key.
@@ -179,8 +263,8 @@ fn same_partitions(published: &Published, staged: &Staged) -> Result<BTreeSet<St
     Ok(paths)
 }
 
-/// Two new rows of one key: which one is right cannot be known.
-async fn check_unique(staged: &Staged, key: &[String], session: &SessionState) -> Result<(), TableError> {
+/// Some keys that several new rows have, in words.
+async fn keys_twice(staged: &Staged, key: &[String], session: &SessionState) -> Result<Vec<String>, TableError> {
     let columns: Vec<_> = key.iter().map(|name| exact(name)).collect();
     let twice = LogicalPlanBuilder::from(staged.rows_plan()?)
         .aggregate(columns.clone(), vec![count(lit(1)).alias("n_records")])?
@@ -205,14 +289,19 @@ async fn check_unique(staged: &Staged, key: &[String], session: &SessionState) -
             examples.push(format!("({})", values?.join(", ")));
         }
     }
-    if examples.is_empty() {
+    Ok(examples)
+}
+
+/// Two new rows of one key: which one is right cannot be known.
+fn refuse(twice: &[String], merge: &Merge<'_>) -> Result<(), TableError> {
+    if twice.is_empty() {
         return Ok(());
     }
-    Err(TableError::Rows(format!(
-        "several new rows have one unique key: {}; make them distinct, or set `sequence_by` to the column that \
-         tells which one is the latest",
-        examples.join(", ")
-    )))
+    let help = match merge.sequence_by {
+        None => "make them distinct, or set `sequence_by` to the column that tells which one is the latest".to_owned(),
+        Some(column) => format!("and the same `{column}`, but other values: one of them is wrong"),
+    };
+    Err(TableError::Rows(format!("several new rows have one unique key: {}; {help}", twice.join(", "))))
 }
 
 /// Paths of the published files that hold a key of the new rows.
@@ -222,19 +311,22 @@ async fn touched_files(
     key: &[String],
     session: &SessionState,
 ) -> Result<BTreeSet<String>, TableError> {
-    let table = scan(published, Files::All, true).await?;
+    let candidates = prune::candidates(published, staged, key, session).await?;
+    if candidates.is_empty() {
+        return Ok(candidates);
+    }
+    let table = scan(published, Files::Only(&candidates), true).await?;
     let plan = LogicalPlanBuilder::scan("old", provider_as_source(table), None)?;
     let matched = join(plan.build()?, staged, key, JoinType::LeftSemi)?;
     let files = LogicalPlanBuilder::from(matched).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
     let mut touched = BTreeSet::new();
     let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
-    let paths = super::publish::file_paths(published)?;
     for batch in collect(files, session).await? {
         let names = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
         for name in names.as_string::<i32>().iter().flatten() {
             // The column holds absolute addresses; the log holds paths relative to the table.
             let path = percent_decode_str(name.strip_prefix(&root).unwrap_or(name)).decode_utf8_lossy();
-            let known = paths.get(path.as_ref());
+            let known = candidates.get(path.as_ref());
             let known = known.ok_or_else(|| TableError::Rows(format!("file `{name}` is not in the log")))?;
             touched.insert(known.clone());
         }
@@ -249,8 +341,4 @@ fn join(old: LogicalPlan, staged: &Staged, key: &[String], how: JoinType) -> Res
     let right: Vec<_> = key.iter().map(|name| Column::new(Some("new"), name)).collect();
     let builder = LogicalPlanBuilder::from(old);
     Ok(builder.join_detailed(new, how, (left, right), None, NullEquality::NullEqualsNull)?.build()?)
-}
-
-async fn collect(plan: LogicalPlan, session: &SessionState) -> Result<Vec<RecordBatch>, TableError> {
-    Ok(session::query(session, plan).collect().await?)
 }

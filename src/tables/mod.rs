@@ -5,9 +5,11 @@
 
 mod merge;
 mod outside;
+mod prune;
 mod publish;
 mod read;
 mod stage;
+mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,7 +26,7 @@ use url::Url;
 use crate::names::TableName;
 use crate::paths;
 
-pub use merge::{Placement, place};
+pub use merge::{Merge, Placement, place};
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};

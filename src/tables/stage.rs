@@ -3,7 +3,7 @@
 //! Partitions of the plan are written in parallel. Nothing is committed, so a crash leaves files that no
 //! log names; an error removes what it can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -15,11 +15,12 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
-use deltalake::logstore::LogStoreRef;
+use deltalake::logstore::ObjectStoreRef;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use url::Url;
@@ -49,6 +50,10 @@ pub struct Staged {
     pub schema: SchemaRef,
     /// The columns it is partitioned by.
     pub(crate) partition_by: Vec<String>,
+    /// Paths of new files whose rows the table has already.
+    pub(crate) kept_files: BTreeSet<String>,
+    /// What the publish makes known with the rows: versions of `txn` actions by application.
+    pub(crate) heads: HashMap<String, i64>,
 }
 
 impl Staged {
@@ -62,6 +67,8 @@ impl Staged {
             replaces_all: false,
             schema: Arc::clone(schema),
             partition_by: partition_by.to_vec(),
+            kept_files: BTreeSet::new(),
+            heads: HashMap::new(),
         }
     }
 
@@ -69,6 +76,8 @@ impl Staged {
     pub fn with(mut self, other: Self) -> Self {
         self.adds.extend(other.adds);
         self.removed.extend(other.removed);
+        self.kept_files.extend(other.kept_files);
+        self.heads.extend(other.heads);
         self
     }
 
@@ -89,13 +98,14 @@ impl Staged {
         self
     }
 
-    /// Rows in the new files.
+    /// New rows; those that were written again beside them are not.
     pub fn rows(&self) -> u64 {
         let rows = |add: &Add| add.get_stats().ok().flatten().map_or(0, |stats| stats.num_records);
-        self.adds.iter().map(|add| u64::try_from(rows(add)).unwrap_or_default()).sum()
+        let new = self.adds.iter().filter(|add| !self.kept_files.contains(&add.path));
+        new.map(|add| u64::try_from(rows(add)).unwrap_or_default()).sum()
     }
 
-    /// Bytes of the new files.
+    /// Bytes of the new files, with what was written again.
     pub fn bytes(&self) -> u64 {
         self.adds.iter().map(|add| u64::try_from(add.size).unwrap_or_default()).sum()
     }
@@ -118,7 +128,7 @@ impl Staged {
 /// Takes staged files of a table away.
 pub(super) async fn discard(lake: &Lake, name: &TableName, adds: &[Add]) {
     if let Ok(log_store) = lake.log_store(name) {
-        remove_files(&log_store, adds).await;
+        remove_files(&log_store.object_store(None), adds).await;
     }
 }
 
@@ -134,11 +144,38 @@ pub async fn stage(
     partition_by: &[String],
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let log_store = lake.log_store(name)?;
-    probe(&log_store, name).await?;
+    let store = lake.log_store(name)?.object_store(None);
+    let adds = write(&store, name, plan, schema, partition_by, session).await?;
+    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
+}
+
+/// Runs a plan and writes its rows as Parquet files of a folder beside the data of `name`.
+///
+/// # Errors
+/// As [`stage`].
+pub(super) async fn write_beside(
+    lake: &Lake,
+    name: &TableName,
+    folder: &Path,
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    session: &SessionState,
+) -> Result<(), TableError> {
+    let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
+    write(&store, name, plan, schema, &[], session).await.map(|_| ())
+}
+
+async fn write(
+    store: &ObjectStoreRef,
+    name: &TableName,
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    partition_by: &[String],
+    session: &SessionState,
+) -> Result<Vec<Add>, TableError> {
+    probe(store, name).await?;
     let session = &session::for_query(session);
     let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
-    let physical = session.create_physical_plan(&plan).await?;
     let config = WriterConfig::new(
         Arc::clone(schema),
         partition_by.to_vec(),
@@ -148,8 +185,29 @@ pub async fn stage(
         Default::default(),
         None,
     );
-    let adds = write_partitions(&log_store, physical, config, session.task_ctx(), schema, name).await?;
-    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
+    let attempt = async |session: &SessionState| {
+        let physical = session.create_physical_plan(&plan).await?;
+        write_partitions(store, physical, config.clone(), session.task_ctx(), schema, name).await
+    };
+    match attempt(session).await {
+        Err(TableError::Query(error)) if session::is_out_of_memory(&error) => {
+            attempt(&session::spilling(session)).await
+        }
+        done => done,
+    }
+}
+
+/// The rows of a query, which are few.
+///
+/// # Errors
+/// The query's.
+pub(super) async fn collect(plan: LogicalPlan, session: &SessionState) -> Result<Vec<RecordBatch>, TableError> {
+    match session::query(session, plan.clone()).collect().await {
+        Err(error) if session::is_out_of_memory(&error) => {
+            Ok(session::query(&session::spilling(session), plan).collect().await?)
+        }
+        done => Ok(done?),
+    }
 }
 
 fn properties() -> WriterProperties {
@@ -162,17 +220,16 @@ fn properties() -> WriterProperties {
 
 /// Whether files can be written beside the table. Asked before, because the writer of deltalake 1.1 panics when
 /// its first upload is refused.
-async fn probe(log_store: &LogStoreRef, name: &TableName) -> Result<(), TableError> {
+async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableError> {
     let path = Path::from_iter(["_lake", &format!("write-probe-{}", uuid::Uuid::new_v4())]);
     let fail = |source| TableError::File { table: name.clone(), path: "_lake".to_owned(), source };
-    let store = log_store.object_store(None);
     store.put(&path, PutPayload::from_static(b"lake")).await.map_err(fail)?;
     store.delete(&path).await.map_err(fail)
 }
 
 /// One task for each partition; the first error ends them all.
 async fn write_partitions(
-    log_store: &LogStoreRef,
+    store: &ObjectStoreRef,
     plan: Arc<dyn ExecutionPlan>,
     config: WriterConfig,
     context: Arc<TaskContext>,
@@ -182,7 +239,7 @@ async fn write_partitions(
     let mut tasks = JoinSet::new();
     for partition in 0..plan.output_partitioning().partition_count() {
         let stream = plan.execute(partition, Arc::clone(&context))?;
-        let writer = DeltaWriter::new(log_store.object_store(None), config.clone());
+        let writer = DeltaWriter::new(Arc::clone(store), config.clone());
         tasks.spawn(write_partition(stream, writer, Arc::clone(schema), name.clone()));
     }
     let (mut adds, mut failure) = (Vec::new(), None);
@@ -199,7 +256,7 @@ async fn write_partitions(
     }
     match failure {
         Some(error) => {
-            remove_files(log_store, &adds).await;
+            remove_files(store, &adds).await;
             Err(error)
         }
         None => Ok(adds),
@@ -232,8 +289,7 @@ async fn write_partition(
     writer.close().await.map_err(fail)
 }
 
-async fn remove_files(log_store: &LogStoreRef, adds: &[Add]) {
-    let store = log_store.object_store(None);
+async fn remove_files(store: &ObjectStoreRef, adds: &[Add]) {
     for add in adds {
         if let Ok(path) = Path::parse(&add.path) {
             // Best effort, as above.

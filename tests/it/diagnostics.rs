@@ -355,6 +355,10 @@ fn strategies_that_lack_what_they_need() {
         "unique_key='user_id', merge_update_columns=['platform'], merge_exclude_columns=['viewed_at']",
         "merge_exclude_columns=['viewed_at']",
         "incremental_strategy='delete+insert', unique_key='user_id', merge_update_columns='platform'",
+        "delete_when='true'",
+        "unique_key='user_id', delete_when='user_id'",
+        "unique_key='user_id', delete_when='opp = 1'",
+        "unique_key='user_id', delete_when='user_id ='",
     ];
     let shown = cases.map(|settings| {
         format!(

@@ -414,7 +414,7 @@ fn mistakes_in_the_rules_are_told_with_their_place() {
 
 /// Builds until nothing is left to do, killed on the way at a named moment.
 #[track_caller]
-fn die_at(sandbox: &Sandbox, point: &str, args: &[&str]) -> bool {
+pub fn die_at(sandbox: &Sandbox, point: &str, args: &[&str]) -> bool {
     let run = sandbox.command(args).env("LAKE_FAIL_POINT", point).output().unwrap();
     let died = run.status.signal() == Some(6);
     assert!(died || run.status.success(), "{point}: {}", String::from_utf8_lossy(&run.stderr));

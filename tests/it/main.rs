@@ -19,6 +19,7 @@ mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;
+mod merge;
 mod new_columns;
 mod reader;
 mod sample;
