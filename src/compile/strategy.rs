@@ -24,9 +24,15 @@ pub(super) fn check_condition(model: &Model, schema: &SchemaRef, session: &Sessi
             Some(error(message).help("write a comparison over the columns of the model, such as `op = 'D'`"))
         }
         Err(why) => {
-            let why = why.strip_backtrace();
-            let why = why.lines().next().unwrap_or_default().to_owned();
-            let message = format!("`delete_when` is not a condition over the columns of `{}`: {why}", model.name);
+            let why = match why.find_root() {
+                DataFusionError::SQL(..) => "it does not parse".to_owned(),
+                other => other.strip_backtrace().lines().next().unwrap_or_default().replacen("Schema error: ", "", 1),
+            };
+            let message = format!(
+                "`delete_when` is not a condition over the columns of `{}`: {}",
+                model.name,
+                why.trim_end_matches('.')
+            );
             let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
             Some(error(message).help(format!("its columns: {}", names.join(", "))))
         }

@@ -77,8 +77,7 @@ async fn commit_once(
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
     let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
     state["commit_id"] = commit.id.clone().into();
-    let heads = staged.heads.iter().map(|(app_id, version)| (app_id, version));
-    let transactions = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(heads);
+    let transactions = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
     let transactions = transactions.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
     let properties = CommitProperties::default()
         .with_metadata([(STATE_KEY.to_owned(), state)])
