@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -165,6 +165,21 @@ pub(super) async fn write_beside(
     write(&store, name, plan, schema, &[], session).await.map(|_| ())
 }
 
+/// When a write fails half-way, deltalake 1.1 aborts an upload that is over already, which panics in object_store, and
+/// catches that panic: its error tells all, so the panic is not shown.
+fn hide_caught_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let file = panic.location().map_or("", std::panic::Location::file);
+            if !(file.contains("object_store") && file.ends_with("buffered.rs")) {
+                report(panic);
+            }
+        }));
+    });
+}
+
 async fn write(
     store: &ObjectStoreRef,
     name: &TableName,
@@ -174,6 +189,7 @@ async fn write(
     session: &SessionState,
 ) -> Result<Vec<Add>, TableError> {
     probe(store, name).await?;
+    hide_caught_panics();
     let session = &session::for_query(session);
     let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
     let config = WriterConfig::new(

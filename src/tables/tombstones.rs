@@ -108,7 +108,20 @@ pub(super) async fn write(
             kept.union(deleted)?.build()?
         }
     };
-    let id = chrono::Utc::now().timestamp_micros();
+    let id = free_id(lake, staged).await?;
     write_beside(lake, &staged.name, &folder(id), all, &schema(staged, merge), session).await?;
     Ok([(app_id(&staged.name), id)].into())
+}
+
+/// An id that no set has, whatever the clock says.
+async fn free_id(lake: &Lake, staged: &Staged) -> Result<i64, TableError> {
+    let store = lake.files_of(&staged.name)?;
+    let mut id = chrono::Utc::now().timestamp_micros();
+    loop {
+        let fail = |source| TableError::File { table: staged.name.clone(), path: folder(id).to_string(), source };
+        if store.list(Some(&folder(id))).try_next().await.map_err(fail)?.is_none() {
+            return Ok(id);
+        }
+        id += 1;
+    }
 }

@@ -13,6 +13,7 @@ mod file_sources;
 mod formats;
 mod fuzz;
 mod guarantees;
+mod hostile;
 mod idioms;
 mod incremental;
 mod ingest;
