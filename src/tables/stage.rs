@@ -4,7 +4,6 @@
 //! log names; an error removes what it can.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -16,21 +15,19 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
-use deltalake::parquet::basic::{Compression, ZstdLevel};
-use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{Lake, TableError, read};
+use super::{Lake, TableError, read, zorder};
 use crate::exact_files::rows_of;
 use crate::names::TableName;
 use crate::session;
 
-/// Rows to a file; more than that starts another.
-const TARGET_FILE_BYTES: u64 = 128 * 1024 * 1024;
+/// Fewer new rows are not worth a second write: `lake maintain` orders them with others.
+const ZORDER_FROM: u64 = 100_000;
 
 /// Data files that are written and not published.
 #[derive(Debug, Clone)]
@@ -43,6 +40,8 @@ pub struct Staged {
     pub(crate) adds: Vec<Add>,
     /// Paths of published files that the publish takes away.
     pub(crate) removed: BTreeSet<String>,
+    /// Of those, files whose rows stand in new files: no reader is to take it for a change.
+    pub(crate) packed: BTreeSet<String>,
     /// The publish takes all published files away.
     pub(crate) replaces_all: bool,
     /// The columns of the table as it will be.
@@ -59,6 +58,7 @@ impl Staged {
             table_url: lake.table_url(name),
             adds: Vec::new(),
             removed: BTreeSet::new(),
+            packed: BTreeSet::new(),
             replaces_all: false,
             schema: Arc::clone(schema),
             partition_by: partition_by.to_vec(),
@@ -69,6 +69,7 @@ impl Staged {
     pub fn with(mut self, other: Self) -> Self {
         self.adds.extend(other.adds);
         self.removed.extend(other.removed);
+        self.packed.extend(other.packed);
         self
     }
 
@@ -92,12 +93,14 @@ impl Staged {
     /// Rows in the new files.
     pub fn rows(&self) -> u64 {
         let rows = |add: &Add| add.get_stats().ok().flatten().map_or(0, |stats| stats.num_records);
-        self.adds.iter().map(|add| u64::try_from(rows(add)).unwrap_or_default()).sum()
+        let new = self.adds.iter().filter(|add| add.data_change);
+        new.map(|add| u64::try_from(rows(add)).unwrap_or_default()).sum()
     }
 
     /// Bytes of the new files.
     pub fn bytes(&self) -> u64 {
-        self.adds.iter().map(|add| u64::try_from(add.size).unwrap_or_default()).sum()
+        let new = self.adds.iter().filter(|add| add.data_change);
+        new.map(|add| u64::try_from(add.size).unwrap_or_default()).sum()
     }
 
     /// The new rows alone, without what the table keeps.
@@ -136,28 +139,36 @@ pub async fn stage(
 ) -> Result<Staged, TableError> {
     let log_store = lake.log_store(name)?;
     probe(&log_store, name).await?;
-    let session = &session::for_query(session);
-    let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
-    let physical = session.create_physical_plan(&plan).await?;
-    let config = WriterConfig::new(
-        Arc::clone(schema),
-        partition_by.to_vec(),
-        Some(properties()),
-        NonZeroU64::new(TARGET_FILE_BYTES),
-        Some(session.config().batch_size()),
-        Default::default(),
-        None,
-    );
-    let adds = write_partitions(&log_store, physical, config, session.task_ctx(), schema, name).await?;
-    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
+    let layout = lake.layout(name);
+    let plan = layout.sorted(rows_of(read::view(plan), schema)?, partition_by)?;
+    let staged = Staged::nothing(lake, name, schema, partition_by);
+    let unordered = write(lake, staged, plan, session).await?;
+    if layout.zorder_by.is_empty() || unordered.rows() < ZORDER_FROM {
+        return Ok(unordered);
+    }
+    // The order follows from the values, so they are written down before it is known.
+    let adds = unordered.adds.clone();
+    let ordered = zorder::staged(lake, unordered, session).await;
+    discard(lake, name, &adds).await;
+    ordered
 }
 
-fn properties() -> WriterProperties {
-    let level = ZstdLevel::try_new(1).expect("level 1 exists");
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_created_by(format!("lake {}", env!("CARGO_PKG_VERSION")))
-        .build()
+/// Runs a plan of exactly the columns of `staged`, and adds its files.
+pub(super) async fn write(
+    lake: &Lake,
+    mut staged: Staged,
+    plan: LogicalPlan,
+    session: &SessionState,
+) -> Result<Staged, TableError> {
+    let log_store = lake.log_store(&staged.name)?;
+    let session = &session::for_query(session);
+    let plan = session.optimize(&plan)?;
+    let physical = session.create_physical_plan(&plan).await?;
+    let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
+    let (schema, name) = (&staged.schema, &staged.name);
+    let adds = write_partitions(&log_store, physical, config, session.task_ctx(), schema, name).await?;
+    staged.adds.extend(adds);
+    Ok(staged)
 }
 
 /// Whether files can be written beside the table. Asked before, because the writer of deltalake 1.1 panics when
