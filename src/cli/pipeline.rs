@@ -17,7 +17,7 @@ use crate::graph::{self, Graph};
 use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::{self, LoadOptions, Project};
-use crate::run::{RunOptions, Runtime, SharedRuntime};
+use crate::run::{self, RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
 use crate::tables::{self, Lake};
 
@@ -162,7 +162,7 @@ impl Compiled {
         slice: Option<Slice>,
         replay: Option<TableName>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        let lake = Lake::new(&self.project.target.root, &self.project.folder)?;
+        let lake = Lake::new(&self.project.target.root, &self.project.folder)?.laid_out(run::layouts(&self.project));
         let options = RunOptions {
             full_refresh,
             full_listing,

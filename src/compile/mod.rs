@@ -9,6 +9,7 @@ mod errors;
 mod fingerprint;
 pub mod impact;
 mod kept;
+mod layout;
 mod lineage;
 mod lints;
 mod seeds;
@@ -330,6 +331,9 @@ impl Compiler<'_> {
             ("merge_exclude_columns", config.merge_exclude_columns.iter().collect()),
             ("sequence_by", config.sequence_by.iter().collect()),
             ("partition_by", config.partition_by.iter().collect()),
+            ("sort_by", config.sort_by.iter().collect()),
+            ("zorder_by", config.zorder_by.iter().collect()),
+            ("bloom_filter_columns", config.bloom_filter_columns.iter().collect()),
         ];
         for (setting, columns) in settings {
             for column in columns.into_iter().filter(|column| !names.contains(&column.as_str())) {
@@ -350,6 +354,7 @@ impl Compiler<'_> {
         }
         problems.extend(strategy::check(model));
         problems.extend(strategy::check_condition(model, schema, self.session));
+        problems.extend(layout::check(model, schema));
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }

@@ -27,11 +27,13 @@ const SETTINGS: &[(&str, &str)] = &[
     ("database", "the `root` of the target in project.yml is where all tables are"),
     ("pre_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
     ("post_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
-    ("persist_docs", "descriptions are in `lake docs generate` and .lake/manifest.json"),
-    ("indexes", "Delta tables have no indexes: see `partition_by`"),
-    ("cluster_by", "write `partition_by`"),
-    ("sort", "write `partition_by`"),
+    ("indexes", "Delta tables have no indexes: see `partition_by`, `zorder_by` and `bloom_filter_columns`"),
+    ("cluster_by", "write `zorder_by`, or `partition_by`"),
+    ("sort", "write `sort_by`"),
     ("dist", "write `partition_by`"),
+    ("file_format", "every table is a Delta table"),
+    ("optimize_write", "write `target_file_size`"),
+    ("liquid_clustered_by", "write `zorder_by`"),
 ];
 
 /// What to write instead of a setting, if it is one of them.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::absent;
 use super::groups::Access;
+use super::layout::{self, Codec, Maintain, PersistDocs};
+use super::{absent, table_properties};
 use crate::diagnostics::Id;
 use crate::names::nearest;
 use crate::template::Config;
@@ -96,6 +97,24 @@ pub struct ModelConfig {
     pub delete_when: Option<String>,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
+    /// `sort_by`: rows of written files are in this order.
+    pub sort_by: Vec<String>,
+    /// `zorder_by`: rows that are near each other in all of these columns are near each other in files.
+    pub zorder_by: Vec<String>,
+    /// `target_file_size`: bytes of a data file; 128 MB unless set.
+    pub target_file_size: Option<u64>,
+    /// `compression` of data files; `zstd(1)` unless set.
+    pub compression: Option<Codec>,
+    /// `bloom_filter_columns`: data files tell which values of these columns they do not hold.
+    pub bloom_filter_columns: Vec<String>,
+    /// `tblproperties` of the Delta table.
+    pub tblproperties: BTreeMap<String, String>,
+    /// `persist_docs`: which descriptions stand in the Delta table.
+    pub persist_docs: PersistDocs,
+    /// `auto_optimize`: an incremental run packs small files along; true unless set.
+    pub auto_optimize: bool,
+    /// `maintain`: what `lake maintain` does.
+    pub maintain: Maintain,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
     pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
@@ -128,6 +147,15 @@ pub const CONFIG_KEYS: &[&str] = &[
     "sequence_by",
     "delete_when",
     "partition_by",
+    "sort_by",
+    "zorder_by",
+    "target_file_size",
+    "compression",
+    "bloom_filter_columns",
+    "tblproperties",
+    "persist_docs",
+    "auto_optimize",
+    "maintain",
     "on_schema_change",
     "tags",
     "enabled",
@@ -174,6 +202,15 @@ impl Default for ModelConfig {
             sequence_by: None,
             delete_when: None,
             partition_by: Vec::new(),
+            sort_by: Vec::new(),
+            zorder_by: Vec::new(),
+            target_file_size: None,
+            compression: None,
+            bloom_filter_columns: Vec::new(),
+            tblproperties: BTreeMap::new(),
+            persist_docs: PersistDocs::default(),
+            auto_optimize: true,
+            maintain: Maintain::default(),
             on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
@@ -210,6 +247,15 @@ impl ModelConfig {
             "merge_update_columns" => self.merge_update_columns = texts(key, value)?,
             "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
+            "sort_by" => self.sort_by = texts(key, value)?,
+            "zorder_by" => self.zorder_by = texts(key, value)?,
+            "target_file_size" => self.target_file_size = Some(layout::file_size(value)?),
+            "compression" => self.compression = Some(layout::codec(value)?),
+            "bloom_filter_columns" => self.bloom_filter_columns = texts(key, value)?,
+            "tblproperties" => self.tblproperties = table_properties::read(value)?,
+            "persist_docs" => self.persist_docs = layout::persist_docs(value)?,
+            "auto_optimize" => self.auto_optimize = boolean(key, value)?,
+            "maintain" => self.maintain = layout::maintain(value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "delete_when" => self.delete_when = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),
@@ -269,7 +315,7 @@ fn lints(value: &serde_json::Value) -> Result<BTreeMap<String, LintLevel>, Strin
     Ok(found)
 }
 
-/// Lays nearer settings over farther ones; tags and lints add up.
+/// Lays nearer settings over farther ones; tags, lints, properties and what `maintain` does add up.
 pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     for (key, value) in nearer {
         match (key.as_str(), base.get(key)) {
@@ -278,10 +324,10 @@ pub(super) fn overlay(base: &mut Config, nearer: &Config) {
                 tags.extend(texts(key, value).unwrap_or_default());
                 base.insert(key.clone(), tags.into());
             }
-            ("lints", Some(serde_json::Value::Object(old))) if value.is_object() => {
-                let mut lints = old.clone();
-                lints.extend(value.as_object().cloned().unwrap_or_default());
-                base.insert(key.clone(), lints.into());
+            ("lints" | "tblproperties" | "maintain", Some(serde_json::Value::Object(old))) if value.is_object() => {
+                let mut both = old.clone();
+                both.extend(value.as_object().cloned().unwrap_or_default());
+                base.insert(key.clone(), both.into());
             }
             _ => {
                 base.insert(key.clone(), value.clone());

@@ -16,6 +16,7 @@ mod files;
 mod formats;
 mod groups;
 mod ingestion;
+mod layout;
 mod load;
 mod models;
 mod path_columns;
@@ -24,6 +25,7 @@ mod selectors;
 mod settings;
 mod source_options;
 mod sources;
+mod table_properties;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,12 +52,14 @@ pub use groups::{Access, Group, Owner};
 pub use ingestion::{
     AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
+pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
 pub use sources::Source;
+pub use table_properties::{columns as property_columns, interval as property_interval};
 
 /// A loaded project.
 #[derive(Debug)]

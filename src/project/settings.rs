@@ -64,8 +64,17 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
     let default_target = mapping.take("target").and_then(|node| reader.text(node));
     let targets = mapping.require("targets", reader).map(|node| targets(node, reader)).unwrap_or_default();
     let vars = mapping.take("vars").map(|node| vars(node, reader)).unwrap_or_default();
-    let models = mapping.take("models").map(|node| config_tree(node, config::check, reader)).unwrap_or_default();
-    let seeds = mapping.take("seeds").map(|node| config_tree(node, seeds::check, reader)).unwrap_or_default();
+    let mut models = mapping.take("models").map(|node| config_tree(node, config::check, reader)).unwrap_or_default();
+    let mut seeds = mapping.take("seeds").map(|node| config_tree(node, seeds::check, reader)).unwrap_or_default();
+    if let Some(value) = mapping.take("maintain") {
+        // What holds for all tables is the farthest of their settings.
+        for tree in [&mut models, &mut seeds] {
+            let mut values = Config::new();
+            setting(value, "maintain", value, config::check, &mut values, reader);
+            config::overlay(&mut values, &tree.values);
+            tree.values = values;
+        }
+    }
     mapping.finish(reader);
     Some(Settings { name: name?, default_target, targets, vars, models, seeds })
 }
@@ -107,7 +116,7 @@ pub(super) fn bytes(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
 }
 
 /// `512MB`, `16GB`, `1.5GB`: powers of 1024, as engines count memory.
-fn parse_bytes(text: &str) -> Option<usize> {
+pub(super) fn parse_bytes(text: &str) -> Option<usize> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
@@ -136,7 +145,10 @@ fn config_tree(node: &Node, check: ConfigCheck, reader: &mut Reader<'_>) -> Conf
         let plain = name.strip_prefix('+').unwrap_or(&name);
         let is_folder = matches!(value.value, Raw::Map(_))
             && !name.starts_with('+')
-            && !matches!(plain, "meta" | "contract" | "lints" | "column_types");
+            && !matches!(
+                plain,
+                "meta" | "contract" | "lints" | "column_types" | "tblproperties" | "persist_docs" | "maintain"
+            );
         if is_folder {
             tree.folders.insert(name, config_tree(value, check, reader));
         } else if !matches!(value.value, Raw::Null) {

@@ -234,7 +234,7 @@ impl Node<'_> {
         for input in &self.compiled.inputs {
             match input {
                 Input::Table(name) => {
-                    let version = self.inputs.published(name).await?.map(|published| published.version());
+                    let version = self.inputs.published(name).await?.map(|published| published.rows_since());
                     if version.is_none() {
                         self.not_loaded(name)?;
                     }
@@ -292,6 +292,9 @@ impl Node<'_> {
         let mut outcome = Outcome::new(Status::Skipped, "", reason);
         let Some(published) = &world.published else { return Ok(outcome) };
         outcome.version = Some(published.version());
+        if let Some((version, what)) = self.describe(published).await? {
+            outcome = Outcome { version: Some(version), ..Outcome::new(Status::Success, "describe", what.to_owned()) };
+        }
         let passed = published.state.as_ref().map(|state| state.tests.clone()).unwrap_or_default();
         let mut due: Vec<&CompiledTest> = Vec::new();
         for test in &self.tests {
@@ -326,7 +329,7 @@ impl Node<'_> {
             for input in below {
                 stamp.push_str(&match input {
                     Input::Table(name) => {
-                        let version = self.inputs.published(&name).await?.map(|published| published.version());
+                        let version = self.inputs.published(&name).await?.map(|published| published.rows_since());
                         format!(" {name}@{version:?}")
                     }
                     Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),

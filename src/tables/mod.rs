@@ -3,17 +3,21 @@
 //! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
 //! [`TableState`] that explains how it came to be.
 
+mod layout;
 mod merge;
+mod metadata;
 mod outside;
 mod prune;
 mod publish;
 mod read;
 mod stage;
 mod tombstones;
+mod upkeep;
+mod zorder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
@@ -26,7 +30,9 @@ use url::Url;
 use crate::names::TableName;
 use crate::paths;
 
+pub use layout::Layout;
 pub use merge::{Merge, Placement, place};
+pub use metadata::describe;
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
@@ -36,6 +42,7 @@ pub use stage::{Staged, stage};
 #[derive(Debug, Clone)]
 pub struct Lake {
     root: Url,
+    layouts: Arc<BTreeMap<TableName, Layout>>,
 }
 
 /// Storage that refuses, or a table that cannot be used.
@@ -113,12 +120,20 @@ pub struct Published {
     pub schema: SchemaRef,
     /// What the last commit says; `None` if `lake` did not write it.
     pub state: Option<TableState>,
+    /// The same, in the words of the log.
+    pub(crate) said: Option<Value>,
 }
 
 impl Published {
     /// The Delta version.
     pub fn version(&self) -> u64 {
         self.table.version().unwrap_or_default()
+    }
+
+    /// The version that made the rows what they are: commits since then have changed none. This is what readers go by.
+    pub fn rows_since(&self) -> u64 {
+        let since = self.said.as_ref().and_then(|said| said.get(ROWS_SINCE)?.as_u64());
+        since.unwrap_or_else(|| self.version())
     }
 
     /// When the version was committed, if its log still tells.
@@ -185,7 +200,20 @@ impl Lake {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { root: url })
+        Ok(Self { root: url, layouts: Arc::default() })
+    }
+
+    /// With the layouts that its tables are written in.
+    #[must_use]
+    pub fn laid_out(mut self, layouts: BTreeMap<TableName, Layout>) -> Self {
+        self.layouts = Arc::new(layouts);
+        self
+    }
+
+    /// How a table is written.
+    pub(crate) fn layout(&self, name: &TableName) -> &Layout {
+        static PLAIN: LazyLock<Layout> = LazyLock::new(Layout::default);
+        self.layouts.get(name).unwrap_or(&PLAIN)
     }
 
     /// The root, with a `/` at its end.
@@ -234,22 +262,25 @@ impl Lake {
         }
         let mut table = DeltaTable::new(log_store);
         table.load().await.map_err(fail)?;
-        let state = last_state(&table).await.map_err(fail)?;
+        let said = last_state(&table).await.map_err(fail)?;
+        let state = said.clone().and_then(|json| serde_json::from_value(json).ok());
         let schema = table.snapshot().map_err(fail)?.snapshot().arrow_schema();
-        Ok(Some(Published { name: name.clone(), schema: read::plain(&schema), table, state }))
+        Ok(Some(Published { name: name.clone(), schema: read::plain(&schema), table, state, said }))
     }
 }
 
 /// The key of [`TableState`] in a commit's `commitInfo`.
 pub(crate) const STATE_KEY: &str = "lake";
 
+/// The key, in the same object, of the version that a commit has left the rows of.
+pub(crate) const ROWS_SINCE: &str = "rows_since";
+
 /// What the commit of the loaded version says; `None` if `lake` did not write it.
-async fn last_state(table: &DeltaTable) -> Result<Option<TableState>, DeltaTableError> {
+async fn last_state(table: &DeltaTable) -> Result<Option<Value>, DeltaTableError> {
     let Some(version) = table.version() else { return Ok(None) };
     let Some(entry) = table.log_store().read_commit_entry(version).await? else { return Ok(None) };
     let actions = entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let state = actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next();
-    Ok(state.and_then(|json| serde_json::from_value(json).ok()))
+    Ok(actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next())
 }
 
 /// Delta's error without the names of Rust's types around the storage's own words.

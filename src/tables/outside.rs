@@ -48,7 +48,7 @@ pub async fn open_source(source: &Source, folder: &Path) -> Result<Published, Ou
     };
     let table = table.load().await.map_err(fail)?;
     let schema = read::plain(&table.snapshot().map_err(fail)?.snapshot().arrow_schema());
-    Ok(Published { name: source.name.clone(), schema, table, state: None })
+    Ok(Published { name: source.name.clone(), schema, table, state: None, said: None })
 }
 
 /// The schemas of Delta sources.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
-use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, MetadataExt, Protocol, StructType, Transaction, new_metadata};
+use deltalake::kernel::{Action, Protocol, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
-use super::{Lake, Published, STATE_KEY, Staged, TableError, TableState};
+use super::{Lake, Published, STATE_KEY, Staged, TableError, TableState, metadata};
+use crate::names::TableName;
 
 /// What goes into a commit beside the files.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Commit {
     pub id: String,
 }
 
-/// Versions between two checkpoints of the log.
+/// Versions between two checkpoints of the log, unless `delta.checkpointInterval` is set.
 const CHECKPOINT_EVERY: u64 = 100;
 
 /// Publishes staged files as one commit on top of `published`. If anybody else has committed since, nothing
@@ -40,32 +40,55 @@ pub async fn publish(
 ) -> Result<Published, TableError> {
     let version = published.map_or(0, |published| published.version() + 1);
     if let Err(error) = commit_once(lake, published, &staged, commit).await {
-        // An error after the commit took place is not a failure of the commit: the log knows.
-        match lake.log_store(&staged.name)?.read_commit_entry(version).await {
-            Ok(Some(entry)) if contains(&entry, &commit.id) => {}
-            Ok(Some(_)) => {
-                let table = staged.name.clone();
-                staged.discard(lake).await;
-                return Err(TableError::Conflict { table });
-            }
-            Ok(None) => {
+        match fate(lake, &staged.name, version, &commit.id, error).await? {
+            Fate::Done => {}
+            Fate::Lost(error) => {
                 staged.discard(lake).await;
                 return Err(error);
             }
-            Err(_) => return Err(error),
+            Fate::Unknown(error) => return Err(error),
         }
     }
     let fresh = lake.inspect(&staged.name).await?;
     let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))?;
-    if fresh.version() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
-        // A checkpoint only makes reading faster: the version stands without it.
-        let _ = deltalake::checkpoints::create_checkpoint(&fresh.table, None).await;
-    }
+    checkpoint_if_due(&fresh).await;
     Ok(fresh)
 }
 
-fn contains(entry: &[u8], id: &str) -> bool {
-    String::from_utf8_lossy(entry).contains(id)
+/// What came of a commit that ended with an error.
+pub(super) enum Fate {
+    /// It took place, and something after it failed.
+    Done,
+    /// It did not.
+    Lost(TableError),
+    /// The log cannot be read.
+    Unknown(TableError),
+}
+
+/// An error after the commit took place is not a failure of the commit: the log knows.
+pub(super) async fn fate(
+    lake: &Lake,
+    table: &TableName,
+    version: u64,
+    id: &str,
+    error: TableError,
+) -> Result<Fate, TableError> {
+    Ok(match lake.log_store(table)?.read_commit_entry(version).await {
+        Ok(Some(entry)) if String::from_utf8_lossy(&entry).contains(id) => Fate::Done,
+        Ok(Some(_)) => Fate::Lost(TableError::Conflict { table: table.clone() }),
+        Ok(None) => Fate::Lost(error),
+        Err(_) => Fate::Unknown(error),
+    })
+}
+
+/// Now and then the log is summed up. That only makes reading faster: the version stands without it.
+pub(super) async fn checkpoint_if_due(fresh: &Published) {
+    let Ok(snapshot) = fresh.table.snapshot() else { return };
+    let every = snapshot.metadata().configuration().get("delta.checkpointInterval");
+    let every = every.and_then(|text| text.parse().ok()).filter(|every| *every > 0).unwrap_or(CHECKPOINT_EVERY);
+    if fresh.version() % every == every - 1 {
+        let _ = deltalake::checkpoints::create_checkpoint(&fresh.table, None).await;
+    }
 }
 
 async fn commit_once(
@@ -86,7 +109,7 @@ async fn commit_once(
         .with_cleanup_expired_logs(Some(false))
         .with_max_retries(0);
     let Some(published) = published else { return create(lake, staged, properties).await.map_err(fail) };
-    let actions = actions(published, staged).map_err(fail)?;
+    let actions = actions(lake, published, staged).map_err(fail)?;
     let snapshot = published.table.snapshot().map_err(fail)?;
     let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
     let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
@@ -101,11 +124,9 @@ async fn commit_once(
 /// Version 0: protocol, schema and rows in one commit.
 async fn create(lake: &Lake, staged: &Staged, properties: CommitProperties) -> Result<(), DeltaTableError> {
     let log_store = lake.log_store(&staged.name).map_err(|error| DeltaTableError::Generic(error.to_string()))?;
-    let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
-    CreateBuilder::new()
+    metadata::described(CreateBuilder::new(), &staged.schema, lake.layout(&staged.name))?
         .with_log_store(log_store)
         .with_table_name(staged.name.to_string())
-        .with_columns(schema.fields().cloned())
         .with_partition_columns(staged.partition_by.clone())
         .with_save_mode(SaveMode::ErrorIfExists)
         .with_actions(staged.adds.iter().cloned().map(Action::Add))
@@ -114,27 +135,27 @@ async fn create(lake: &Lake, staged: &Staged, properties: CommitProperties) -> R
     Ok(())
 }
 
-fn actions(published: &Published, staged: &Staged) -> Result<Vec<Action>, DeltaTableError> {
+fn actions(lake: &Lake, published: &Published, staged: &Staged) -> Result<Vec<Action>, DeltaTableError> {
     let snapshot = published.table.snapshot()?;
     let mut actions = Vec::new();
     for file in snapshot.log_data().iter() {
         if staged.replaces_all || staged.removed.contains(file.path().as_ref()) {
-            actions.push(Action::Remove(file.remove_action(true)));
+            actions.push(Action::Remove(file.remove_action(!staged.packed.contains(file.path().as_ref()))));
         }
     }
     actions.extend(staged.adds.iter().cloned().map(Action::Add));
-    let old = snapshot.metadata();
-    let partitions_change = staged.replaces_all && *old.partition_columns() != staged.partition_by;
-    if published.schema != staged.schema || partitions_change {
-        let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
+    if published.schema != staged.schema {
         // A type that the table did not have may need a feature: timestamps without a zone do.
         if staged.schema.fields().iter().any(|field| has_local_times(field.data_type())) {
             actions.extend(with_local_times(snapshot.protocol())?.map(Action::Protocol));
         }
-        let metadata = new_metadata(&schema, staged.partition_by.clone(), old.configuration().clone())?;
-        let metadata = metadata.with_table_id(old.id().to_owned())?.with_name(staged.name.to_string())?;
-        actions.push(Action::Metadata(metadata));
     }
+    let partition_by = match staged.replaces_all {
+        true => staged.partition_by.as_slice(),
+        false => published.partition_columns(),
+    };
+    let changed = metadata::changed(published, &staged.schema, partition_by, lake.layout(&staged.name))?;
+    actions.extend(changed.map(Action::Metadata));
     Ok(actions)
 }
 

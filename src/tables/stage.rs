@@ -4,7 +4,6 @@
 //! log names; an error removes what it can.
 
 use std::collections::{BTreeSet, HashMap};
-use std::num::NonZeroU64;
 use std::sync::{Arc, Once};
 
 use datafusion::arrow::array::RecordBatch;
@@ -16,8 +15,6 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::ObjectStoreRef;
-use deltalake::parquet::basic::{Compression, ZstdLevel};
-use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -25,13 +22,13 @@ use object_store::{ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{Lake, TableError, read};
+use super::{Lake, Layout, TableError, read, zorder};
 use crate::exact_files::rows_of;
 use crate::names::TableName;
 use crate::session;
 
-/// Rows to a file; more than that starts another.
-const TARGET_FILE_BYTES: u64 = 128 * 1024 * 1024;
+/// Fewer new rows are not worth a second write: `lake maintain` orders them with others.
+const ZORDER_FROM: u64 = 100_000;
 
 /// Data files that are written and not published.
 #[derive(Debug, Clone)]
@@ -44,6 +41,8 @@ pub struct Staged {
     pub(crate) adds: Vec<Add>,
     /// Paths of published files that the publish takes away.
     pub(crate) removed: BTreeSet<String>,
+    /// Of those, files whose rows stand in new files: no reader is to take it for a change.
+    pub(crate) packed: BTreeSet<String>,
     /// The publish takes all published files away.
     pub(crate) replaces_all: bool,
     /// The columns of the table as it will be.
@@ -64,6 +63,7 @@ impl Staged {
             table_url: lake.table_url(name),
             adds: Vec::new(),
             removed: BTreeSet::new(),
+            packed: BTreeSet::new(),
             replaces_all: false,
             schema: Arc::clone(schema),
             partition_by: partition_by.to_vec(),
@@ -78,6 +78,7 @@ impl Staged {
         self.removed.extend(other.removed);
         self.kept_files.extend(other.kept_files);
         self.heads.extend(other.heads);
+        self.packed.extend(other.packed);
         self
     }
 
@@ -101,13 +102,14 @@ impl Staged {
     /// New rows; those that were written again beside them are not.
     pub fn rows(&self) -> u64 {
         let rows = |add: &Add| add.get_stats().ok().flatten().map_or(0, |stats| stats.num_records);
-        let new = self.adds.iter().filter(|add| !self.kept_files.contains(&add.path));
+        let new = self.adds.iter().filter(|add| add.data_change && !self.kept_files.contains(&add.path));
         new.map(|add| u64::try_from(rows(add)).unwrap_or_default()).sum()
     }
 
     /// Bytes of the new files, with what was written again.
     pub fn bytes(&self) -> u64 {
-        self.adds.iter().map(|add| u64::try_from(add.size).unwrap_or_default()).sum()
+        let new = self.adds.iter().filter(|add| add.data_change);
+        new.map(|add| u64::try_from(add.size).unwrap_or_default()).sum()
     }
 
     /// The new rows alone, without what the table keeps.
@@ -144,9 +146,19 @@ pub async fn stage(
     partition_by: &[String],
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let store = lake.log_store(name)?.object_store(None);
-    let adds = write(&store, name, plan, schema, partition_by, session).await?;
-    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
+    probe(&lake.log_store(name)?.object_store(None), name).await?;
+    let layout = lake.layout(name);
+    let plan = layout.sorted(rows_of(read::view(plan), schema)?, partition_by)?;
+    let staged = Staged::nothing(lake, name, schema, partition_by);
+    let unordered = write(lake, staged, plan, session).await?;
+    if layout.zorder_by.is_empty() || unordered.rows() < ZORDER_FROM {
+        return Ok(unordered);
+    }
+    // The order follows from the values, so they are written down before it is known.
+    let adds = unordered.adds.clone();
+    let ordered = zorder::staged(lake, unordered, session).await;
+    discard(lake, name, &adds).await;
+    ordered
 }
 
 /// Runs a plan and writes its rows as Parquet files of a folder beside the data of `name`.
@@ -162,7 +174,9 @@ pub(super) async fn write_beside(
     session: &SessionState,
 ) -> Result<(), TableError> {
     let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
-    write(&store, name, plan, schema, &[], session).await.map(|_| ())
+    probe(&store, name).await?;
+    let config = Layout::default().writer(schema, &[], session)?;
+    write_files(&store, name, rows_of(read::view(plan), schema)?, config, schema, session).await.map(|_| ())
 }
 
 /// When a write fails half-way, deltalake 1.1 aborts an upload that is over already, which panics in object_store, and
@@ -180,27 +194,18 @@ fn hide_caught_panics() {
     });
 }
 
-async fn write(
+/// Runs a plan of exactly the columns of `schema`, once more with less memory if that is not enough.
+async fn write_files(
     store: &ObjectStoreRef,
     name: &TableName,
     plan: LogicalPlan,
+    config: WriterConfig,
     schema: &SchemaRef,
-    partition_by: &[String],
     session: &SessionState,
 ) -> Result<Vec<Add>, TableError> {
-    probe(store, name).await?;
     hide_caught_panics();
     let session = &session::for_query(session);
-    let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
-    let config = WriterConfig::new(
-        Arc::clone(schema),
-        partition_by.to_vec(),
-        Some(properties()),
-        NonZeroU64::new(TARGET_FILE_BYTES),
-        Some(session.config().batch_size()),
-        Default::default(),
-        None,
-    );
+    let plan = session.optimize(&plan)?;
     let attempt = async |session: &SessionState| {
         let physical = session.create_physical_plan(&plan).await?;
         write_partitions(store, physical, config.clone(), session.task_ctx(), schema, name).await
@@ -226,12 +231,19 @@ pub(super) async fn collect(plan: LogicalPlan, session: &SessionState) -> Result
     }
 }
 
-fn properties() -> WriterProperties {
-    let level = ZstdLevel::try_new(1).expect("level 1 exists");
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_created_by(format!("lake {}", env!("CARGO_PKG_VERSION")))
-        .build()
+/// Runs a plan of exactly the columns of `staged`, and adds its files.
+pub(super) async fn write(
+    lake: &Lake,
+    mut staged: Staged,
+    plan: LogicalPlan,
+    session: &SessionState,
+) -> Result<Staged, TableError> {
+    let store = lake.log_store(&staged.name)?.object_store(None);
+    let (schema, name) = (&staged.schema, &staged.name);
+    let config = lake.layout(name).writer(schema, &staged.partition_by, session)?;
+    let adds = write_files(&store, name, plan, config, schema, session).await?;
+    staged.adds.extend(adds);
+    Ok(staged)
 }
 
 /// Whether files can be written beside the table. Asked before, because the writer of deltalake 1.1 panics when

@@ -370,3 +370,41 @@ fn strategies_that_lack_what_they_need() {
         insta::assert_snapshot!("diagnostics@strategies_that_lack_what_they_need", shown.join("\n"));
     });
 }
+
+// -- files of tables --
+
+#[test]
+fn layouts_that_cannot_work() {
+    let cases = [
+        "sort_by=['viewd_at']",
+        "sort_by='user_id', zorder_by=['user_id', 'viewed_at']",
+        "partition_by='platform', zorder_by=['platform', 'user_id']",
+        "target_file_size='big'",
+        "compression='zstd(40)'",
+        "compression='snapy'",
+        "bloom_filter_columns='platfrom'",
+        "tblproperties={'delta.logRetentionDuraton': 'interval 3 days'}",
+        "tblproperties={'delta.logRetentionDuration': '3 days'}",
+        "tblproperties={'delta.enableDeletionVectors': true}",
+        "tblproperties={'delta.dataSkippingStatsColumns': 'user_id, platfrom'}",
+        "sort_by='viewed_at', tblproperties={'delta.dataSkippingNumIndexedCols': 2}",
+        "persist_docs={'relations': true}",
+        "maintain={'optimise': false}",
+        "maintain={'vacuum': {'retention': '1 hour'}}",
+        "maintain={'vacuum': {'retention': '2 days'}}",
+        "on_schema_change='sync_columns'",
+        "auto_optimize='yes'",
+    ];
+    let shown = cases.map(|settings| {
+        format!(
+            "-- {settings}\n{}",
+            compile(&[("models/silver/views.sql", &INCREMENTAL.replace("SETTINGS", settings))])
+        )
+    });
+    crate::sandbox::snapshots().bind(|| {
+        insta::assert_snapshot!("diagnostics@layouts_that_cannot_work", shown.join("\n"));
+    });
+}
+
+shows!(layouts_of_a_project_that_are_wrong,
+    "project.yml" => "name: sandbox\ntargets:\n  dev: { root: lake }\nmaintain: { vacuum: 7 }\nmodels:\n  silver:\n    tblproperties: { delta.checkpointInterval: 0 }\n    maintain: { vacum: false }\n");

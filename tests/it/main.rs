@@ -6,6 +6,7 @@
 
 mod architecture;
 mod bad_rows;
+mod care;
 mod compact;
 mod crash;
 mod diagnostics;
