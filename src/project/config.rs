@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::absent;
 use super::groups::Access;
+use super::microbatch::{self, BatchConfig};
 use crate::diagnostics::Id;
 use crate::names::nearest;
 use crate::template::Config;
@@ -51,6 +52,8 @@ pub enum Strategy {
     /// The partitions that have new rows are replaced.
     #[serde(rename = "insert_overwrite")]
     InsertOverwrite,
+    /// Time is cut into batches; each replaces the rows of its own interval.
+    Microbatch,
 }
 
 /// What to do when an incremental model's columns are no longer those of its table.
@@ -94,6 +97,10 @@ pub struct ModelConfig {
     pub sequence_by: Option<String>,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
+    /// `event_time`: the column that tells when a row happened.
+    pub event_time: Option<String>,
+    /// The settings of `microbatch`.
+    pub batch: BatchConfig,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
     pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
@@ -125,6 +132,11 @@ pub const CONFIG_KEYS: &[&str] = &[
     "merge_exclude_columns",
     "sequence_by",
     "partition_by",
+    "event_time",
+    "batch_size",
+    "begin",
+    "lookback",
+    "concurrent_batches",
     "on_schema_change",
     "tags",
     "enabled",
@@ -150,6 +162,7 @@ const STRATEGIES: &[(&str, Strategy)] = &[
     ("merge", Strategy::Merge),
     ("delete+insert", Strategy::DeleteInsert),
     ("insert_overwrite", Strategy::InsertOverwrite),
+    ("microbatch", Strategy::Microbatch),
 ];
 const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
@@ -170,6 +183,8 @@ impl Default for ModelConfig {
             merge_exclude_columns: Vec::new(),
             sequence_by: None,
             partition_by: Vec::new(),
+            event_time: None,
+            batch: BatchConfig::default(),
             on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
@@ -206,6 +221,8 @@ impl ModelConfig {
             "merge_update_columns" => self.merge_update_columns = texts(key, value)?,
             "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
+            "event_time" => self.event_time = Some(text(key, value)?),
+            key if microbatch::KEYS.contains(&key) => self.batch.set(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),
             "tags" => {
@@ -285,7 +302,7 @@ pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     }
 }
 
-fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = text(key, value)?;
     if let Some((_, found)) = words.iter().find(|(name, _)| *name == given) {
         return Ok(*found);
@@ -301,11 +318,11 @@ fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> R
     Err(format!("`{given}` is not a value of `{key}`; {help}"))
 }
 
-fn text(key: &str, value: &serde_json::Value) -> Result<String, String> {
+pub(super) fn text(key: &str, value: &serde_json::Value) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| format!("`{key}` takes a text, not {value}"))
 }
 
-fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
+pub(super) fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("`{key}` takes true or false, not {value}"))
 }
 

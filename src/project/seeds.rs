@@ -17,7 +17,8 @@ use crate::template::{Config, Rendered};
 const SCHEMA: &str = "seeds";
 
 /// Settings of models that seeds have too.
-const SHARED: &[&str] = &["enabled", "tags", "owner", "meta", "group", "access", "contract", "full_refresh"];
+const SHARED: &[&str] =
+    &["enabled", "tags", "owner", "meta", "group", "access", "contract", "full_refresh", "event_time"];
 
 /// Settings that only seeds have.
 const OWN: &[&str] = &["column_types", "delimiter", "quote_columns", "schema"];
@@ -150,6 +151,7 @@ pub(super) fn load(
             incremental: None,
             refs: Vec::new(),
             sources: Vec::new(),
+            ref_reads: Vec::new(),
             vars: Default::default(),
             timeless: None,
             key: Key::default(),
@@ -185,6 +187,7 @@ fn source(name: &TableName, file: &Arc<SourceFile>, values: &Config, described: 
         options: SourceOptions { delimiter, ..SourceOptions::new() },
         columns,
         ingestion: Ingestion::default(),
+        event_time: None,
         tags: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@
 
 mod architecture;
 mod bad_rows;
+mod changes;
 mod compact;
 mod crash;
 mod diagnostics;
@@ -19,6 +20,7 @@ mod ingest;
 mod jinja;
 mod lineage;
 mod materialize;
+mod microbatch;
 mod new_columns;
 mod reader;
 mod sample;
