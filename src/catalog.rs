@@ -44,6 +44,26 @@ pub fn stored_schema(schema: &Schema) -> Result<SchemaRef, (String, String)> {
     Ok(Arc::new(Schema::new(fields?)))
 }
 
+/// The columns that tell of a change, as Delta's change data feed calls them.
+pub const CHANGE_COLUMNS: [&str; 3] = ["_change_type", "_commit_version", "_commit_timestamp"];
+
+/// The columns of a table's changes.
+pub fn changes_schema(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
+    fields.extend(change_fields().map(Arc::new));
+    Arc::new(Schema::new(fields))
+}
+
+/// Those columns, with their types.
+pub fn change_fields() -> [Field; 3] {
+    let [change, version, timestamp] = CHANGE_COLUMNS;
+    [
+        Field::new(change, DataType::Utf8, true),
+        Field::new(version, DataType::Int64, true),
+        Field::new(timestamp, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+    ]
+}
+
 /// What Delta's Arrow schemas call the items of a list, and the entries of a map.
 const LIST_ITEM: &str = "element";
 const MAP_ENTRIES: &str = "key_value";

@@ -19,6 +19,7 @@
 //! | --- | --- |
 //! | [`names`] | what a table may be called, and which name a typo meant |
 //! | [`paths`] | absolute paths without dots |
+//! | [`intervals`] | time in batches of hours, days, months and years |
 //! | [`memo`] | what earlier runs worked out, by the hash of what decides it |
 //! | [`fail_points`] | moments at which a test kills the program |
 //! | [`diagnostics`] | mistakes of users, where they are, and how they are shown |
@@ -43,6 +44,8 @@
 pub mod names;
 
 pub mod paths;
+
+pub mod intervals;
 
 pub mod memo;
 

@@ -125,6 +125,16 @@ pub fn parse(sql: &str) -> Result<Statement> {
     }
 }
 
+/// The `schema.table` names in a statement.
+///
+/// # Errors
+/// When a name cannot be one of a table.
+pub fn tables_of(statement: &Statement) -> Result<Vec<TableName>> {
+    let (tables, _) = datafusion::sql::resolve::resolve_table_references(statement, true)?;
+    let name = |reference: TableReference| Some(TableName::new(reference.schema()?, reference.table()));
+    Ok(tables.into_iter().filter_map(name).collect())
+}
+
 /// The session for one query: `now()` is the moment at which it starts.
 pub fn for_query(session: &SessionState) -> SessionState {
     let mut state = session.clone();

@@ -233,6 +233,12 @@ pub(super) struct RunArgs {
     /// Take in files up to this day or moment only, the day included
     #[arg(long, value_name = "TIME", conflicts_with = "full_refresh")]
     pub(super) until: Option<String>,
+    /// Of models in batches, run all batches from this day or moment on (UTC), done or not
+    #[arg(long, value_name = "TIME", requires = "event_time_end")]
+    pub(super) event_time_start: Option<String>,
+    /// The day or moment before which those batches end
+    #[arg(long, value_name = "TIME", requires = "event_time_start")]
+    pub(super) event_time_end: Option<String>,
 }
 
 /// What to load.

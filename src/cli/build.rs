@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::bronze::Slice;
+use crate::intervals::{self, Interval};
 use crate::names::TableName;
 use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
 
@@ -34,12 +35,15 @@ pub(super) fn seed(global: &Global, args: &SeedArgs, printer: &Printer) -> anyho
         files: Vec::new(),
         since: None,
         until: None,
+        event_time_start: None,
+        event_time_end: None,
     };
     run(global, &args, What::Seeds, printer)
 }
 
 pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let slice = Slice::new(&args.files, args.since.as_deref(), args.until.as_deref()).map_err(anyhow::Error::msg)?;
+    let event_time = event_time(args.event_time_start.as_deref(), args.event_time_end.as_deref())?;
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let choice = pipeline.choose(&args.selection)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
@@ -48,8 +52,22 @@ pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer
     selection.nodes.retain(|name| what == What::All || is_seed(name) == (what == What::Seeds));
     let mode = if what == What::All { TestMode::Gate } else { TestMode::Off };
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None)?;
+    let (runtime, async_runtime) =
+        compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
     run_schedule(runtime, async_runtime, &schedule, printer)
+}
+
+/// The part of time whose batches are asked for.
+fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<Interval>> {
+    let (Some(start), Some(end)) = (start, end) else { return Ok(None) };
+    let moment = |flag: &str, text: &str| {
+        intervals::moment(text).ok_or_else(|| {
+            anyhow::anyhow!("{flag} `{text}` is not a day such as 2026-01-31 or a moment such as 2026-01-31T12:00:00Z")
+        })
+    };
+    let interval = Interval { start: moment("--event-time-start", start)?, end: moment("--event-time-end", end)? };
+    anyhow::ensure!(!interval.is_empty(), "--event-time-start `{start}` is not before --event-time-end `{end}`");
+    Ok(Some(interval))
 }
 
 /// Runs a schedule, and tells what it did.

@@ -14,6 +14,7 @@ use crate::bronze::{self, Listings, Slice};
 use crate::compile::{self, CompiledProject};
 use crate::diagnostics::{Diagnostics, Severity};
 use crate::graph::{self, Graph};
+use crate::intervals::Interval;
 use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::{self, LoadOptions, Project};
@@ -150,7 +151,7 @@ impl Pipeline {
 impl Compiled {
     /// Everything that a run reads, and the async runtime that it runs on.
     pub(super) fn into_runtime(self) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        self.into_runtime_for(false, false, None, None)
+        self.into_runtime_for(false, false, None, None, None)
     }
 
     /// As [`Self::into_runtime`], for a run that rebuilds all, lists all files, reads some files only, or quarantined rows
@@ -161,6 +162,7 @@ impl Compiled {
         full_listing: bool,
         slice: Option<Slice>,
         replay: Option<TableName>,
+        event_time: Option<Interval>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?.laid_out(run::layouts(&self.project));
         let options = RunOptions {
@@ -168,6 +170,7 @@ impl Compiled {
             full_listing,
             slice,
             replay,
+            event_time,
             threads: self.threads,
             started_at: self.options.run_started_at,
             invocation_id: self.options.invocation_id,

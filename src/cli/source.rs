@@ -44,7 +44,7 @@ fn replay(global: &Global, args: &SourceReplayArgs, printer: &Printer) -> anyhow
     let selection = choice.over(&compiled)?;
     let mode = TestMode::Gate;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let (runtime, async_runtime) = compiled.into_runtime_for(false, false, None, Some(source))?;
+    let (runtime, async_runtime) = compiled.into_runtime_for(false, false, None, Some(source), None)?;
     build::run_schedule(runtime, async_runtime, &schedule, printer)
 }
 

@@ -76,6 +76,9 @@ pub(super) fn definition(
     if let Some(condition) = &config.delete_when {
         add(condition);
     }
+    if model.is_microbatch() {
+        add(&format!("{:?} {:?} {:?}", config.event_time, config.batch.size, super::cut_by_time(project, model)));
+    }
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {
         if let Some(source) = project.sources.get(name) {

@@ -16,7 +16,7 @@ impl CompiledModel {
         KeyMaker::new("read model")
             .value(&*self.schema)
             .value(&(&self.inputs, &self.definition, &self.volatile))
-            .value(&(config.materialized, config.contract, &config.group, config.access))
+            .value(&(config.materialized, config.contract, &config.group, config.access, &config.event_time))
             .finish()
     }
 }

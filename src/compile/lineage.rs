@@ -346,5 +346,5 @@ fn sources_of(column: &Column, schema: &DFSchema, input: &[Sources]) -> Sources 
 
 /// `bronze@all.courses` is `bronze.courses`, read whole.
 fn plain_schema(name: &str) -> &str {
-    name.strip_suffix("@all").unwrap_or(name)
+    name.split_once('@').map_or(name, |(plain, _)| plain)
 }

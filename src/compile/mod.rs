@@ -4,6 +4,7 @@
 //! parallel where the graph allows. Synchronous and pure. A broken model is reported once; what reads it
 //! is left unchecked.
 
+mod changes;
 mod contract;
 mod errors;
 mod fingerprint;
@@ -12,6 +13,7 @@ mod kept;
 mod layout;
 mod lineage;
 mod lints;
+mod microbatch;
 mod seeds;
 mod shape;
 pub mod state;
@@ -38,6 +40,7 @@ use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead, source_relation};
 
 pub use lineage::{ColumnName, Lineage, Use};
+pub(crate) use microbatch::cut_by_time;
 pub use shape::{ColumnShape, Shape};
 pub use tests::{Check, CompiledTest};
 
@@ -163,7 +166,8 @@ fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
 /// Everything about a source that decides how what reads it compiles.
 fn source_key(project: &Project, name: &TableName, schema: &SchemaRef) -> Key {
     let declared = project.sources.get(name).map(fingerprint::source);
-    KeyMaker::new("source").value(&**schema).value(&declared).finish()
+    let event_time = project.sources.get(name).and_then(|source| source.event_time.as_ref()).map(|(column, _)| column);
+    KeyMaker::new("source").value(&**schema).value(&declared).value(&event_time).finish()
 }
 
 /// The schema that compiling sees of a table.
@@ -272,6 +276,7 @@ impl Compiler<'_> {
                 visible.insert(source_relation(name, *read), schema_source(schema));
             }
         }
+        self.add_ref_reads(model, &mut visible);
         visible
     }
 
@@ -334,6 +339,7 @@ impl Compiler<'_> {
             ("sort_by", config.sort_by.iter().collect()),
             ("zorder_by", config.zorder_by.iter().collect()),
             ("bloom_filter_columns", config.bloom_filter_columns.iter().collect()),
+            ("event_time", config.event_time.iter().collect()),
         ];
         for (setting, columns) in settings {
             for column in columns.into_iter().filter(|column| !names.contains(&column.as_str())) {
@@ -355,6 +361,8 @@ impl Compiler<'_> {
         problems.extend(strategy::check(model));
         problems.extend(strategy::check_condition(model, schema, self.session));
         problems.extend(layout::check(model, schema));
+        problems.extend(self.check_batches(model, schema));
+        problems.extend(self.check_changes(model));
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::groups::Access;
 use super::layout::{self, Codec, Maintain, PersistDocs};
+use super::microbatch::{self, BatchConfig};
 use super::{absent, table_properties};
 use crate::diagnostics::Id;
 use crate::names::nearest;
@@ -52,6 +53,8 @@ pub enum Strategy {
     /// The partitions that have new rows are replaced.
     #[serde(rename = "insert_overwrite")]
     InsertOverwrite,
+    /// Time is cut into batches; each replaces the rows of its own interval.
+    Microbatch,
 }
 
 /// What to do when an incremental model's columns are no longer those of its table.
@@ -115,6 +118,10 @@ pub struct ModelConfig {
     pub auto_optimize: bool,
     /// `maintain`: what `lake maintain` does.
     pub maintain: Maintain,
+    /// `event_time`: the column that tells when a row happened.
+    pub event_time: Option<String>,
+    /// The settings of `microbatch`.
+    pub batch: BatchConfig,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
     pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
@@ -156,6 +163,11 @@ pub const CONFIG_KEYS: &[&str] = &[
     "persist_docs",
     "auto_optimize",
     "maintain",
+    "event_time",
+    "batch_size",
+    "begin",
+    "lookback",
+    "concurrent_batches",
     "on_schema_change",
     "tags",
     "enabled",
@@ -181,6 +193,7 @@ const STRATEGIES: &[(&str, Strategy)] = &[
     ("merge", Strategy::Merge),
     ("delete+insert", Strategy::DeleteInsert),
     ("insert_overwrite", Strategy::InsertOverwrite),
+    ("microbatch", Strategy::Microbatch),
 ];
 const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
@@ -211,6 +224,8 @@ impl Default for ModelConfig {
             persist_docs: PersistDocs::default(),
             auto_optimize: true,
             maintain: Maintain::default(),
+            event_time: None,
+            batch: BatchConfig::default(),
             on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
@@ -256,6 +271,8 @@ impl ModelConfig {
             "persist_docs" => self.persist_docs = layout::persist_docs(value)?,
             "auto_optimize" => self.auto_optimize = boolean(key, value)?,
             "maintain" => self.maintain = layout::maintain(value)?,
+            "event_time" => self.event_time = Some(text(key, value)?),
+            key if microbatch::KEYS.contains(&key) => self.batch.set(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "delete_when" => self.delete_when = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),
@@ -336,7 +353,7 @@ pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     }
 }
 
-fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = text(key, value)?;
     if let Some((_, found)) = words.iter().find(|(name, _)| *name == given) {
         return Ok(*found);
@@ -352,11 +369,11 @@ fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> R
     Err(format!("`{given}` is not a value of `{key}`; {help}"))
 }
 
-fn text(key: &str, value: &serde_json::Value) -> Result<String, String> {
+pub(super) fn text(key: &str, value: &serde_json::Value) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| format!("`{key}` takes a text, not {value}"))
 }
 
-fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
+pub(super) fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("`{key}` takes true or false, not {value}"))
 }
 

@@ -18,6 +18,7 @@ mod groups;
 mod ingestion;
 mod layout;
 mod load;
+mod microbatch;
 mod models;
 mod path_columns;
 mod seeds;
@@ -39,7 +40,7 @@ use crate::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::memo::{Key, Lazy};
 use crate::names::TableName;
 use crate::template::{
-    Config, KnownNames, MacroTexts, Recording, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
+    Config, KnownNames, MacroTexts, Recording, RefRead, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
 };
 
 pub use bad_rows::{Limit, OnBadRow};
@@ -54,6 +55,7 @@ pub use ingestion::{
 };
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
+pub use microbatch::BatchConfig;
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
@@ -193,6 +195,8 @@ pub struct ModelBody {
     pub refs: Vec<TableName>,
     /// Sources that any variant reads.
     pub sources: Vec<(TableName, SourceRead)>,
+    /// Models that any variant reads in a way of their own, beside `refs`.
+    pub ref_reads: Vec<(TableName, RefRead)>,
     /// Variables that any variant asked for.
     pub vars: BTreeSet<String>,
     /// Its own hash.
@@ -251,8 +255,14 @@ impl ModelBody {
             && match config.incremental_strategy {
                 Strategy::Append => true,
                 Strategy::Merge | Strategy::DeleteInsert => config.unique_key.is_empty(),
-                Strategy::InsertOverwrite => false,
+                Strategy::InsertOverwrite | Strategy::Microbatch => false,
             }
+    }
+
+    /// Whether time is cut into batches, each a commit of its own.
+    pub fn is_microbatch(&self) -> bool {
+        let config = &self.config;
+        config.materialized == Materialization::Incremental && config.incremental_strategy == Strategy::Microbatch
     }
 
     fn absorb(&mut self, recording: &Recording) {
@@ -260,6 +270,11 @@ impl ModelBody {
         for name in &recording.refs {
             if !self.refs.contains(name) {
                 self.refs.push(name.clone());
+            }
+        }
+        for read in &recording.ref_reads {
+            if !self.ref_reads.contains(read) {
+                self.ref_reads.push(read.clone());
             }
         }
         for read in &recording.sources {

@@ -195,6 +195,7 @@ fn make(
         incremental: None,
         refs: Vec::new(),
         sources: Vec::new(),
+        ref_reads: Vec::new(),
         vars: BTreeSet::new(),
         timeless: None,
         key: Key::default(),

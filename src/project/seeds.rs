@@ -26,6 +26,7 @@ const SHARED: &[&str] = &[
     "access",
     "contract",
     "full_refresh",
+    "event_time",
     "maintain",
     "persist_docs",
     "tblproperties",
@@ -162,6 +163,7 @@ pub(super) fn load(
             incremental: None,
             refs: Vec::new(),
             sources: Vec::new(),
+            ref_reads: Vec::new(),
             vars: Default::default(),
             timeless: None,
             key: Key::default(),
@@ -197,6 +199,7 @@ fn source(name: &TableName, file: &Arc<SourceFile>, values: &Config, described: 
         options: SourceOptions { delimiter, ..SourceOptions::new() },
         columns,
         ingestion: Ingestion::default(),
+        event_time: None,
         tags: Vec::new(),
     }
 }

@@ -37,6 +37,8 @@ pub struct Source {
     pub columns: Vec<Column>,
     /// How its files are taken in.
     pub ingestion: Ingestion,
+    /// `event_time`: the column that tells when a row happened, and where that is said.
+    pub event_time: Option<(String, Span)>,
     /// Tags, for selection.
     pub tags: Vec<String>,
 }
@@ -101,6 +103,7 @@ fn read_table(
     let ingestion = ingestion::read(table, defaults, reader);
     let on_bad_row = bad_rows::read(table, (&ingestion, format), reader);
     let tags = table.take("tags").map(|node| reader.texts(node)).unwrap_or_default();
+    let event_time = event_time(table, reader);
     let options = table.take("options");
     let metadata = table.take("metadata_columns");
     let path_columns = path_columns::read(table, reader);
@@ -155,6 +158,7 @@ fn read_table(
         options,
         columns,
         ingestion,
+        event_time,
         tags,
         name,
     })
@@ -304,6 +308,17 @@ fn check_delta(format: Format, options: &SourceOptions, ingestion: &Ingestion, p
     if matches!(path.value, Raw::List(_)) {
         reader.invalid(&path.span, "a Delta source is one table: its `path` is one folder");
     }
+}
+
+/// `event_time`, which dbt has below `config`.
+fn event_time(table: &mut Mapping<'_>, reader: &mut Reader<'_>) -> Option<(String, Span)> {
+    let mut node = table.take("event_time");
+    if let Some(mut config) = table.take("config").and_then(|node| reader.mapping(node, "`config` block")) {
+        node = config.take("event_time").or(node);
+        config.finish(reader);
+    }
+    let node = node?;
+    Some((reader.text(node)?, node.span.clone()))
 }
 
 /// `path` below `root`, unless it is absolute or a URL.

@@ -33,6 +33,8 @@ pub(super) struct Facts<'a> {
     pub(super) inputs: &'a BTreeMap<String, String>,
     /// Files to do something about, by source, for a model that takes files in.
     pub(super) pending: &'a BTreeMap<String, Counts>,
+    /// What changed in models that it reads by their changes, if something did.
+    pub(super) changes: Option<String>,
     /// Why old rows that have to go cannot be told apart from others.
     pub(super) rebuild: Option<&'a str>,
     /// Only some of the files were asked for.
@@ -132,6 +134,9 @@ fn incremental(facts: &Facts<'_>) -> Action {
     if let Some(reason) = what_to_take_in(facts.pending) {
         return Action::Incremental(reason);
     }
+    if let Some(reason) = &facts.changes {
+        return Action::Incremental(reason.clone());
+    }
     let Some(state) = facts.state else {
         if facts.inputs.is_empty() {
             return Action::Skip(format!("no new files in {}", names(facts.pending)));
@@ -185,7 +190,7 @@ fn what_to_take_in(pending: &BTreeMap<String, Counts>) -> Option<String> {
 }
 
 /// The first input that is not what it was, in words.
-fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<String> {
     for (name, version) in now {
         match state.inputs.get(name) {
             Some(old) if old == version => {}
@@ -244,6 +249,7 @@ mod tests {
             volatile: None,
             inputs: &inputs,
             pending: &pending,
+            changes: None,
             rebuild: None,
             sliced: false,
             nothing_to_read: false,

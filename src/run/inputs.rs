@@ -15,7 +15,7 @@ use crate::names::{TableName, nearest};
 use crate::project::{Format, OnBadRow, OnNewColumn, Source};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
-use crate::template::{SourceRead, source_relation};
+use crate::template::{SourceRead, plain_relation, source_relation};
 
 use super::materialize::Failure;
 use super::quarantine;
@@ -246,8 +246,9 @@ impl Inputs {
     /// When the SQL does not plan or a table cannot be read.
     pub async fn plan_query(&self, sql: &str) -> Result<LogicalPlan, Failure> {
         let statement = session::parse(sql)?;
-        let names: Vec<TableName> = named_tables(&statement)?
-            .into_iter()
+        let names: Vec<TableName> = session::tables_of(&statement)?
+            .iter()
+            .map(plain_relation)
             .filter(|name| {
                 self.runtime.project.models.contains_key(name) || self.runtime.compiled.sources.contains_key(name)
             })
@@ -291,15 +292,4 @@ impl Inputs {
             None => Failure::text(format!("there is no table `{name}`; `lake ls` lists all")),
         }
     }
-}
-
-/// `schema.table` names in a statement.
-fn named_tables(
-    statement: &datafusion::sql::parser::Statement,
-) -> Result<Vec<TableName>, datafusion::error::DataFusionError> {
-    let (tables, _) = datafusion::sql::resolve::resolve_table_references(statement, true)?;
-    Ok(tables
-        .into_iter()
-        .filter_map(|reference| Some(TableName::new(reference.schema()?.trim_end_matches("@all"), reference.table())))
-        .collect())
 }

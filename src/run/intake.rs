@@ -9,6 +9,7 @@ use super::inputs::{Chosen, Delivery, Inputs};
 use super::materialize::Failure;
 use super::replay;
 use crate::bronze::{self, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
+use crate::intervals::Intervals;
 use crate::names::TableName;
 use crate::project::{AfterLoad, Format, Identity, Materialization, Model, OnRemovedFile, Project, Source};
 use crate::tables::Published;
@@ -47,6 +48,12 @@ fn count(pending: &Pending) -> Counts {
 pub(super) struct Progress {
     /// Batches that are published.
     pub(super) batches: usize,
+    /// Intervals that are published, of a model that runs in batches.
+    pub(super) intervals: Intervals,
+    /// Inputs had changed when that model was first looked at.
+    pub(super) changed: bool,
+    /// Another run published that model meanwhile, from other inputs.
+    pub(super) mixed: bool,
     manifests: BTreeMap<TableName, Manifest>,
     hashes: BTreeMap<TableName, BTreeMap<String, String>>,
     redone: BTreeMap<TableName, BTreeSet<String>>,
@@ -86,7 +93,8 @@ impl<'a> Intake<'a> {
         };
         let mut taken = self.model.sources.iter().filter(arrives);
         let (Some((only, _)), None) = (taken.next(), taken.next()) else { return None };
-        (self.model.appends() && self.source(only).ingestion.needs_traces()).then_some(only)
+        (self.model.appends() && self.model.ref_reads.is_empty() && self.source(only).ingestion.needs_traces())
+            .then_some(only)
     }
 
     /// What is known, and what is pending.
@@ -365,6 +373,7 @@ pub fn models_that_take_in(project: &Project, source: &TableName) -> Vec<TableNa
 /// Whether a model takes in the files of a source; a Delta table has none that arrive.
 pub(super) fn takes_in(project: &Project, model: &Model, source: &TableName) -> bool {
     model.config.materialized == Materialization::Incremental
+        && !model.is_microbatch()
         && project.sources[source].format != Format::Delta
         && model.sources.iter().any(|(name, read)| name == source && *read == SourceRead::Changes)
 }

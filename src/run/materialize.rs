@@ -8,18 +8,19 @@ use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 
 use super::audit::audit;
+use super::changes::{self, Consumed};
 use super::decide::{Action, Facts, decide};
 use super::inputs::{Chosen, Inputs};
-use super::intake::{Intake, Progress, TakenIn};
+use super::intake::{Intake, Progress, TakenIn, takes_in};
 use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
-use crate::bronze::{self, BronzeError, Change, manifest};
+use crate::bronze::{self, BronzeError};
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Format, Materialization, Model, Strategy};
-use crate::tables::{self, Commit, Published, TableError, TableState};
+use crate::tables::{self, Published, TableError};
 use crate::template::SourceRead;
 
 /// How often a node starts again after another run was faster.
@@ -44,7 +45,7 @@ impl Failure {
         Self::Text(text)
     }
 
-    fn is_conflict(&self) -> bool {
+    pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Table(TableError::Conflict { .. }) | Self::Bronze(BronzeError::BatchExists { .. }))
     }
 }
@@ -56,23 +57,23 @@ impl From<DataFusionError> for Failure {
 }
 
 /// What one attempt came to.
-struct Outcome {
-    status: Status,
-    action: &'static str,
-    reason: String,
-    rows: Option<u64>,
+pub(super) struct Outcome {
+    pub(super) status: Status,
+    pub(super) action: &'static str,
+    pub(super) reason: String,
+    pub(super) rows: Option<u64>,
     rows_quarantined: u64,
-    bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
     files_read: usize,
-    version: Option<u64>,
+    pub(super) version: Option<u64>,
     failed_file: Option<String>,
-    tests: Vec<TestResult>,
+    pub(super) tests: Vec<TestResult>,
     /// Another batch waits.
-    more: bool,
+    pub(super) more: bool,
 }
 
 impl Outcome {
-    fn new(status: Status, action: &'static str, reason: String) -> Self {
+    pub(super) fn new(status: Status, action: &'static str, reason: String) -> Self {
         let (rows, bytes, version) = (None, None, None);
         Self {
             status,
@@ -169,6 +170,9 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
         return view(inputs, model, &tests).await;
     }
     let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
+    if model.is_microbatch() {
+        return node.run_batches(progress).await;
+    }
     let world = node.look(progress).await?;
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
@@ -206,7 +210,7 @@ pub(super) struct Node<'a> {
     pub(super) inputs: &'a Inputs,
     pub(super) model: &'a Model,
     pub(super) compiled: &'a CompiledModel,
-    tests: Vec<&'a CompiledTest>,
+    pub(super) tests: Vec<&'a CompiledTest>,
     pub(super) intake: Intake<'a>,
 }
 
@@ -214,19 +218,22 @@ pub(super) struct Node<'a> {
 pub(super) struct World {
     pub(super) published: Option<Published>,
     /// Versions and file lists, by name, as the fingerprint has them.
-    versions: BTreeMap<String, String>,
+    pub(super) versions: BTreeMap<String, String>,
     /// Sources whose files it takes in, with what it took in before.
     pub(super) taken: BTreeMap<TableName, TakenIn>,
-    nothing_to_read: bool,
+    pub(super) nothing_to_read: bool,
+    /// Models whose changes it reads.
+    pub(super) changes: Consumed,
 }
 
 impl Node<'_> {
-    async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
+    pub(super) async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
         let mut world = World {
             published: self.settled().await?,
             versions: BTreeMap::new(),
             taken: BTreeMap::new(),
             nothing_to_read: !self.compiled.inputs.is_empty(),
+            changes: Consumed::new(),
         };
         if let Some(content) = &self.compiled.content {
             world.versions.insert(self.model.path.clone(), format!("content {content}"));
@@ -243,8 +250,7 @@ impl Node<'_> {
                     world.versions.insert(name.to_string(), text);
                 }
                 Input::Source(name, SourceRead::Changes)
-                    if self.model.config.materialized == Materialization::Incremental
-                        && self.inputs.runtime().project.sources[name].format != Format::Delta =>
+                    if takes_in(&self.inputs.runtime().project, self.model, name) =>
                 {
                     let taken = self.intake.taken_in(name, world.published.as_ref(), progress).await?;
                     world.nothing_to_read &= taken.pending.reads.is_empty();
@@ -257,6 +263,7 @@ impl Node<'_> {
                 }
             }
         }
+        self.look_for_changes(&mut world, progress).await?;
         Ok(world)
     }
 
@@ -281,6 +288,7 @@ impl Node<'_> {
             rebuild: rebuild.as_deref(),
             sliced: self.inputs.runtime().options.slice.is_some(),
             nothing_to_read: world.nothing_to_read,
+            changes: changes::reason(&world.changes),
             appends: self.model.appends(),
             replays,
             has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
@@ -288,7 +296,7 @@ impl Node<'_> {
     }
 
     /// Nothing to build. Tests that the published version has not passed yet still run.
-    async fn skip(&self, world: &World, reason: String) -> Result<Outcome, Failure> {
+    pub(super) async fn skip(&self, world: &World, reason: String) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::new(Status::Skipped, "", reason);
         let Some(published) = &world.published else { return Ok(outcome) };
         outcome.version = Some(published.version());
@@ -310,33 +318,6 @@ impl Node<'_> {
             }
         }
         Ok(outcome)
-    }
-
-    /// What a test's pass is worth: it holds for this test, and for the other tables that it reads as they were.
-    async fn stamp(&self, test: &CompiledTest) -> Result<String, Failure> {
-        let runtime = self.inputs.runtime();
-        let mut stamp = test.fingerprint();
-        for name in test.reads.iter().filter(|name| **name != self.model.name) {
-            let view = runtime.compiled.models.get(name).filter(|_| !runtime.project.models[name].is_stored());
-            let below = match view {
-                Some(view) => {
-                    stamp.push_str(&format!(" {name}={}", view.definition));
-                    view.inputs.clone()
-                }
-                None if runtime.project.models.contains_key(name) => [Input::Table(name.clone())].into(),
-                None => [Input::Source(name.clone(), SourceRead::All)].into(),
-            };
-            for input in below {
-                stamp.push_str(&match input {
-                    Input::Table(name) => {
-                        let version = self.inputs.published(&name).await?.map(|published| published.rows_since());
-                        format!(" {name}@{version:?}")
-                    }
-                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),
-                });
-            }
-        }
-        Ok(stamp)
     }
 
     /// Everything anew.
@@ -425,7 +406,7 @@ impl Node<'_> {
             (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
             (Some(_), Mode::Incremental, Strategy::DeleteInsert) => "delete+insert",
             (Some(_), Mode::Incremental, Strategy::InsertOverwrite) => "overwrite",
-            (Some(_), Mode::Incremental, Strategy::Append) => {
+            (Some(_), Mode::Incremental, Strategy::Append | Strategy::Microbatch) => {
                 let takes_away = world.taken.values().any(|taken| taken.pending.outgoing().next().is_some());
                 if takes_away { "update" } else { "append" }
             }
@@ -459,53 +440,10 @@ impl Node<'_> {
         }
         failure
     }
-
-    /// Writes the manifest batches and says what the commit records.
-    async fn commit(
-        &self,
-        world: &World,
-        mode: Mode,
-        changes: &BTreeMap<TableName, Change>,
-        tests: &[TestResult],
-    ) -> Result<(Commit, BTreeMap<TableName, i64>), Failure> {
-        let runtime = self.inputs.runtime();
-        let mut batches = BTreeMap::new();
-        let store = runtime.lake.files_of(&self.model.name)?;
-        for (source, taken) in &world.taken {
-            let change = &changes[source];
-            if mode == Mode::Incremental && change.is_empty() {
-                continue;
-            }
-            let (id, base) = (taken.batch, &taken.listing.base);
-            taken.manifest.write(&store, &self.model.name, source, id, change, base).await?;
-            batches.insert(source.clone(), id);
-        }
-        let transactions =
-            batches.iter().map(|(source, id)| (manifest::app_id(&self.model.name, source), *id)).collect();
-        let ran: BTreeMap<&str, bool> = tests.iter().map(|t| (t.name.as_str(), !t.blocks())).collect();
-        let mut passed = BTreeMap::new();
-        for test in self.tests.iter().filter(|test| ran.get(test.name.as_str()) == Some(&true)) {
-            passed.insert(test.name.clone(), self.stamp(test).await?);
-        }
-        let commit = Commit {
-            state: TableState {
-                definition: self.compiled.definition.clone(),
-                materialized: self.model.config.materialized.name().to_owned(),
-                inputs: world.versions.clone(),
-                tests: passed,
-                volatile: self.compiled.volatile.is_some(),
-                sources: world.taken.keys().map(ToString::to_string).collect(),
-                invocation_id: runtime.options.invocation_id.clone(),
-            },
-            transactions,
-            id: uuid::Uuid::new_v4().to_string(),
-        };
-        Ok((commit, batches))
-    }
 }
 
 /// `2 of 5 tests failed: a, b`, if any stops the publish.
-fn failed_tests(tests: &[TestResult]) -> Option<String> {
+pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
     let failed: Vec<String> = tests
         .iter()
         .filter(|test| test.blocks())

@@ -5,6 +5,10 @@
 
 mod after_load;
 mod audit;
+mod batch_run;
+mod batches;
+mod changes;
+mod commit;
 mod decide;
 mod evolve;
 mod execute;
@@ -12,6 +16,7 @@ mod inputs;
 mod intake;
 mod layouts;
 mod materialize;
+mod microbatch;
 mod quarantine;
 mod replay;
 mod report;
@@ -28,6 +33,7 @@ use datafusion::execution::session_state::SessionState;
 use crate::bronze::{Listings, Slice};
 use crate::compile::CompiledProject;
 use crate::graph::Graph;
+use crate::intervals::Interval;
 use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::Project;
@@ -76,6 +82,8 @@ pub struct RunOptions {
     pub slice: Option<Slice>,
     /// Nothing but what is quarantined of this source is taken in.
     pub replay: Option<TableName>,
+    /// Of models that run in batches: the batches of this interval, done or not.
+    pub event_time: Option<Interval>,
     /// Nodes that run at once.
     pub threads: usize,
     /// When the run started.

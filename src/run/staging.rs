@@ -12,7 +12,7 @@ use super::materialize::{Failure, Mode, Node, World};
 use crate::bronze::BadRows;
 use crate::names::TableName;
 use crate::session;
-use crate::tables::{self, Staged};
+use crate::tables::{self, Published, Staged};
 
 /// The data files of each source file that was read by itself, by path.
 pub(super) type Traces = BTreeMap<String, Vec<String>>;
@@ -28,17 +28,9 @@ impl Node<'_> {
     ) -> Result<(Staged, Traces), Failure> {
         let runtime = self.inputs.runtime();
         let published = world.published.as_ref();
-        let config = &self.model.config;
         let kept = published.filter(|_| mode == Mode::Incremental);
-        if let Some(published) = kept
-            && published.partition_columns() != config.partition_by
-        {
-            let was = published.partition_columns().join(", ");
-            return Err(Failure::text(format!(
-                "the table is partitioned by ({was}) and the model by ({}); rebuild `{}` with --full-refresh",
-                config.partition_by.join(", "),
-                self.model.name
-            )));
+        if let Some(published) = kept {
+            self.check_partitions(published)?;
         }
         let schema = match kept {
             Some(published) => self.evolved(&published.schema)?,
@@ -52,6 +44,20 @@ impl Node<'_> {
         let outgoing = world.taken.values().flat_map(|taken| taken.pending.outgoing()).flatten().flatten().cloned();
         let staged = staged.removing(outgoing);
         Ok((if mode == Mode::Full { staged.replacing_all() } else { staged }, traces))
+    }
+
+    /// New files go beside those that are there only if both are partitioned by the same columns.
+    pub(super) fn check_partitions(&self, published: &Published) -> Result<(), Failure> {
+        let (was, is) = (published.partition_columns(), &self.model.config.partition_by);
+        if was == is {
+            return Ok(());
+        }
+        Err(Failure::text(format!(
+            "the table is partitioned by ({}) and the model by ({}); rebuild `{}` with --full-refresh",
+            was.join(", "),
+            is.join(", "),
+            self.model.name
+        )))
     }
 
     async fn stage_files(
@@ -115,6 +121,7 @@ impl Node<'_> {
         let runtime = self.inputs.runtime();
         let rendered = self.model.rendered(mode == Mode::Incremental);
         let mut tables = self.inputs.tables(&self.model.refs, &self.model.sources, chosen, Some(bad_rows)).await?;
+        self.add_changes(world, mode, &mut tables).await?;
         if let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) {
             let own = tables::table_provider(published).await?;
             tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));

@@ -3,6 +3,9 @@
 //! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
 //! [`TableState`] that explains how it came to be.
 
+mod changes;
+mod files;
+mod intervals;
 mod layout;
 mod merge;
 mod metadata;
@@ -27,9 +30,12 @@ use object_store::ObjectStore;
 use serde_json::Value;
 use url::Url;
 
+use crate::intervals::Intervals;
 use crate::names::TableName;
 use crate::paths;
 
+pub use changes::Changes;
+pub use intervals::{replace_interval, rows_outside, within};
 pub use layout::Layout;
 pub use merge::{Merge, Placement, place};
 pub use metadata::describe;
@@ -105,6 +111,12 @@ pub struct TableState {
     /// Sources whose files it takes in.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// The intervals of event time that a model in batches has, of the inputs as they were then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
+    /// The tables whose changes it has read: the ids of their Delta tables, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consumed: BTreeMap<String, String>,
     /// The run that published.
     pub invocation_id: String,
 }
@@ -279,8 +291,13 @@ pub(crate) const ROWS_SINCE: &str = "rows_since";
 async fn last_state(table: &DeltaTable) -> Result<Option<Value>, DeltaTableError> {
     let Some(version) = table.version() else { return Ok(None) };
     let Some(entry) = table.log_store().read_commit_entry(version).await? else { return Ok(None) };
+    Ok(state_of(&entry))
+}
+
+/// What a commit says of the version that it made.
+fn state_of(entry: &[u8]) -> Option<Value> {
     let actions = entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok(actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next())
+    actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next()
 }
 
 /// Delta's error without the names of Rust's types around the storage's own words.

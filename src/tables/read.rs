@@ -5,20 +5,15 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::ScalarValue;
 use datafusion::datasource::ViewTable;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use deltalake::kernel::Add;
-use object_store::ObjectMeta;
-use object_store::path::Path;
 use url::Url;
 
+use super::files::{DataFile, files_table};
 use super::{Published, Staged, TableError};
-use crate::exact_files::{ExactFiles, rows_of, split_partitions};
+use crate::exact_files::rows_of;
 
 /// Delta's column of file names, where a scan asks for it.
 pub(super) const FILE_COLUMN: &str = "__lake_file";
@@ -88,32 +83,8 @@ pub(super) fn staged_table(
     schema: &SchemaRef,
     partition_by: &[String],
 ) -> Result<Arc<dyn TableProvider>, TableError> {
-    let (columns, partitions) = split_partitions(schema, partition_by);
-    let root = Path::from_url_path(table_url.path()).map_err(|error| DataFusionError::External(error.into()))?;
-    let files: Result<Vec<PartitionedFile>, DataFusionError> = adds
-        .iter()
-        .map(|add| {
-            let relative = Path::parse(&add.path).map_err(|error| DataFusionError::External(error.into()))?;
-            let location = relative.parts().fold(root.clone(), |path, part| path.join(part));
-            let meta = ObjectMeta {
-                location,
-                last_modified: chrono::DateTime::from_timestamp_millis(add.modification_time).unwrap_or_default(),
-                size: u64::try_from(add.size).unwrap_or_default(),
-                e_tag: None,
-                version: None,
-            };
-            let values: Result<Vec<ScalarValue>, DataFusionError> = partitions
-                .iter()
-                .map(|field| match add.partition_values.get(field.name()) {
-                    Some(Some(text)) => ScalarValue::try_from_string(text.clone(), field.data_type()),
-                    _ => ScalarValue::try_from(field.data_type()),
-                })
-                .collect();
-            Ok(PartitionedFile::new_from_meta(meta).with_partition_values(values?))
-        })
-        .collect();
-    let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
-    Ok(Arc::new(ExactFiles::new(store, Arc::new(ParquetFormat::default()), columns, partitions, files?)))
+    let files: Vec<DataFile> = adds.iter().map(DataFile::from).collect();
+    Ok(Arc::new(files_table(table_url, &files, schema, partition_by, &[], |_| Vec::new())?))
 }
 
 /// A plan as a table.

@@ -72,6 +72,11 @@ impl Staged {
         }
     }
 
+    /// Whether a publish would change no file.
+    pub fn is_nothing(&self) -> bool {
+        self.adds.is_empty() && self.removed.is_empty() && !self.replaces_all
+    }
+
     /// The new files of both.
     pub fn with(mut self, other: Self) -> Self {
         self.adds.extend(other.adds);

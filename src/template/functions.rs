@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::Settings;
 use super::dates::Moment;
-use super::scope::{Problem, ScopeObject, SourceRead};
+use super::scope::{Problem, RefRead, ScopeObject, SourceRead};
 use super::values::Relation;
 use crate::diagnostics::Id;
 use crate::names::{TableName, nearest};
@@ -63,6 +63,7 @@ fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value,
             missing: None,
         }));
     }
+    let changes: Option<bool> = kwargs.get("changes")?;
     kwargs.assert_all_used()?;
     let name = match args.as_slice() {
         [name] | [_, name] => name,
@@ -78,6 +79,9 @@ fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value,
                     recording.refs.push(found.clone());
                 }
             });
+            if changes == Some(true) {
+                return changes_of(&scope, found);
+            }
             Ok(relation(found))
         }
         None if scope.scope.tolerated.contains(name) => Ok(relation(&TableName::new("unknown", name.as_str()))),
@@ -95,6 +99,58 @@ fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value,
                 missing: Some(name.clone()),
             }))
         }
+    }
+}
+
+/// `ref('model', changes=true)`: what changed in a model since the one that reads it was last published.
+fn changes_of(scope: &ScopeObject, name: &TableName) -> Result<Value, Error> {
+    if scope.scope.model["resource_type"] != "model" {
+        return Err(scope.fail(Problem {
+            id: Id::InvalidSql,
+            message: "`changes=true` means nothing here: only a model remembers what it has read".to_owned(),
+            help: vec![format!("write ref('{}')", name.table)],
+            missing: None,
+        }));
+    }
+    scope.read_ref(name, RefRead::Changes);
+    Ok(relation(&ref_relation(name, RefRead::Changes)))
+}
+
+/// `.render()` of a relation: in a model that runs in batches it is read whole, as in dbt.
+pub(super) fn whole(state: &State, name: &TableName) -> TableName {
+    let Ok(scope) = ScopeObject::of(state) else { return name.clone() };
+    if *name == scope.scope.this || scope.setting("incremental_strategy").is_none_or(|value| value != "microbatch") {
+        return name.clone();
+    }
+    if scope.scope.known.sources.contains(name) {
+        let read = (name.clone(), SourceRead::All);
+        scope.record(|recording| {
+            if !recording.sources.contains(&read) {
+                recording.sources.push(read);
+            }
+        });
+        return source_relation(name, SourceRead::All);
+    }
+    if scope.scope.known.has_model(name) {
+        scope.read_ref(name, RefRead::All);
+        return ref_relation(name, RefRead::All);
+    }
+    name.clone()
+}
+
+/// The name under which SQL reads a model in a way of its own.
+pub fn ref_relation(name: &TableName, read: RefRead) -> TableName {
+    match read {
+        RefRead::All => TableName::new(format!("{}@all", name.schema), name.table),
+        RefRead::Changes => TableName::new(format!("{}@changes", name.schema), name.table),
+    }
+}
+
+/// The table that SQL reads under a name: `silver.views` of `silver@changes.views`.
+pub fn plain_relation(name: &TableName) -> TableName {
+    match name.schema.split_once('@') {
+        Some((schema, _)) => TableName::new(schema, name.table),
+        None => name.clone(),
     }
 }
 
@@ -161,8 +217,7 @@ fn documentation(state: &State, args: Rest<String>) -> Result<Value, Error> {
 /// The table that a value names, if it is a relation.
 fn named(relation: &Value) -> Option<TableName> {
     let Relation(name) = relation.downcast_object_ref::<Relation>()?;
-    let schema = name.schema.strip_suffix("@all").unwrap_or(name.schema);
-    Some(TableName::new(schema, name.table))
+    Some(plain_relation(name))
 }
 
 /// The columns of a relation where YAML alone tells them for sure; none elsewhere.

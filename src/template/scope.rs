@@ -24,6 +24,15 @@ pub enum SourceRead {
     All,
 }
 
+/// How a model reads another one, if not as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum RefRead {
+    /// All rows in every batch of a model that runs in batches: `ref('courses').render()`.
+    All,
+    /// What changed since the model that reads was last published: `ref('views', changes=true)`.
+    Changes,
+}
+
 /// What one render may use.
 #[derive(Clone)]
 pub struct Scope {
@@ -48,6 +57,8 @@ pub struct Scope {
 pub struct Recording {
     /// Models named by `ref`, in order of first use.
     pub refs: Vec<TableName>,
+    /// Models that are read in a way of their own, beside `refs`.
+    pub ref_reads: Vec<(TableName, RefRead)>,
     /// Sources named by `source`, in order of first use.
     pub sources: Vec<(TableName, SourceRead)>,
     /// What `config()` said; a later call overrides an earlier one.
@@ -129,6 +140,22 @@ impl ScopeObject {
         note(&mut self.recording.lock().expect("no render panics while it records"));
     }
 
+    /// Notes how a model is read.
+    pub(super) fn read_ref(&self, name: &TableName, read: RefRead) {
+        let read = (name.clone(), read);
+        self.record(|recording| {
+            if !recording.ref_reads.contains(&read) {
+                recording.ref_reads.push(read);
+            }
+        });
+    }
+
+    /// What `config()` has said so far, or what is set outside of the file.
+    pub(super) fn setting(&self, key: &str) -> Option<serde_json::Value> {
+        let inner = self.recording.lock().expect("no render panics while it records").config.get(key).cloned();
+        inner.or_else(|| self.scope.outer_config.get(key).cloned())
+    }
+
     pub(super) fn recording(&self) -> Recording {
         self.recording.lock().expect("no render panics while it records").clone()
     }
@@ -194,8 +221,7 @@ impl Object for ScopeObject {
             }
             _ => return Err(Error::from(ErrorKind::UnknownMethod)),
         };
-        let inner = self.recording().config.get(&key).cloned();
-        let value = inner.or_else(|| self.scope.outer_config.get(&key).cloned());
+        let value = self.setting(&key);
         match (value, default, method) {
             (Some(value), _, _) => Ok(Value::from(minijinja::value::Serde(&value))),
             (None, Some(default), "get") => Ok(default),

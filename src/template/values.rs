@@ -27,16 +27,11 @@ impl Object for Relation {
         Enumerator::Str(&["schema", "identifier", "name", "table"])
     }
 
-    fn call_method(
-        self: &Arc<Self>,
-        _state: &mut State<'_, '_>,
-        method: &str,
-        _args: &[Value],
-    ) -> Result<Value, Error> {
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
         match method {
             // There is one way to name a table here.
             "include" | "quote" => Ok(Value::from_dyn_object(Arc::clone(self))),
-            "render" => Ok(Value::from(self.0.quoted())),
+            "render" => Ok(Value::from(super::functions::whole(state, &self.0).quoted())),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }

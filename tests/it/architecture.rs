@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOW: &[&str] = &[
     "names",
     "paths",
+    "intervals",
     "memo",
     "fail_points",
     "diagnostics",

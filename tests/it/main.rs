@@ -7,6 +7,7 @@
 mod architecture;
 mod bad_rows;
 mod care;
+mod changes;
 mod compact;
 mod crash;
 mod diagnostics;
@@ -22,6 +23,7 @@ mod jinja;
 mod lineage;
 mod materialize;
 mod merge;
+mod microbatch;
 mod new_columns;
 mod reader;
 mod sample;
