@@ -73,6 +73,11 @@ pub(super) fn definition(
     if !partly.0.is_empty() || !partly.1.is_empty() {
         add(&format!("{partly:?}"));
     }
+    if config.is_history() {
+        let names = &config.snapshot_meta_column_names;
+        let told_by = (config.strategy, &config.updated_at, &config.check_cols, config.hard_deletes);
+        add(&format!("{told_by:?} {names:?}"));
+    }
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {
         if let Some(source) = project.sources.get(name) {

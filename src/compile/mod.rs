@@ -7,6 +7,7 @@
 mod contract;
 mod errors;
 mod fingerprint;
+mod history;
 pub mod impact;
 mod kept;
 mod lineage;
@@ -162,7 +163,9 @@ fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
 /// Everything about a source that decides how what reads it compiles.
 fn source_key(project: &Project, name: &TableName, schema: &SchemaRef) -> Key {
     let declared = project.sources.get(name).map(fingerprint::source);
-    KeyMaker::new("source").value(&**schema).value(&declared).finish()
+    let ingestion = project.sources.get(name).map(|source| &source.ingestion);
+    let arrives = ingestion.map(|ingestion| (ingestion.snapshot, ingestion.needs_traces()));
+    KeyMaker::new("source").value(&**schema).value(&declared).value(&arrives).finish()
 }
 
 /// The schema that compiling sees of a table.
@@ -210,7 +213,12 @@ impl Compiler<'_> {
     fn type_model(&self, model: &Model, made_from: Key) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible)?;
-        let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
+        let queried = self.output_schema(model, &full).map_err(|d| vec![d])?;
+        let problems = history::check(model, &self.project.sources, &queried);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let schema = history::with_meta(model, &queried);
         let mut warnings = self.check_columns(model, &schema)?;
         warnings.extend(full.warnings);
         let mut volatile = fingerprint::volatile_function(&full.plan);
@@ -241,6 +249,7 @@ impl Compiler<'_> {
         if let Some(timeless) = self.timeless_shape(model, &schema) {
             shape = timeless;
         }
+        history::add_origins(model, &mut lineage, &mut shape);
         shape.body = state::body(model, &statements);
         let mut compiled = CompiledModel {
             name: model.name.clone(),

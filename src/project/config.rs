@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::absent;
 use super::groups::Access;
+use super::history::{self, CheckCols, HardDeletes, HistoryStrategy, MetaNames};
 use crate::diagnostics::Id;
 use crate::names::nearest;
 use crate::template::Config;
@@ -20,6 +21,8 @@ pub enum Materialization {
     Ephemeral,
     /// New rows are added to what is there.
     Incremental,
+    /// Every version of a row is kept, with the time from when to when it counted.
+    Scd2,
     /// The rows of a CSV file of the project; no model can be set to it.
     Seed,
 }
@@ -32,6 +35,7 @@ impl Materialization {
             Self::View => "view",
             Self::Ephemeral => "ephemeral",
             Self::Incremental => "incremental",
+            Self::Scd2 => "scd2",
             Self::Seed => "seed",
         }
     }
@@ -92,6 +96,16 @@ pub struct ModelConfig {
     pub merge_exclude_columns: Vec<String>,
     /// `sequence_by`: of several new rows with one key, the one with the greatest value counts.
     pub sequence_by: Option<String>,
+    /// `strategy`: how a history tells a new version of a row from the one before.
+    pub strategy: Option<HistoryStrategy>,
+    /// `updated_at`: the column that says when a row changed.
+    pub updated_at: Option<String>,
+    /// `check_cols`: the columns that tell a new version.
+    pub check_cols: Option<CheckCols>,
+    /// `hard_deletes`: what becomes of keys that are gone; `ignore` unless set.
+    pub hard_deletes: Option<HardDeletes>,
+    /// `snapshot_meta_column_names`: names of the columns that a history adds.
+    pub snapshot_meta_column_names: MetaNames,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
@@ -124,6 +138,11 @@ pub const CONFIG_KEYS: &[&str] = &[
     "merge_update_columns",
     "merge_exclude_columns",
     "sequence_by",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
+    "snapshot_meta_column_names",
     "partition_by",
     "on_schema_change",
     "tags",
@@ -142,6 +161,7 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("view", Materialization::View),
     ("ephemeral", Materialization::Ephemeral),
     ("incremental", Materialization::Incremental),
+    ("scd2", Materialization::Scd2),
 ];
 const ACCESS: &[(&str, Access)] =
     &[("private", Access::Private), ("protected", Access::Protected), ("public", Access::Public)];
@@ -169,6 +189,11 @@ impl Default for ModelConfig {
             merge_update_columns: Vec::new(),
             merge_exclude_columns: Vec::new(),
             sequence_by: None,
+            strategy: None,
+            updated_at: None,
+            check_cols: None,
+            hard_deletes: None,
+            snapshot_meta_column_names: MetaNames::default(),
             partition_by: Vec::new(),
             on_schema_change: None,
             tags: Vec::new(),
@@ -207,6 +232,9 @@ impl ModelConfig {
             "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
+            "strategy" | "updated_at" | "check_cols" | "hard_deletes" | "snapshot_meta_column_names" => {
+                history::set(self, key, value)?;
+            }
             "owner" => self.owner = Some(text(key, value)?),
             "tags" => {
                 for tag in texts(key, value)? {
@@ -285,13 +313,13 @@ pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     }
 }
 
-fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = text(key, value)?;
     if let Some((_, found)) = words.iter().find(|(name, _)| *name == given) {
         return Ok(*found);
     }
     if (key, given.as_str()) == ("materialized", "snapshot") {
-        return Err("`snapshot` is of dbt and not of lake; write `incremental`: without a `unique_key` it keeps every version of a row, with one the last".to_owned());
+        return Err("`snapshot` is of dbt and not of lake; write `scd2`, with `unique_key`, `strategy` and the other settings as dbt has them".to_owned());
     }
     let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let help = match nearest(&given, known.iter().copied()) {

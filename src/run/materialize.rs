@@ -10,7 +10,7 @@ use datafusion::error::DataFusionError;
 use super::audit::audit;
 use super::decide::{Action, Facts, decide};
 use super::inputs::{Chosen, Inputs};
-use super::intake::{Intake, Progress, TakenIn};
+use super::intake::{Intake, Progress, TakenIn, takes_in};
 use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
@@ -173,7 +173,7 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
         Action::Full(reason) => node.rebuild(world, reason, progress).await,
-        Action::Incremental(reason) => match node.widened(&world)? {
+        Action::Incremental(reason) => match node.needs_rebuild(&world)? {
             Some(reason) => node.rebuild(world, reason, progress).await,
             None => node.build(world, Mode::Incremental, reason, progress).await,
         },
@@ -214,7 +214,7 @@ pub(super) struct Node<'a> {
 pub(super) struct World {
     pub(super) published: Option<Published>,
     /// Versions and file lists, by name, as the fingerprint has them.
-    versions: BTreeMap<String, String>,
+    pub(super) versions: BTreeMap<String, String>,
     /// Sources whose files it takes in, with what it took in before.
     pub(super) taken: BTreeMap<TableName, TakenIn>,
     nothing_to_read: bool,
@@ -243,8 +243,7 @@ impl Node<'_> {
                     world.versions.insert(name.to_string(), text);
                 }
                 Input::Source(name, SourceRead::Changes)
-                    if self.model.config.materialized == Materialization::Incremental
-                        && self.inputs.runtime().project.sources[name].format != Format::Delta =>
+                    if takes_in(&self.inputs.runtime().project, self.model, name) =>
                 {
                     let taken = self.intake.taken_in(name, world.published.as_ref(), progress).await?;
                     world.nothing_to_read &= taken.pending.reads.is_empty();
@@ -261,6 +260,7 @@ impl Node<'_> {
     }
 
     fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
+        self.keeps_history(world)?;
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
         let full_refresh = (incremental || self.model.seed.is_some()) && self.intake.full_refresh(progress);
@@ -269,7 +269,7 @@ impl Node<'_> {
             true => None,
             false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
         };
-        Ok(decide(&Facts {
+        Ok(self.told(decide(&Facts {
             materialized: self.model.config.materialized,
             exists: world.published.is_some(),
             full_refresh,
@@ -284,7 +284,7 @@ impl Node<'_> {
             appends: self.model.appends(),
             replays,
             has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
-        }))
+        })))
     }
 
     /// Nothing to build. Tests that the published version has not passed yet still run.
@@ -368,6 +368,9 @@ impl Node<'_> {
             staged.discard(&runtime.lake).await;
             return Err(failure);
         }
+        if self.is_as_before(&world, mode, &staged) {
+            return self.skip(&world, format!("no row changed: {reason}")).await;
+        }
         let published = world.published.as_ref();
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
@@ -419,6 +422,7 @@ impl Node<'_> {
         match (&world.published, mode, self.model.config.incremental_strategy) {
             (None, _, _) => "create",
             (Some(_), Mode::Full, _) => "replace",
+            (Some(_), Mode::Incremental, _) if self.model.config.is_history() => "history",
             (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
             (Some(_), Mode::Incremental, Strategy::DeleteInsert) => "delete+insert",
             (Some(_), Mode::Incremental, Strategy::InsertOverwrite) => "overwrite",

@@ -8,6 +8,7 @@ mod audit;
 mod decide;
 mod evolve;
 mod execute;
+mod history;
 mod inputs;
 mod intake;
 mod materialize;

@@ -3,6 +3,7 @@
 //! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
 //! [`TableState`] that explains how it came to be.
 
+mod history;
 mod merge;
 mod outside;
 mod publish;
@@ -24,6 +25,7 @@ use url::Url;
 use crate::names::TableName;
 use crate::paths;
 
+pub use history::{History, add_versions, first_versions};
 pub use merge::{Placement, place};
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use publish::{Commit, publish};

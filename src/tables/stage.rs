@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::TaskContext;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::ExecutionPlanProperties;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
@@ -78,6 +79,11 @@ impl Staged {
         self
     }
 
+    /// Whether the publish would neither add nor take away a file.
+    pub fn is_nothing(&self) -> bool {
+        self.adds.is_empty() && self.removed.is_empty() && !self.replaces_all
+    }
+
     /// Paths of the new files, as the log will have them.
     pub fn paths(&self) -> Vec<String> {
         self.adds.iter().map(|add| add.path.clone()).collect()
@@ -134,11 +140,29 @@ pub async fn stage(
     partition_by: &[String],
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let log_store = lake.log_store(name)?;
-    probe(&log_store, name).await?;
     let session = &session::for_query(session);
     let plan = session.optimize(&rows_of(read::view(plan), schema)?)?;
     let physical = session.create_physical_plan(&plan).await?;
+    let context = session.task_ctx();
+    let streams = |partition| physical.execute(partition, Arc::clone(&context));
+    let partitions = physical.output_partitioning().partition_count();
+    stage_streams(lake, name, (0..partitions).map(streams), schema, partition_by, session).await
+}
+
+/// Writes rows as data files of `name`: those of each stream in files of their own.
+///
+/// # Errors
+/// The first stream's that fails, or the storage's; files written so far are taken away.
+pub(super) async fn stage_streams(
+    lake: &Lake,
+    name: &TableName,
+    streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
+    schema: &SchemaRef,
+    partition_by: &[String],
+    session: &SessionState,
+) -> Result<Staged, TableError> {
+    let log_store = lake.log_store(name)?;
+    probe(&log_store, name).await?;
     let config = WriterConfig::new(
         Arc::clone(schema),
         partition_by.to_vec(),
@@ -148,7 +172,7 @@ pub async fn stage(
         Default::default(),
         None,
     );
-    let adds = write_partitions(&log_store, physical, config, session.task_ctx(), schema, name).await?;
+    let adds = write_partitions(&log_store, streams, config, schema, name).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
 
@@ -173,17 +197,15 @@ async fn probe(log_store: &LogStoreRef, name: &TableName) -> Result<(), TableErr
 /// One task for each partition; the first error ends them all.
 async fn write_partitions(
     log_store: &LogStoreRef,
-    plan: Arc<dyn ExecutionPlan>,
+    streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
     config: WriterConfig,
-    context: Arc<TaskContext>,
     schema: &SchemaRef,
     name: &TableName,
 ) -> Result<Vec<Add>, TableError> {
     let mut tasks = JoinSet::new();
-    for partition in 0..plan.output_partitioning().partition_count() {
-        let stream = plan.execute(partition, Arc::clone(&context))?;
+    for stream in streams {
         let writer = DeltaWriter::new(log_store.object_store(None), config.clone());
-        tasks.spawn(write_partition(stream, writer, Arc::clone(schema), name.clone()));
+        tasks.spawn(write_partition(stream?, writer, Arc::clone(schema), name.clone()));
     }
     let (mut adds, mut failure) = (Vec::new(), None);
     while let Some(finished) = tasks.join_next().await {
@@ -207,7 +229,7 @@ async fn write_partitions(
 }
 
 async fn write_partition(
-    mut stream: datafusion::execution::SendableRecordBatchStream,
+    mut stream: SendableRecordBatchStream,
     mut writer: DeltaWriter,
     schema: SchemaRef,
     name: TableName,

@@ -23,6 +23,7 @@ mod new_columns;
 mod reader;
 mod sample;
 mod sandbox;
+mod scd2;
 mod seeds;
 mod selection;
 mod size;

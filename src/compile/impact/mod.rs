@@ -311,8 +311,17 @@ impl Comparison<'_> {
 }
 
 /// Settings that decide which rows a table has.
-const ROW_SETTINGS: &[&str] =
-    &["unique_key", "incremental_strategy", "merge_update_columns", "merge_exclude_columns", "sequence_by"];
+const ROW_SETTINGS: &[&str] = &[
+    "unique_key",
+    "incremental_strategy",
+    "merge_update_columns",
+    "merge_exclude_columns",
+    "sequence_by",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
+];
 /// Settings that are about people.
 const QUIET_SETTINGS: &[&str] = &["tags", "owner", "meta", "group", "enabled", "contract"];
 
