@@ -24,6 +24,7 @@ mod reader;
 mod sample;
 mod sandbox;
 mod scd2;
+mod scd2_truth;
 mod seeds;
 mod selection;
 mod size;

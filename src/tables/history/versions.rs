@@ -93,7 +93,8 @@ impl Key<'_> {
     fn by_timestamp(&mut self, new: &[Option<i64>], compare: &dyn Compare) {
         for (at, updated) in new.iter().enumerate() {
             let same = |version: &&mut Version| !version.deleted && version.updated == *updated;
-            match self.versions.iter_mut().find(same) {
+            // The newest of them, where the row came back.
+            match self.versions.iter_mut().rev().find(same) {
                 Some(known) if compare.adds(at) => {
                     known.added = Some(at);
                     self.changed = true;
