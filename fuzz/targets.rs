@@ -162,6 +162,7 @@ fn files(project: &str, sources: &str) -> ProjectFiles {
         models: Vec::new(),
         properties: Vec::new(),
         seeds: Vec::new(),
+        snapshots: Vec::new(),
         macros: Vec::new(),
         tests: Vec::new(),
     }

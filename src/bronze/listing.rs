@@ -278,9 +278,29 @@ fn add_compacted(files: &mut Vec<BronzeFile>, compacted: Vec<BronzeFile>, too: &
     files.extend(by_path.into_values());
 }
 
+/// Lists all files of a source, also those of deliveries that newer ones have replaced.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_deliveries(source: &Source, folder: &Path) -> Result<Listing, BronzeError> {
+    let mut all = source.clone();
+    all.ingestion.snapshot = false;
+    list(&all, folder, None).await
+}
+
+/// When a file was delivered: the date in its path, else its modification time; in microseconds since 1970 (UTC).
+pub fn delivery_time(path: &str, modified: i64) -> i64 {
+    path_date(path).map_or(modified, |(from, _)| from)
+}
+
+/// Whether the path of a file names a day or month.
+pub fn is_dated(path: &str) -> bool {
+    path_date(path).is_some()
+}
+
 /// Files of one day or month by their paths are one delivery; a file without a date is one of its own.
 fn keep_newest_delivery(files: &mut Vec<BronzeFile>) {
-    let time = |file: &BronzeFile| path_date(&file.path).map_or_else(|| file.modified(), |(from, _)| from);
+    let time = |file: &BronzeFile| delivery_time(&file.path, file.modified());
     let Some(newest) = files.iter().max_by_key(|file| (time(file), file.path.clone())).cloned() else { return };
     match path_date(&newest.path) {
         Some(day) => files.retain(|file| path_date(&file.path) == Some(day)),

@@ -35,7 +35,7 @@ pub use archive::{any_missing, archive};
 pub use bad_rows::{BadRow, BadRows};
 pub use compact::Compaction;
 pub use inspect::{Listings, declared_over, inspect};
-pub use listing::{BronzeFile, Listing, hashes, list, look_at};
+pub use listing::{BronzeFile, Listing, delivery_time, hashes, is_dated, list, list_deliveries, look_at};
 pub use manifest::{Change, Entry, Manifest};
 pub use new_columns::{refuse_new_columns, remember};
 pub use parts::Piece;

@@ -79,6 +79,11 @@ pub(super) fn definition(
     if model.is_microbatch() {
         add(&format!("{:?} {:?} {:?}", config.event_time, config.batch.size, super::cut_by_time(project, model)));
     }
+    if config.is_history() {
+        let names = &config.snapshot_meta_column_names;
+        let told_by = (config.strategy, &config.updated_at, &config.check_cols, config.hard_deletes);
+        add(&format!("{told_by:?} {names:?}"));
+    }
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {
         if let Some(source) = project.sources.get(name) {

@@ -8,6 +8,7 @@ mod changes;
 mod contract;
 mod errors;
 mod fingerprint;
+mod history;
 pub mod impact;
 mod kept;
 mod layout;
@@ -167,7 +168,9 @@ fn levels<'a>(project: &'a Project, graph: &Graph) -> Vec<Vec<&'a Model>> {
 fn source_key(project: &Project, name: &TableName, schema: &SchemaRef) -> Key {
     let declared = project.sources.get(name).map(fingerprint::source);
     let event_time = project.sources.get(name).and_then(|source| source.event_time.as_ref()).map(|(column, _)| column);
-    KeyMaker::new("source").value(&**schema).value(&declared).value(&event_time).finish()
+    let ingestion = project.sources.get(name).map(|source| &source.ingestion);
+    let arrives = ingestion.map(|ingestion| (ingestion.snapshot, ingestion.needs_traces()));
+    KeyMaker::new("source").value(&**schema).value(&declared).value(&event_time).value(&arrives).finish()
 }
 
 /// The schema that compiling sees of a table.
@@ -215,7 +218,12 @@ impl Compiler<'_> {
     fn type_model(&self, model: &Model, made_from: Key) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible)?;
-        let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
+        let queried = self.output_schema(model, &full).map_err(|d| vec![d])?;
+        let problems = history::check(model, &self.project.sources, &queried);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let schema = history::with_meta(model, &queried);
         let mut warnings = self.check_columns(model, &schema)?;
         warnings.extend(full.warnings);
         let mut volatile = fingerprint::volatile_function(&full.plan);
@@ -246,6 +254,7 @@ impl Compiler<'_> {
         if let Some(timeless) = self.timeless_shape(model, &schema) {
             shape = timeless;
         }
+        history::add_origins(model, &mut lineage, &mut shape);
         shape.body = state::body(model, &statements);
         let mut compiled = CompiledModel {
             name: model.name.clone(),

@@ -11,7 +11,8 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "snapshots",
-        "write a model with config(materialized='incremental'): without a `unique_key` it keeps every version of a row, with one the last",
+        "write a model, models/<layer>/<name>.sql, with config(materialized='scd2') and the `unique_key`, `strategy` and \
+         other settings of the snapshot: `select * from {{ ref('x') }}` for `relation: ref('x')`",
     ),
     ("semantic_models", "there is no semantic layer: write what it would compute as a model"),
     ("metrics", "there is no semantic layer: write what it would compute as a model"),
@@ -30,6 +31,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("indexes", "Delta tables have no indexes: see `partition_by`, `zorder_by` and `bloom_filter_columns`"),
     ("cluster_by", "write `zorder_by`, or `partition_by`"),
     ("sort", "write `sort_by`"),
+    ("invalidate_hard_deletes", "write `hard_deletes: invalidate`"),
+    ("target_schema", "the folder below models/ is the schema"),
+    ("target_database", "the `root` of the target in project.yml is where all tables are"),
+    ("dbt_valid_to_current", "`valid_to` is NULL in the current version: say coalesce(valid_to, ...) where it is read"),
     ("dist", "write `partition_by`"),
     ("file_format", "every table is a Delta table"),
     ("optimize_write", "write `target_file_size`"),

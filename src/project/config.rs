@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::groups::Access;
+use super::history::{self, CheckCols, HardDeletes, HistoryStrategy, MetaNames};
 use super::layout::{self, Codec, Maintain, PersistDocs};
 use super::microbatch::{self, BatchConfig};
 use super::{absent, table_properties};
@@ -22,6 +23,8 @@ pub enum Materialization {
     Ephemeral,
     /// New rows are added to what is there.
     Incremental,
+    /// Every version of a row is kept, with the time from when to when it counted.
+    Scd2,
     /// The rows of a CSV file of the project; no model can be set to it.
     Seed,
 }
@@ -34,6 +37,7 @@ impl Materialization {
             Self::View => "view",
             Self::Ephemeral => "ephemeral",
             Self::Incremental => "incremental",
+            Self::Scd2 => "scd2",
             Self::Seed => "seed",
         }
     }
@@ -98,6 +102,16 @@ pub struct ModelConfig {
     pub sequence_by: Option<String>,
     /// `delete_when`: a condition; a new row that meets it deletes the row of its key.
     pub delete_when: Option<String>,
+    /// `strategy`: how a history tells a new version of a row from the one before.
+    pub strategy: Option<HistoryStrategy>,
+    /// `updated_at`: the column that says when a row changed.
+    pub updated_at: Option<String>,
+    /// `check_cols`: the columns that tell a new version.
+    pub check_cols: Option<CheckCols>,
+    /// `hard_deletes`: what becomes of keys that are gone; `ignore` unless set.
+    pub hard_deletes: Option<HardDeletes>,
+    /// `snapshot_meta_column_names`: names of the columns that a history adds.
+    pub snapshot_meta_column_names: MetaNames,
     /// `partition_by`: columns that the Delta table is partitioned by.
     pub partition_by: Vec<String>,
     /// `sort_by`: rows of written files are in this order.
@@ -153,6 +167,11 @@ pub const CONFIG_KEYS: &[&str] = &[
     "merge_exclude_columns",
     "sequence_by",
     "delete_when",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
+    "snapshot_meta_column_names",
     "partition_by",
     "sort_by",
     "zorder_by",
@@ -185,6 +204,7 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("view", Materialization::View),
     ("ephemeral", Materialization::Ephemeral),
     ("incremental", Materialization::Incremental),
+    ("scd2", Materialization::Scd2),
 ];
 const ACCESS: &[(&str, Access)] =
     &[("private", Access::Private), ("protected", Access::Protected), ("public", Access::Public)];
@@ -214,6 +234,11 @@ impl Default for ModelConfig {
             merge_exclude_columns: Vec::new(),
             sequence_by: None,
             delete_when: None,
+            strategy: None,
+            updated_at: None,
+            check_cols: None,
+            hard_deletes: None,
+            snapshot_meta_column_names: MetaNames::default(),
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             zorder_by: Vec::new(),
@@ -275,6 +300,9 @@ impl ModelConfig {
             key if microbatch::KEYS.contains(&key) => self.batch.set(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "delete_when" => self.delete_when = Some(text(key, value)?),
+            "strategy" | "updated_at" | "check_cols" | "hard_deletes" | "snapshot_meta_column_names" => {
+                history::set(self, key, value)?;
+            }
             "owner" => self.owner = Some(text(key, value)?),
             "tags" => {
                 for tag in texts(key, value)? {
@@ -359,7 +387,7 @@ pub(super) fn word<T: Copy>(key: &str, value: &serde_json::Value, words: &[(&str
         return Ok(*found);
     }
     if (key, given.as_str()) == ("materialized", "snapshot") {
-        return Err("`snapshot` is of dbt and not of lake; write `incremental`: without a `unique_key` it keeps every version of a row, with one the last".to_owned());
+        return Err("`snapshot` is of dbt and not of lake; write `scd2`, with `unique_key`, `strategy` and the other settings as dbt has them".to_owned());
     }
     let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let help = match nearest(&given, known.iter().copied()) {

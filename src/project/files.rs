@@ -51,6 +51,8 @@ pub struct ProjectFiles {
     pub macros: Vec<Arc<SourceFile>>,
     /// `tests/**/*.sql`.
     pub tests: Vec<Arc<SourceFile>>,
+    /// `snapshots/**/*.sql` and `*.yml`: where dbt keeps what is a model here.
+    pub snapshots: Vec<Arc<SourceFile>>,
     /// `models/**/*.md`, `seeds/**/*.md` and `docs/**/*.md`.
     pub docs: Vec<Arc<SourceFile>>,
 }
@@ -87,6 +89,8 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
             _ => {}
         }
     }
+    let mut snapshots = tree(&folder, "snapshots")?;
+    snapshots.retain(|file| matches!(extension(&file.path), "sql" | "yml" | "yaml"));
     let with = |name: &str, ending: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
         Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == ending).collect())
     };
@@ -97,6 +101,7 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         models,
         properties,
         seeds,
+        snapshots,
         macros: with("macros", "sql")?,
         tests: with("tests", "sql")?,
         docs: [documents, with("docs", "md")?].concat(),

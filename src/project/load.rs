@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::data_tests::{DataTest, TestKind};
 use super::documents::{self, Documents};
 use super::files::{self, ProjectFiles};
+use super::history;
 use super::models::{self, Properties};
 use super::settings::{ConfigTree, Settings};
 use super::yaml::{self, Reader};
@@ -130,6 +131,7 @@ pub fn load(
 
     let key = KeyMaker::new("loading").key(templates.key()).text(&format!("{:?}", settings.models)).finish();
     let loading = Loading { memo, key, templates: &templates, docs: &docs, tree: &settings.models };
+    history::refuse_snapshots(&files.snapshots, diagnostics);
     let mut documents = documents::read(files, &loading, diagnostics);
     let mut reader = Reader { diagnostics };
     let mut data_tests = Vec::new();
@@ -255,6 +257,7 @@ pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagno
         models: Vec::new(),
         properties: Vec::new(),
         seeds: Vec::new(),
+        snapshots: Vec::new(),
         macros: Vec::new(),
         tests: Vec::new(),
         docs: Vec::new(),

@@ -15,6 +15,7 @@ mod exposures;
 mod files;
 mod formats;
 mod groups;
+mod history;
 mod ingestion;
 mod layout;
 mod load;
@@ -50,6 +51,7 @@ pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
+pub use history::{CheckCols, HardDeletes, HistoryStrategy, MetaNames};
 pub use ingestion::{
     AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
@@ -236,8 +238,8 @@ impl ModelBody {
 
     /// Whether the model has a Delta table of its own.
     pub fn is_stored(&self) -> bool {
-        use Materialization::{Incremental, Seed, Table};
-        matches!(self.config.materialized, Table | Incremental | Seed)
+        use Materialization::{Incremental, Scd2, Seed, Table};
+        matches!(self.config.materialized, Table | Incremental | Scd2 | Seed)
     }
 
     /// Whether an incremental run replaces rows one by one, by key.

@@ -98,7 +98,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Action {
         return Action::Full("full refresh".to_owned());
     }
     match facts.materialized {
-        Materialization::Incremental => incremental(facts),
+        Materialization::Incremental | Materialization::Scd2 => incremental(facts),
         _ => table(facts),
     }
 }
@@ -121,12 +121,12 @@ fn table(facts: &Facts<'_>) -> Action {
 
 fn incremental(facts: &Facts<'_>) -> Action {
     let was_incremental = match facts.state {
-        Some(state) => state.materialized == Materialization::Incremental.name(),
+        Some(state) => state.materialized == facts.materialized.name(),
         None => facts.has_manifest || facts.pending.is_empty(),
     };
     if !was_incremental {
         // Which files its rows came from is not known: to add some might double them.
-        return Action::Full("it was not incremental before".to_owned());
+        return Action::Full(format!("it was not {} before", facts.materialized.name()));
     }
     if let Some(why) = facts.rebuild {
         return Action::Full(why.to_owned());
@@ -152,6 +152,8 @@ fn incremental(facts: &Facts<'_>) -> Action {
     }
     let hint = if state.definition == facts.definition {
         ""
+    } else if facts.materialized == Materialization::Scd2 {
+        "; its definition changed, and counts from the next delivery on"
     } else {
         "; its definition changed, and --full-refresh would apply it to the rows that are there"
     };

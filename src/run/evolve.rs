@@ -183,7 +183,7 @@ impl Node<'_> {
 }
 
 /// Whether a type is another one, but for fields of objects that it may lack.
-fn grows(old: &DataType, new: &DataType) -> bool {
+pub(super) fn grows(old: &DataType, new: &DataType) -> bool {
     match (old, new) {
         (DataType::Struct(old), DataType::Struct(new)) => old
             .iter()
@@ -194,7 +194,7 @@ fn grows(old: &DataType, new: &DataType) -> bool {
 }
 
 /// A type with the fields of another one after its own.
-fn joined(old: &DataType, new: &DataType) -> DataType {
+pub(super) fn joined(old: &DataType, new: &DataType) -> DataType {
     match (old, new) {
         (DataType::Struct(old), DataType::Struct(new)) => {
             let known = old.iter().map(|field| {

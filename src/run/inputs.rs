@@ -27,6 +27,7 @@ type ListingKey = (TableName, Option<String>);
 pub struct Inputs {
     runtime: SharedRuntime,
     listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
+    deliveries: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
 }
 
@@ -46,7 +47,8 @@ impl Inputs {
         let listed = runtime.listings.iter();
         let cell = |files: &Arc<Listing>| Arc::new(OnceCell::new_with(Some(Arc::clone(files))));
         let listed = listed.map(|(name, files)| ((name.clone(), None), cell(files)));
-        Self { listings: Mutex::new(listed.collect()), runtime, published: Mutex::default() }
+        let listings = Mutex::new(listed.collect());
+        Self { listings, runtime, deliveries: Mutex::default(), published: Mutex::default() }
     }
 
     /// The runtime that these inputs belong to.
@@ -68,8 +70,17 @@ impl Inputs {
         Ok(Arc::clone(cell.get_or_try_init(list).await?))
     }
 
+    /// All files of a source, also those that newer deliveries have replaced, listed at the first call.
+    pub(super) async fn deliveries(&self, name: &TableName) -> Result<Arc<Listing>, Failure> {
+        let cell = Arc::clone(self.deliveries.lock().expect("no holder panics").entry(name.clone()).or_default());
+        let source = &self.runtime.project.sources[name];
+        let list = || async { bronze::list_deliveries(source, &self.runtime.folder).await.map(Arc::new) };
+        Ok(Arc::clone(cell.get_or_try_init(list).await?))
+    }
+
     /// Lists a source again: another run has moved its files.
     pub(super) fn forget_listing(&self, name: &TableName) {
+        self.deliveries.lock().expect("no holder panics").remove(name);
         self.listings.lock().expect("no holder panics").retain(|(listed, _), _| listed != name);
     }
 

@@ -11,7 +11,7 @@ use super::replay;
 use crate::bronze::{self, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::intervals::Intervals;
 use crate::names::TableName;
-use crate::project::{AfterLoad, Format, Identity, Materialization, Model, OnRemovedFile, Project, Source};
+use crate::project::{AfterLoad, Format, Identity, Model, OnRemovedFile, Project, Source};
 use crate::tables::Published;
 use crate::template::SourceRead;
 
@@ -27,7 +27,7 @@ pub(super) struct TakenIn {
     pub(super) counts: Counts,
 }
 
-fn count(pending: &Pending) -> Counts {
+pub(super) fn count(pending: &Pending) -> Counts {
     let mut counts = Counts { removed: pending.removed.len(), ..Counts::default() };
     for read in &pending.reads {
         match read.why {
@@ -79,7 +79,7 @@ impl<'a> Intake<'a> {
     /// Whether everything is to be read again. The batches after the first one only add to it.
     pub(super) fn full_refresh(&self, progress: &Progress) -> bool {
         let asked = self.model.config.full_refresh.unwrap_or(self.inputs.runtime().options.full_refresh);
-        progress.batches == 0 && asked
+        progress.batches == 0 && asked && !self.model.config.is_history()
     }
 
     fn source(&self, name: &TableName) -> &'a Source {
@@ -120,6 +120,11 @@ impl<'a> Intake<'a> {
                 Manifest::read(&store, &self.model.name, source, head).await?
             }
         };
+        if self.by_delivery(source) && self.source(source).ingestion.snapshot {
+            let taken = self.next_dump(source, manifest).await?;
+            self.same_source(source, &taken, published)?;
+            return Ok(taken);
+        }
         let after = self.begin_after(source, &manifest, progress);
         let mut listing = self.inputs.listing_after(source, after.as_deref()).await?;
         if let Some(after) = &listing.after {
@@ -167,7 +172,7 @@ impl<'a> Intake<'a> {
     /// The batch before is published and nothing else happened: what was found to be pending still is.
     fn next_batch(&self, source: &TableName, manifest: Manifest, progress: &mut Progress) -> TakenIn {
         let (listing, rest) = progress.rest.entry(source.clone()).or_default();
-        let pending = Pending::next(rest, &self.source(source).ingestion);
+        let pending = Pending::next(rest, &self.batches_of(self.source(source)));
         let (counts, batch) = (count(&pending), manifest.next_id(chrono::Utc::now()));
         TakenIn { manifest, listing: Arc::clone(listing), batch, pending, counts }
     }
@@ -182,6 +187,10 @@ impl<'a> Intake<'a> {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         taken.manifest = taken.manifest.restarted();
+        if self.by_delivery(source) && self.source(source).ingestion.snapshot {
+            *taken = self.next_dump(source, std::mem::take(&mut taken.manifest)).await?;
+            return Ok(());
+        }
         taken.listing = self.inputs.listing(source).await?;
         self.find_pending(source, taken, is_new, progress).await
     }
@@ -216,7 +225,8 @@ impl<'a> Intake<'a> {
             self.leaves_no_gap(source, taken)?;
         }
         if in_parts {
-            let rest = taken.pending.cut(ingestion);
+            self.in_order(source, &mut taken.pending)?;
+            let rest = taken.pending.cut(&self.batches_of(self.source(source)));
             // Of several files with one content only the first is pending, until it is taken in.
             let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };
             progress.rest.insert(source.clone(), (Arc::clone(&taken.listing), rest));
@@ -283,7 +293,7 @@ impl<'a> Intake<'a> {
         taken: &BTreeMap<TableName, TakenIn>,
         published: Option<&Published>,
     ) -> Result<Option<String>, Failure> {
-        let Some(published) = published else { return Ok(None) };
+        let Some(published) = published.filter(|_| !self.model.config.is_history()) else { return Ok(None) };
         for (source, taken) in taken {
             let untraced = match self.traced() {
                 Some(_) => {
@@ -372,10 +382,7 @@ pub fn models_that_take_in(project: &Project, source: &TableName) -> Vec<TableNa
 
 /// Whether a model takes in the files of a source; a Delta table has none that arrive.
 pub(super) fn takes_in(project: &Project, model: &Model, source: &TableName) -> bool {
-    model.config.materialized == Materialization::Incremental
-        && !model.is_microbatch()
-        && project.sources[source].format != Format::Delta
-        && model.sources.iter().any(|(name, read)| name == source && *read == SourceRead::Changes)
+    !model.is_microbatch() && model.arriving(&project.sources).iter().any(|arriving| arriving.name == *source)
 }
 
 /// What the published version of a model has taken in from a source.

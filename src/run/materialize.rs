@@ -177,7 +177,7 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
         Action::Full(reason) => node.rebuild(world, reason, progress).await,
-        Action::Incremental(reason) => match node.widened(&world)? {
+        Action::Incremental(reason) => match node.needs_rebuild(&world)? {
             Some(reason) => node.rebuild(world, reason, progress).await,
             None => node.build(world, Mode::Incremental, reason, progress).await,
         },
@@ -268,6 +268,7 @@ impl Node<'_> {
     }
 
     fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
+        self.keeps_history(world)?;
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
         let full_refresh = (incremental || self.model.seed.is_some()) && self.intake.full_refresh(progress);
@@ -276,7 +277,7 @@ impl Node<'_> {
             true => None,
             false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
         };
-        Ok(decide(&Facts {
+        Ok(self.told(decide(&Facts {
             materialized: self.model.config.materialized,
             exists: world.published.is_some(),
             full_refresh,
@@ -292,7 +293,7 @@ impl Node<'_> {
             appends: self.model.appends(),
             replays,
             has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
-        }))
+        })))
     }
 
     /// Nothing to build. Tests that the published version has not passed yet still run.
@@ -352,6 +353,9 @@ impl Node<'_> {
             staged.discard(&runtime.lake).await;
             return Err(failure);
         }
+        if self.is_as_before(&world, mode, &staged) {
+            return self.skip(&world, format!("no row changed: {reason}")).await;
+        }
         let published = world.published.as_ref();
         let future = tables::future_table(published, &staged).await?;
         let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
@@ -403,6 +407,7 @@ impl Node<'_> {
         match (&world.published, mode, self.model.config.incremental_strategy) {
             (None, _, _) => "create",
             (Some(_), Mode::Full, _) => "replace",
+            (Some(_), Mode::Incremental, _) if self.model.config.is_history() => "history",
             (Some(_), Mode::Incremental, Strategy::Merge) => "merge",
             (Some(_), Mode::Incremental, Strategy::DeleteInsert) => "delete+insert",
             (Some(_), Mode::Incremental, Strategy::InsertOverwrite) => "overwrite",

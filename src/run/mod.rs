@@ -12,6 +12,7 @@ mod commit;
 mod decide;
 mod evolve;
 mod execute;
+mod history;
 mod inputs;
 mod intake;
 mod layouts;

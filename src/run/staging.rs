@@ -26,6 +26,9 @@ impl Node<'_> {
         chosen: &Chosen,
         bad_rows: &Arc<BadRows>,
     ) -> Result<(Staged, Traces), Failure> {
+        if self.model.config.is_history() {
+            return Ok((self.stage_history(world, mode, chosen, bad_rows).await?, Traces::new()));
+        }
         let runtime = self.inputs.runtime();
         let published = world.published.as_ref();
         let kept = published.filter(|_| mode == Mode::Incremental);
@@ -108,7 +111,7 @@ impl Node<'_> {
         Ok((all, traces))
     }
 
-    async fn plan(
+    pub(super) async fn plan(
         &self,
         world: &World,
         mode: Mode,

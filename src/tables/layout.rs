@@ -23,6 +23,9 @@ use crate::project::{Codec, CodecName, property_columns};
 /// Bytes of a data file, unless set; more than that starts another.
 const TARGET_FILE_BYTES: u64 = 128 * 1024 * 1024;
 
+/// A writer holds a row group in memory until it is whole, and readers skip whole ones.
+const ROWS_OF_GROUP: usize = 256 * 1024;
+
 /// How a table is kept beside its rows.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
@@ -92,6 +95,7 @@ impl Layout {
     fn parquet(&self, schema: &Schema, partition_by: &[String]) -> Result<WriterProperties, ParquetError> {
         let mut properties = WriterProperties::builder()
             .set_compression(compression(self.compression)?)
+            .set_max_row_group_row_count(Some(ROWS_OF_GROUP))
             .set_created_by(format!("lake {}", env!("CARGO_PKG_VERSION")));
         for name in &self.bloom_filter_columns {
             let path = ColumnPath::new(vec![name.clone()]);

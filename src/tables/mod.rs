@@ -5,6 +5,7 @@
 
 mod changes;
 mod files;
+mod history;
 mod intervals;
 mod layout;
 mod merge;
@@ -35,6 +36,7 @@ use crate::names::TableName;
 use crate::paths;
 
 pub use changes::Changes;
+pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_interval, rows_outside, within};
 pub use layout::Layout;
 pub use merge::{Merge, Placement, place};

@@ -8,10 +8,11 @@ use std::sync::{Arc, Once};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::TaskContext;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::ExecutionPlanProperties;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::ObjectStoreRef;
@@ -72,11 +73,6 @@ impl Staged {
         }
     }
 
-    /// Whether a publish would change no file.
-    pub fn is_nothing(&self) -> bool {
-        self.adds.is_empty() && self.removed.is_empty() && !self.replaces_all
-    }
-
     /// The new files of both.
     pub fn with(mut self, other: Self) -> Self {
         self.adds.extend(other.adds);
@@ -91,6 +87,11 @@ impl Staged {
     pub fn removing(mut self, files: impl IntoIterator<Item = String>) -> Self {
         self.removed.extend(files);
         self
+    }
+
+    /// Whether the publish would neither add nor take away a file.
+    pub fn is_nothing(&self) -> bool {
+        self.adds.is_empty() && self.removed.is_empty() && !self.replaces_all
     }
 
     /// Paths of the new files, as the log will have them.
@@ -166,6 +167,26 @@ pub async fn stage(
     ordered
 }
 
+/// Writes rows as data files of `name`: those of each stream in files of their own.
+///
+/// # Errors
+/// The first stream's that fails, or the storage's; files written so far are taken away.
+pub(super) async fn stage_streams(
+    lake: &Lake,
+    name: &TableName,
+    streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
+    schema: &SchemaRef,
+    partition_by: &[String],
+    session: &SessionState,
+) -> Result<Staged, TableError> {
+    let store = lake.log_store(name)?.object_store(None);
+    probe(&store, name).await?;
+    hide_caught_panics();
+    let config = lake.layout(name).writer(schema, partition_by, session)?;
+    let adds = write_partitions(&store, streams, config, schema, name).await?;
+    Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
+}
+
 /// Runs a plan and writes its rows as Parquet files of a folder beside the data of `name`.
 ///
 /// # Errors
@@ -213,7 +234,10 @@ async fn write_files(
     let plan = session.optimize(&plan)?;
     let attempt = async |session: &SessionState| {
         let physical = session.create_physical_plan(&plan).await?;
-        write_partitions(store, physical, config.clone(), session.task_ctx(), schema, name).await
+        let context = session.task_ctx();
+        let streams = |partition| physical.execute(partition, Arc::clone(&context));
+        let partitions = physical.output_partitioning().partition_count();
+        write_partitions(store, (0..partitions).map(streams), config.clone(), schema, name).await
     };
     match attempt(session).await {
         Err(TableError::Query(error)) if session::is_out_of_memory(&error) => {
@@ -263,17 +287,15 @@ async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableErro
 /// One task for each partition; the first error ends them all.
 async fn write_partitions(
     store: &ObjectStoreRef,
-    plan: Arc<dyn ExecutionPlan>,
+    streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
     config: WriterConfig,
-    context: Arc<TaskContext>,
     schema: &SchemaRef,
     name: &TableName,
 ) -> Result<Vec<Add>, TableError> {
     let mut tasks = JoinSet::new();
-    for partition in 0..plan.output_partitioning().partition_count() {
-        let stream = plan.execute(partition, Arc::clone(&context))?;
+    for stream in streams {
         let writer = DeltaWriter::new(Arc::clone(store), config.clone());
-        tasks.spawn(write_partition(stream, writer, Arc::clone(schema), name.clone()));
+        tasks.spawn(write_partition(stream?, writer, Arc::clone(schema), name.clone()));
     }
     let (mut adds, mut failure) = (Vec::new(), None);
     while let Some(finished) = tasks.join_next().await {
@@ -297,7 +319,7 @@ async fn write_partitions(
 }
 
 async fn write_partition(
-    mut stream: datafusion::execution::SendableRecordBatchStream,
+    mut stream: SendableRecordBatchStream,
     mut writer: DeltaWriter,
     schema: SchemaRef,
     name: TableName,

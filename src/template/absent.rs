@@ -14,8 +14,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     ),
     (
         "snapshot",
-        "write a model of the same query with config(materialized='incremental'): without a `unique_key` it keeps \
-         every version of a row, with one the last",
+        "write a model of the same query, models/<layer>/<name>.sql, with config(materialized='scd2') and the \
+         `unique_key`, `strategy` and other settings of the snapshot",
     ),
     ("docs", "docs blocks stand in `.md` files below models/"),
 ];

@@ -28,6 +28,8 @@ mod new_columns;
 mod reader;
 mod sample;
 mod sandbox;
+mod scd2;
+mod scd2_truth;
 mod seeds;
 mod selection;
 mod size;

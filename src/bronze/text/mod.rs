@@ -6,6 +6,7 @@
 
 mod bytes;
 mod careful;
+mod decimals;
 mod header;
 mod infer;
 mod layout;

@@ -19,6 +19,7 @@ use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
 
+use super::decimals;
 use crate::project::{ColumnFormat, SourceOptions};
 
 /// How text becomes values of one column.
@@ -128,6 +129,9 @@ impl Reading {
     }
 
     fn cast_once(&self, texts: &StringArray) -> ArrayRef {
+        if let Some(values) = decimals::plain(texts, &self.target) {
+            return values;
+        }
         let options = CastOptions { safe: true, ..CastOptions::default() };
         // In the declared zone first: the instant is the same in every zone.
         let target = match (&self.target, &self.zone) {

@@ -318,6 +318,10 @@ const ROW_SETTINGS: &[&str] = &[
     "merge_exclude_columns",
     "sequence_by",
     "delete_when",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
 ];
 /// Settings that are about people.
 const QUIET_SETTINGS: &[&str] = &["tags", "owner", "meta", "group", "enabled", "contract"];
