@@ -351,6 +351,7 @@ fn follow(rules: Rules, seed: u64) {
         let again = sandbox.json(&["build"]);
         assert_eq!(node(&again, "silver.things")["status"], "skipped", "{shown}");
     }
+    assert!(truth.lines().len() > 5 && truth.keys.values().any(|starts| starts.len() > 1), "nothing happened");
 }
 
 const TIMESTAMP: Rules = Rules { timestamp: true, all: false, updated_at: true, whole: true, deletes: "ignore" };

@@ -23,6 +23,9 @@ const EXAMPLES: usize = 5;
 /// Rows after which a batch goes out.
 const BATCH_ROWS: usize = 8192;
 
+/// Batches that are held before what was found in them goes out.
+const HELD_BATCHES: usize = 8;
+
 /// Columns after those of values, in this order: whether it is a version of before, when it begins (of a new row, its
 /// `updated_at`), when it ends, whether it says deleted, its `updated_at`. Times are integers.
 pub(super) const HELPERS: [&str; 5] = ["__lake_known", "__lake_at", "__lake_to", "__lake_deleted", "__lake_updated"];
@@ -186,7 +189,8 @@ impl Fold {
             }
             self.group.push((at, row));
         }
-        if self.out.len() < BATCH_ROWS {
+        let holds_much = self.held.len() > HELD_BATCHES && !self.out.is_empty();
+        if self.out.len() < BATCH_ROWS && !holds_much {
             self.let_go();
             return Ok(None);
         }
@@ -396,5 +400,59 @@ impl Compare for GroupRows<'_> {
     fn adds(&self, new: usize) -> bool {
         let new = self.new[new];
         self.fold.layout.added.iter().any(|at| self.fold.held(new).batch.column(*at).is_valid(new.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{DataType, Field};
+
+    use super::*;
+    use crate::project::HardDeletes;
+
+    /// Keys from a number on, each with a version of before and a new row; those of one key differ.
+    fn batch(from: i64, changed: i64) -> RecordBatch {
+        let keys = || (from..from + 100).flat_map(|key| [key, key]);
+        let known = (0..200).map(|at| Some(at % 2 == 0));
+        let values = keys().enumerate().map(|(at, key)| if key == changed { at as i64 % 2 } else { 0 });
+        let columns: [(&str, ArrayRef); 7] = [
+            ("id", Arc::new(Int64Array::from_iter_values(keys()))),
+            ("value", Arc::new(Int64Array::from_iter_values(values))),
+            (HELPERS[0], Arc::new(BooleanArray::from_iter(known.clone()))),
+            (HELPERS[1], Arc::new(Int64Array::from_iter((0..200).map(|at| (at % 2 == 0).then_some(1))))),
+            (HELPERS[2], Arc::new(Int64Array::from(vec![None; 200]))),
+            (HELPERS[3], Arc::new(BooleanArray::from(vec![false; 200]))),
+            (HELPERS[4], Arc::new(Int64Array::from(vec![None; 200]))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+    }
+
+    #[test]
+    fn few_batches_are_held_however_few_keys_change() {
+        let rules = Rules { strategy: HistoryStrategy::Check, whole: true, deletes: HardDeletes::Ignore, now: 9 };
+        let layout = Arc::new(Layout {
+            key: vec![0],
+            checked: vec![1],
+            added: Vec::new(),
+            values: 2,
+            complete: true,
+            rules,
+            output: Output::Keys,
+            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
+            findings: Findings::default(),
+        });
+        let first = batch(0, 7);
+        let mut fold = Fold::new(layout, &first.schema()).unwrap();
+        let (mut found, mut most) = (Vec::new(), 0);
+        for at in 0..50 {
+            let out = if at == 0 { fold.push(first.clone()) } else { fold.push(batch(at * 100, 4_007)) };
+            found.extend(out.unwrap());
+            most = most.max(fold.held.len());
+        }
+        found.push(fold.finish().unwrap());
+        let keys: Vec<i64> =
+            found.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(keys, [7, 4_007]);
+        assert!(most <= HELD_BATCHES + 1, "{most}");
     }
 }

@@ -38,6 +38,9 @@ use crate::session;
 /// Keys up to which a join holds them in memory; more are sorted, which spills.
 const KEYS_IN_MEMORY: u64 = 1_000_000;
 
+/// Rows of a batch where memory is short.
+const SMALL_BATCH_ROWS: usize = 1024;
+
 /// What tells the versions of a table.
 #[derive(Debug)]
 pub struct History<'a> {
@@ -246,7 +249,8 @@ impl Change<'_> {
         })
     }
 
-    /// Sorts rows by key and folds them, each partition of keys by itself.
+    /// Sorts rows by key and folds them, each partition of keys by itself; where memory is short, all in one partition
+    /// and in small batches.
     async fn folded(
         &self,
         rows: LogicalPlan,
@@ -254,13 +258,16 @@ impl Change<'_> {
         partition_by: &[String],
         joined: u64,
     ) -> Result<Staged, TableError> {
-        let session = session::for_query(&joining(self.session, joined));
-        let sorted = sorted(session.create_physical_plan(&rows).await?, &layout, &session)?;
-        let (layout, context) = (Arc::new(layout), session.task_ctx());
-        let streams = |partition| fold(sorted.execute(partition, Arc::clone(&context))?, Arc::clone(&layout));
-        let partitions = 0..sorted.output_partitioning().partition_count();
-        let streams = partitions.map(streams);
-        let staged = stage_streams(self.lake, self.name, streams, &layout.schema, partition_by, &session).await?;
+        let layout = Arc::new(layout);
+        let mut session = session::for_query(&joining(self.session, joined));
+        let staged = match self.folded_once(&rows, &layout, partition_by, &session).await {
+            Err(TableError::Query(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                let config = session.config().clone().with_target_partitions(1).with_batch_size(SMALL_BATCH_ROWS);
+                *session.config_mut() = config;
+                self.folded_once(&rows, &layout, partition_by, &session).await?
+            }
+            staged => staged?,
+        };
         match self.refused(&layout.findings) {
             None => Ok(staged),
             Some(why) => {
@@ -268,6 +275,20 @@ impl Change<'_> {
                 Err(TableError::Rows(why))
             }
         }
+    }
+
+    async fn folded_once(
+        &self,
+        rows: &LogicalPlan,
+        layout: &Arc<Layout>,
+        partition_by: &[String],
+        session: &SessionState,
+    ) -> Result<Staged, TableError> {
+        let sorted = sorted(session.create_physical_plan(rows).await?, layout, session)?;
+        let context = session.task_ctx();
+        let streams = |partition| fold(sorted.execute(partition, Arc::clone(&context))?, Arc::clone(layout));
+        let streams = (0..sorted.output_partitioning().partition_count()).map(streams);
+        stage_streams(self.lake, self.name, streams, &layout.schema, partition_by, session).await
     }
 
     fn refused(&self, findings: &Findings) -> Option<String> {
