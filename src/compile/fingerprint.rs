@@ -74,7 +74,7 @@ pub(super) fn definition(
         add(&format!("{partly:?}"));
     }
     if model.is_microbatch() {
-        add(&format!("{:?} {:?} {:?}", config.event_time, config.batch.size, super::cut_by_time(project, model)));
+        add(&format!("{:?} {:?} {:?}", config.event_time, config.batch_size, super::cut_by_time(project, model)));
     }
     inlined.iter().for_each(|view| add(&view.definition));
     for (name, _) in &model.sources {

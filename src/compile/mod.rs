@@ -212,6 +212,10 @@ impl Compiler<'_> {
     }
 
     fn type_model(&self, model: &Model, made_from: Key) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let refused = self.check_changes(model);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible)?;
         let schema = self.output_schema(model, &full).map_err(|d| vec![d])?;
@@ -356,7 +360,6 @@ impl Compiler<'_> {
         }
         problems.extend(strategy::check(model));
         problems.extend(self.check_batches(model, schema));
-        problems.extend(self.check_changes(model));
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use super::absent;
 use super::groups::Access;
-use super::microbatch::{self, BatchConfig};
+use super::microbatch;
 use crate::diagnostics::Id;
+use crate::intervals::BatchSize;
 use crate::names::nearest;
 use crate::template::Config;
 
@@ -99,8 +102,14 @@ pub struct ModelConfig {
     pub partition_by: Vec<String>,
     /// `event_time`: the column that tells when a row happened.
     pub event_time: Option<String>,
-    /// The settings of `microbatch`.
-    pub batch: BatchConfig,
+    /// `batch_size`: how long a batch of event time is.
+    pub batch_size: Option<BatchSize>,
+    /// `begin`: where time begins for a model in batches.
+    pub begin: Option<DateTime<Utc>>,
+    /// `lookback`: batches before the current one that run again for rows that came late.
+    pub lookback: Option<u32>,
+    /// `concurrent_batches`: `false` for one batch after another.
+    pub concurrent_batches: Option<bool>,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
     pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
@@ -184,7 +193,10 @@ impl Default for ModelConfig {
             sequence_by: None,
             partition_by: Vec::new(),
             event_time: None,
-            batch: BatchConfig::default(),
+            batch_size: None,
+            begin: None,
+            lookback: None,
+            concurrent_batches: None,
             on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
@@ -222,7 +234,7 @@ impl ModelConfig {
             "merge_exclude_columns" => self.merge_exclude_columns = texts(key, value)?,
             "partition_by" => self.partition_by = texts(key, value)?,
             "event_time" => self.event_time = Some(text(key, value)?),
-            key if microbatch::KEYS.contains(&key) => self.batch.set(key, value)?,
+            key if microbatch::KEYS.contains(&key) => self.set_batches(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "owner" => self.owner = Some(text(key, value)?),
             "tags" => {

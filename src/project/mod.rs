@@ -52,7 +52,6 @@ pub use ingestion::{
     AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
-pub use microbatch::BatchConfig;
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
