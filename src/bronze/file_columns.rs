@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::arrow::array::StringArray;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::catalog::TableProvider;
@@ -17,7 +18,7 @@ use super::guard::Guarded;
 use super::text::Reading;
 use super::{BronzeError, BronzeFile, shown};
 use crate::exact_files::ExactFiles;
-use crate::project::{AfterLoad, MetadataColumn, PathColumn, PathType, Source};
+use crate::project::{AfterLoad, Format, MetadataColumn, PathColumn, PathType, Source};
 
 /// What Hive and Spark call the folder of NULL.
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -87,6 +88,31 @@ pub(super) fn values(
         _ => ScalarValue::TimestampMicrosecond(Some(file.modified()), Some("UTC".into())),
     }));
     Ok(found)
+}
+
+/// Whether the paths of a source tell the time of its rows: a column of theirs is one of times.
+pub fn has_path_time(source: &Source, column: &str) -> bool {
+    let is = |known: &&PathColumn| known.name == column && matches!(known.kind, PathType::Date | PathType::Timestamp);
+    source.format != Format::Delta && source.options.path_columns.columns.iter().any(|known| is(&known))
+}
+
+/// The time that the path of a file tells, in UTC; midnight of a day.
+///
+/// # Errors
+/// When the path is not one of the source.
+pub fn path_time(
+    source: &Source,
+    file: &BronzeFile,
+    folder: &Path,
+    column: &str,
+) -> Result<Option<DateTime<Utc>>, BronzeError> {
+    let at = source.options.path_columns.columns.iter().position(|known| known.name == column);
+    let values = values(source, file, folder, None)?;
+    Ok(match at.and_then(|at| values.get(at)) {
+        Some(ScalarValue::Date32(Some(day))) => DateTime::from_timestamp(i64::from(*day) * 24 * 60 * 60, 0),
+        Some(ScalarValue::TimestampMicrosecond(Some(micros), _)) => DateTime::from_timestamp_micros(*micros),
+        _ => None,
+    })
 }
 
 /// A file as users know it, by the path under which it was delivered.

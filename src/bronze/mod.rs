@@ -34,6 +34,7 @@ use crate::names::TableName;
 pub use archive::{any_missing, archive};
 pub use bad_rows::{BadRow, BadRows};
 pub use compact::Compaction;
+pub use file_columns::{has_path_time, path_time};
 pub use inspect::{Listings, declared_over, inspect};
 pub use listing::{BronzeFile, Listing, delivery_time, hashes, is_dated, list, list_deliveries, look_at};
 pub use manifest::{Change, Entry, Manifest};

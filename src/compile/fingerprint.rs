@@ -77,7 +77,7 @@ pub(super) fn definition(
         add(condition);
     }
     if model.is_microbatch() {
-        add(&format!("{:?} {:?} {:?}", config.event_time, config.batch.size, super::cut_by_time(project, model)));
+        add(&format!("{:?} {:?} {:?}", config.event_time, config.batch_size, super::cut_by_time(project, model)));
     }
     if config.is_history() {
         let names = &config.snapshot_meta_column_names;

@@ -37,7 +37,7 @@ impl Compiler<'_> {
     pub(super) fn check_batches(&self, model: &Model, schema: &SchemaRef) -> Vec<Diagnostic> {
         let config = &model.config;
         if !model.is_microbatch() {
-            let Some(setting) = config.batch.first_set() else { return Vec::new() };
+            let Some(setting) = config.first_of_batches() else { return Vec::new() };
             let message = format!("`{setting}` does nothing here: it is for a model that runs in batches");
             let help = "set `materialized='incremental'` and `incremental_strategy='microbatch'`, or leave it out";
             return vec![Diagnostic::warning(Id::InvalidValue, message).at(setting_span(model, setting)).help(help)];
@@ -64,7 +64,7 @@ impl Compiler<'_> {
             return Some(diagnostic.at(at()));
         }
         let is_date = matches!(field.data_type(), DataType::Date32);
-        (is_date && model.config.batch.size == Some(BatchSize::Hour)).then(|| {
+        (is_date && model.config.batch_size == Some(BatchSize::Hour)).then(|| {
             let message = format!("`{}` runs by the hour, and its `event_time` `{column}` is a date", model.name);
             let help = "set `batch_size` to `day`, or `event_time` to a column with the time of the day";
             Diagnostic::error(Id::InvalidValue, message).at(at()).help(help)
@@ -123,8 +123,8 @@ fn missing(model: &Model) -> Vec<Diagnostic> {
             "event_time",
             "the column that tells when a row happened: event_time='viewed_at'",
         ),
-        (config.batch.size.is_none(), "batch_size", "how long a batch is: batch_size='hour', 'day', 'month' or 'year'"),
-        (config.batch.begin.is_none(), "begin", "where the first batch begins: begin='2026-01-01'"),
+        (config.batch_size.is_none(), "batch_size", "how long a batch is: batch_size='hour', 'day', 'month' or 'year'"),
+        (config.begin.is_none(), "begin", "where the first batch begins: begin='2026-01-01'"),
     ];
     let missing = needed.into_iter().filter(|(is_missing, ..)| *is_missing);
     let diagnostic = |(_, key, help): (bool, &str, &str)| {

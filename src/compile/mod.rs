@@ -216,6 +216,10 @@ impl Compiler<'_> {
     }
 
     fn type_model(&self, model: &Model, made_from: Key) -> Result<(CompiledModel, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let refused = self.check_changes(model);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
         let visible = self.visible_tables(model);
         let full = self.plan(model, &model.full, &visible)?;
         let queried = self.output_schema(model, &full).map_err(|d| vec![d])?;
@@ -371,7 +375,6 @@ impl Compiler<'_> {
         problems.extend(strategy::check_condition(model, schema, self.session));
         problems.extend(layout::check(model, schema));
         problems.extend(self.check_batches(model, schema));
-        problems.extend(self.check_changes(model));
         if config.contract {
             problems.extend(contract::broken(model, schema));
         }

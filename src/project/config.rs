@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use super::groups::Access;
 use super::history::{self, CheckCols, HardDeletes, HistoryStrategy, MetaNames};
 use super::layout::{self, Codec, Maintain, PersistDocs};
-use super::microbatch::{self, BatchConfig};
+use super::microbatch;
 use super::{absent, table_properties};
 use crate::diagnostics::Id;
+use crate::intervals::BatchSize;
 use crate::names::nearest;
 use crate::template::Config;
 
@@ -134,8 +137,14 @@ pub struct ModelConfig {
     pub maintain: Maintain,
     /// `event_time`: the column that tells when a row happened.
     pub event_time: Option<String>,
-    /// The settings of `microbatch`.
-    pub batch: BatchConfig,
+    /// `batch_size`: how long a batch of event time is.
+    pub batch_size: Option<BatchSize>,
+    /// `begin`: where time begins for a model in batches.
+    pub begin: Option<DateTime<Utc>>,
+    /// `lookback`: batches before the current one that run again for rows that came late.
+    pub lookback: Option<u32>,
+    /// `concurrent_batches`: `false` for one batch after another.
+    pub concurrent_batches: Option<bool>,
     /// `on_schema_change`; unset, it is `fail`, apart from columns that a source was asked to add.
     pub on_schema_change: Option<OnSchemaChange>,
     /// `tags`, of all levels.
@@ -250,7 +259,10 @@ impl Default for ModelConfig {
             auto_optimize: true,
             maintain: Maintain::default(),
             event_time: None,
-            batch: BatchConfig::default(),
+            batch_size: None,
+            begin: None,
+            lookback: None,
+            concurrent_batches: None,
             on_schema_change: None,
             tags: Vec::new(),
             enabled: true,
@@ -297,7 +309,7 @@ impl ModelConfig {
             "auto_optimize" => self.auto_optimize = boolean(key, value)?,
             "maintain" => self.maintain = layout::maintain(value)?,
             "event_time" => self.event_time = Some(text(key, value)?),
-            key if microbatch::KEYS.contains(&key) => self.batch.set(key, value)?,
+            key if microbatch::KEYS.contains(&key) => self.set_batches(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "delete_when" => self.delete_when = Some(text(key, value)?),
             "strategy" | "updated_at" | "check_cols" | "hard_deletes" | "snapshot_meta_column_names" => {

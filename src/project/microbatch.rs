@@ -1,25 +1,9 @@
 //! Settings of `incremental_strategy: microbatch`.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
-use super::config::{boolean, text, word};
+use super::config::{ModelConfig, boolean, text, word};
 use crate::intervals::{self, BatchSize};
 
-/// How a model's time is cut into batches; each is `None` unless set.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct BatchConfig {
-    /// `batch_size`.
-    pub size: Option<BatchSize>,
-    /// `begin`: where time begins for the model.
-    pub begin: Option<DateTime<Utc>>,
-    /// `lookback`: batches before the current one that are run again for rows that came late.
-    pub lookback: Option<u32>,
-    /// `concurrent_batches`: `false` for one batch after another.
-    pub concurrent: Option<bool>,
-}
-
-/// The keys of [`BatchConfig`].
+/// The settings that mean nothing elsewhere.
 pub(super) const KEYS: [&str; 4] = ["batch_size", "begin", "lookback", "concurrent_batches"];
 
 const SIZES: &[(&str, BatchSize)] =
@@ -28,12 +12,12 @@ const SIZES: &[(&str, BatchSize)] =
 /// What dbt looks back if a model does not say.
 const LOOKBACK: u32 = 1;
 
-impl BatchConfig {
+impl ModelConfig {
     /// Sets one of [`KEYS`].
-    pub(super) fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), String> {
+    pub(super) fn set_batches(&mut self, key: &str, value: &serde_json::Value) -> Result<(), String> {
         match key {
-            "batch_size" => self.size = Some(word(key, value, SIZES)?),
-            "concurrent_batches" => self.concurrent = Some(boolean(key, value)?),
+            "batch_size" => self.batch_size = Some(word(key, value, SIZES)?),
+            "concurrent_batches" => self.concurrent_batches = Some(boolean(key, value)?),
             "lookback" => {
                 let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
                 self.lookback =
@@ -55,9 +39,10 @@ impl BatchConfig {
         self.lookback.unwrap_or(LOOKBACK)
     }
 
-    /// The first of the settings that is set.
-    pub fn first_set(&self) -> Option<&'static str> {
-        let set = [self.size.is_some(), self.begin.is_some(), self.lookback.is_some(), self.concurrent.is_some()];
+    /// The first setting of batches that is set.
+    pub fn first_of_batches(&self) -> Option<&'static str> {
+        let (size, begin) = (self.batch_size.is_some(), self.begin.is_some());
+        let set = [size, begin, self.lookback.is_some(), self.concurrent_batches.is_some()];
         KEYS.into_iter().zip(set).find(|(_, is_set)| *is_set).map(|(key, _)| key)
     }
 }

@@ -57,7 +57,6 @@ pub use ingestion::{
 };
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
-pub use microbatch::BatchConfig;
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;

@@ -13,10 +13,11 @@ use tokio::sync::Mutex;
 
 use super::audit::audit;
 use super::batches::counts;
-use super::inputs::Chosen;
+use super::inputs::{Chosen, Delivery};
 use super::intake::Progress;
 use super::materialize::{Failure, Mode, Node, Outcome, World, failed_tests};
 use super::report::{Status, TestResult};
+use crate::bronze;
 use crate::fail_points;
 use crate::intervals::{BatchSize, Interval, Intervals};
 use crate::names::TableName;
@@ -244,7 +245,7 @@ impl Batches<'_> {
         let staged = tables::stage(lake, &model.name, plan, &self.schema, &model.config.partition_by, session).await;
         let staged = match staged {
             Ok(staged) => staged,
-            Err(error) => return Err(self.node.blame(error.into(), &Chosen::new()).await),
+            Err(error) => return Err(self.node.blame(error.into(), &self.files_of(batch).await?).await),
         };
         let failure = match tables::rows_outside(&staged, self.column, batch, session).await {
             Ok(None) => return Ok(staged),
@@ -258,7 +259,8 @@ impl Batches<'_> {
     /// The query of one batch. `own` is the table as the batch sees it, if it is not the first one.
     async fn plan(&self, batch: Interval, own: Option<Arc<dyn TableProvider>>) -> Result<LogicalPlan, Failure> {
         let (inputs, model) = (self.node.inputs, self.node.model);
-        let mut known = inputs.tables(&model.refs, &model.sources, &Chosen::new(), None).await?;
+        let chosen = self.files_of(batch).await?;
+        let mut known = inputs.tables(&model.refs, &model.sources, &chosen, None).await?;
         for (name, read) in model.ref_reads.iter().filter(|(_, read)| *read == RefRead::All) {
             if let Some(whole) = known.get(name).cloned() {
                 known.insert(ref_relation(name, *read), whole);
@@ -283,6 +285,27 @@ impl Batches<'_> {
         let data_type = plan.schema().field_with_unqualified_name(self.column)?.data_type().clone();
         let part = tables::within(self.column, &data_type, batch)?;
         Ok(LogicalPlanBuilder::from(plan).filter(part)?.build()?)
+    }
+
+    /// Files whose paths tell their time are read only if it is that of the batch.
+    async fn files_of(&self, batch: Interval) -> Result<Chosen, Failure> {
+        let (inputs, runtime) = (self.node.inputs, self.node.inputs.runtime());
+        let mut chosen = Chosen::new();
+        for (name, column) in &self.cut {
+            let Some(source) = runtime.project.sources.get(name) else { continue };
+            if !bronze::has_path_time(source, column) {
+                continue;
+            }
+            let mut files = Vec::new();
+            for file in &inputs.listing(name).await?.files {
+                let time = bronze::path_time(source, file, &runtime.folder, column)?;
+                if time.is_some_and(|time| batch.start <= time && time < batch.end) {
+                    files.push(file.clone());
+                }
+            }
+            chosen.insert(name.clone(), Delivery { batch: None, files });
+        }
+        Ok(chosen)
     }
 
     /// Lets the rows of a batch take the place of those that the newest version has of its interval.

@@ -1,6 +1,6 @@
 //! Which batches of a model are due: a pure function of what is known, and the reason in words.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::intervals::{BatchSize, Interval, Intervals};
 
@@ -74,7 +74,7 @@ pub(super) fn due(question: &Question<'_>) -> Due {
 /// The part of a batch that counts as done when it ran in a run that started at `now`.
 pub(super) fn counts(batch: Interval, now: DateTime<Utc>) -> Interval {
     let first = batch.start + chrono::TimeDelta::microseconds(1);
-    Interval { start: batch.start, end: batch.end.min(now.max(first)) }
+    Interval { start: batch.start, end: batch.end.min(now.trunc_subsecs(6).max(first)) }
 }
 
 #[cfg(test)]

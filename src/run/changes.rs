@@ -15,7 +15,7 @@ use crate::exact_files::empty;
 use crate::names::TableName;
 use crate::project::Materialization;
 use crate::session::Tables;
-use crate::tables::Changes;
+use crate::tables::{Changes, TableState};
 use crate::template::{RefRead, ref_relation};
 
 /// What is read of another model's versions.
@@ -67,12 +67,7 @@ impl Node<'_> {
     }
 
     /// Refuses a table that is not the one whose changes were read, or that was read otherwise.
-    async fn same_table(
-        &self,
-        name: &TableName,
-        versions: &mut Versions,
-        state: &crate::tables::TableState,
-    ) -> Result<(), Failure> {
+    async fn same_table(&self, name: &TableName, versions: &mut Versions, state: &TableState) -> Result<(), Failure> {
         let own = &self.model.name;
         let Some(since) = versions.since else {
             let read_whole = state.inputs.get(name.as_str()).is_some_and(|version| version != "absent");

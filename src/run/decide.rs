@@ -33,7 +33,9 @@ pub(super) struct Facts<'a> {
     pub(super) inputs: &'a BTreeMap<String, String>,
     /// Files to do something about, by source, for a model that takes files in.
     pub(super) pending: &'a BTreeMap<String, Counts>,
-    /// What changed in models that it reads by their changes, if something did.
+    /// It reads models by their changes.
+    pub(super) reads_changes: bool,
+    /// What changed in them, if something did.
     pub(super) changes: Option<String>,
     /// Why old rows that have to go cannot be told apart from others.
     pub(super) rebuild: Option<&'a str>,
@@ -141,6 +143,9 @@ fn incremental(facts: &Facts<'_>) -> Action {
         if facts.inputs.is_empty() {
             return Action::Skip(format!("no new files in {}", names(facts.pending)));
         }
+        if facts.reads_changes {
+            return Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)));
+        }
         if facts.appends {
             let hint = "to add rows again might double them, and --full-refresh rebuilds it";
             return Action::Skip(format!("its last version was not written by lake; {hint}"));
@@ -164,12 +169,12 @@ fn incremental(facts: &Facts<'_>) -> Action {
         return Action::Skip(format!("no new files in {}{hint}", names(facts.pending)));
     }
     if state.definition != facts.definition {
-        if facts.appends {
+        if facts.appends || facts.reads_changes {
             return Action::Skip(format!("{}{hint}", same_inputs(facts.inputs)));
         }
         return Action::Incremental("its definition changed".to_owned());
     }
-    if let Some(function) = facts.volatile {
+    if let Some(function) = facts.volatile.filter(|_| !facts.reads_changes) {
         return Action::Incremental(format!("its rows depend on {function}"));
     }
     Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
@@ -251,6 +256,7 @@ mod tests {
             volatile: None,
             inputs: &inputs,
             pending: &pending,
+            reads_changes: false,
             changes: None,
             rebuild: None,
             sliced: false,

@@ -289,6 +289,7 @@ impl Node<'_> {
             rebuild: rebuild.as_deref(),
             sliced: self.inputs.runtime().options.slice.is_some(),
             nothing_to_read: world.nothing_to_read,
+            reads_changes: !world.changes.is_empty(),
             changes: changes::reason(&world.changes),
             appends: self.model.appends(),
             replays,

@@ -43,7 +43,7 @@ impl Node<'_> {
     /// Runs the batches that are due.
     pub(super) async fn run_batches(&self, progress: &mut Progress) -> Result<Outcome, Failure> {
         let world = self.look(progress).await?;
-        let size = self.model.config.batch.size.unwrap_or(BatchSize::Day);
+        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
         match self.decide_batches(&world, size, progress).await? {
             Decision::Skip(reason) => self.skip(&world, reason).await,
             Decision::InPlace { due, done, changed, reason } => {
@@ -82,7 +82,7 @@ impl Node<'_> {
             column: self.model.config.event_time.as_deref().unwrap_or_default(),
             cut: cut_by_time(&self.inputs.runtime().project, self.model),
             schema,
-            in_order: reads_itself || self.model.config.batch.concurrent == Some(false),
+            in_order: reads_itself || self.model.config.concurrent_batches == Some(false),
             due: &due.batches,
         })
     }
@@ -94,8 +94,8 @@ impl Node<'_> {
         progress: &mut Progress,
     ) -> Result<Decision, Failure> {
         let (options, config) = (&self.inputs.runtime().options, &self.model.config);
-        let (now, asked, lookback) = (options.started_at, options.event_time, config.batch.lookback());
-        let (begin, nothing) = (config.batch.begin.unwrap_or(now), Intervals::new());
+        let (now, asked, lookback) = (options.started_at, options.event_time, config.lookback());
+        let (begin, nothing) = (config.begin.unwrap_or(now), Intervals::new());
         let not_yet = || Decision::Skip(format!("its first batch begins at {}", size.name(size.floor(begin))));
         let question = Question { size, begin, lookback, now, done: &nothing, changed: true, asked, anew: false };
         let Some(published) = &world.published else {
@@ -126,7 +126,10 @@ impl Node<'_> {
             return self.decide_unknown(known.as_ref(), &question);
         };
         let known = known.unwrap_or_default();
-        let change = changed_input(&known, &world.versions);
+        let change = match known.inputs.is_empty() && !world.versions.is_empty() {
+            true => Some("runs at the same time had read other versions of its inputs".to_owned()),
+            false => changed_input(&known, &world.versions),
+        };
         let change = change.or_else(|| self.compiled.volatile.as_ref().map(|f| format!("its rows depend on {f}")));
         // After another run came between, what this one owes is what it owed before.
         let changed = change.is_some() || progress.changed;

@@ -24,6 +24,10 @@ const STATEMENTS: &[(&str, &str)] = &[
 const NAMES: &[(&str, &str)] = &[
     ("api", "relations come from ref('model') and source('source', 'table')"),
     ("selected_resources", "a template is rendered once for every selection"),
+    (
+        "model.batch",
+        "a template is rendered once for all batches: what a batch reads is cut by the `event_time` of its inputs",
+    ),
     ("thread_id", "a template is rendered once for every run"),
     ("node", "write `model`, which tells about the model that is rendered"),
     ("dbt_metadata_envs", "read environment variables with env_var('NAME', 'default')"),

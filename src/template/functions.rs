@@ -64,7 +64,14 @@ fn reference(state: &State, args: Rest<String>, kwargs: Kwargs) -> Result<Value,
         }));
     }
     let changes: Option<bool> = kwargs.get("changes")?;
-    kwargs.assert_all_used()?;
+    if let Some(unknown) = kwargs.args().find(|key| !["changes", "v", "version"].contains(key)) {
+        let help = match nearest(unknown, ["changes"]) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "known: `changes=true`, which reads what changed in a model since the last run".to_owned(),
+        };
+        let message = format!("ref() has no argument `{unknown}`");
+        return Err(scope.fail(Problem { id: Id::Template, message, help: vec![help], missing: None }));
+    }
     let name = match args.as_slice() {
         [name] | [_, name] => name,
         _ => {

@@ -187,15 +187,16 @@ fn runs_at_the_same_time_read_each_change_once() {
 #[test]
 fn changes_applied_to_a_copy_make_the_table() {
     let rounds: u64 = std::env::var("LAKE_SOAK_ROUNDS").map_or(10, |count| count.parse().unwrap());
-    for (seed, items) in [(0xc4a, APPENDED), (0x9e5, MERGED)] {
+    let partitioned = MERGED.replace("unique_key='id'", "unique_key='id', partition_by='value'");
+    for (seed, items) in [(0xc4a, APPENDED), (0x9e5, MERGED), (0x9a7, &partitioned)] {
         let (sandbox, mut random) = (project(items), Random(seed));
         for round in 0..rounds {
             let mut ids: Vec<u64> = (0..1 + random.below(4)).map(|_| random.below(12)).collect();
             ids.sort_unstable();
             ids.dedup();
             let line = |id: &u64, random: &mut Random| match id {
-                11 => format!(",v{}\n", random.below(3)),
-                id => format!("{id},v{}\n", random.below(3)),
+                11 => format!(",v {}%\n", random.below(3)),
+                id => format!("{id},v {}%\n", random.below(3)),
             };
             let lines: String = ids.iter().map(|id| line(id, &mut random)).collect();
             deliver(&sandbox, &lines);

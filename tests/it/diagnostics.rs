@@ -408,3 +408,50 @@ fn layouts_that_cannot_work() {
 
 shows!(layouts_of_a_project_that_are_wrong,
     "project.yml" => "name: sandbox\ntargets:\n  dev: { root: lake }\nmaintain: { vacuum: 7 }\nmodels:\n  silver:\n    tblproperties: { delta.checkpointInterval: 0 }\n    maintain: { vacum: false }\n");
+
+// -- batches --
+
+const BATCHES: &str = "{{ config(materialized='incremental', incremental_strategy='microbatch', SETTINGS) }}\nselect user_id, platform, viewed_at from {{ ref('raw') }}\n";
+
+#[test]
+fn batches_that_cannot_be_made() {
+    let whole = "event_time='viewed_at', batch_size='day', begin='2026-01-01'";
+    let cases = [
+        ("lookback=2".to_owned(), "event_time='viewed_at'"),
+        (whole.replace("'day'", "'week'"), "event_time='viewed_at'"),
+        (whole.replace("2026-01-01", "last week"), "event_time='viewed_at'"),
+        (format!("{whole}, lookback=-1"), "event_time='viewed_at'"),
+        (whole.replace("viewed_at", "viewed"), "event_time='viewed_at'"),
+        (whole.replace("viewed_at", "platform"), "event_time='platform'"),
+        (format!("{whole}, unique_key='user_id'"), "event_time='viewed_at'"),
+        (whole.to_owned(), "tags='a'"),
+    ];
+    let shown = cases.map(|(settings, raw)| {
+        let raw =
+            format!("{{{{ config(materialized='table', {raw}) }}}} select * from {{{{ source('bronze', 'views') }}}}");
+        let model = BATCHES.replace("SETTINGS", &settings);
+        format!("-- {settings}\n{}", compile(&[("models/silver/raw.sql", &raw), ("models/silver/batches.sql", &model)]))
+    });
+    crate::sandbox::snapshots().bind(|| {
+        insta::assert_snapshot!("diagnostics@batches_that_cannot_be_made", shown.join("\n"));
+    });
+}
+
+shows!(settings_of_batches_elsewhere,
+    "models/silver/views.sql" => "{{ config(materialized='table', lookback=3, event_time='viewed') }}\nselect viewed_at from {{ source('bronze', 'views') }}",
+    "models/silver/hours.sql" => "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', batch_size='hour', begin='2026-01-01') }}\nselect cast(viewed_at as date) as day, '{{ model.batch.id }}' as b from {{ source('bronze', 'views') }}");
+
+shows!(batches_over_sources,
+    "sources.yml" => &SOURCES.replace("        columns:\n", "        on_bad_row: quarantine\n        config: { event_time: platform }\n        columns:\n"),
+    "models/silver/hours.sql" => "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', batch_size='hour', begin='2026-01-01') }}\nselect cast(viewed_at as date) as day from {{ source('bronze', 'views') }}");
+
+shows!(changes_that_nobody_can_read,
+    "models/gold/view.sql" => "select * from {{ ref('stored', changes=true) }}",
+    "models/gold/of_view.sql" => "{{ config(materialized='incremental') }}\nselect * from {{ ref('views', changes=true) }}",
+    "models/gold/batches.sql" => "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='viewed_at', batch_size='day', begin='2026-01-01') }}\nselect * from {{ ref('stored', changes=true) }}",
+    "models/gold/typo.sql" => "{{ config(materialized='incremental') }}\nselect * from {{ ref('stored', change=true) }}",
+    "models/gold/column.sql" => "{{ config(materialized='incremental') }}\nselect user_id, _change from {{ ref('stored', changes=true) }}",
+    "models/gold/taken.sql" => "{{ config(materialized='incremental') }}\nselect * from {{ ref('named', changes=true) }}",
+    "models/silver/named.sql" => "{{ config(materialized='table') }}\nselect 1 as _change_type",
+    "models/silver/stored.sql" => "{{ config(materialized='table') }}\nselect * from {{ ref('views') }}",
+    "tests/t.sql" => "select * from {{ ref('stored', changes=true) }}");

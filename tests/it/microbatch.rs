@@ -308,6 +308,32 @@ fn times_of_all_types_and_sources_without_a_manifest() {
 }
 
 #[test]
+fn files_whose_paths_tell_the_day_are_read_by_its_batch_alone() {
+    let sources = SOURCES.replace(
+        "path: events/\n",
+        "path: events/\n        event_time: dt\n        partition_columns: [{ name: dt, data_type: date }]\n",
+    );
+    let sql =
+        model(2, "", "select dt as at, value || date_part('year', at) as value from {{ source('raw', 'events') }}");
+    let sandbox = Sandbox::new(&[("sources.yml", &sources), ("models/gold/daily.sql", &sql)]);
+    for ago in 0..4 {
+        sandbox.write(&format!("in/events/dt={}/1.csv", day(ago)), format!("at,value\n2000-01-01 00:00:00,{ago}\n"));
+    }
+    // A file that nobody reads may be as it likes.
+    sandbox.write(&format!("in/events/dt={}/2.csv", day(3)), "at,value\nnever,x\n");
+    build(&sandbox, &[]);
+    assert_eq!(values(&sandbox), ["22000", "12000", "02000"]);
+    sandbox.write(&format!("in/events/dt={}/2.csv", day(1)), "at,value\nnever,x\n");
+    let run = build(&sandbox, &[]);
+    let reason = run["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with(&format!("1 of 2 batches failed: {} (", day(1))) && reason.contains("2.csv"),
+        "{reason}"
+    );
+    assert_eq!(values(&sandbox), ["22000", "12000", "02000"]);
+}
+
+#[test]
 fn a_run_that_dies_is_as_if_it_had_not_reached_the_batches_that_are_not_published() {
     for point in ["staged:1", "staged:3", "published:1", "published:2", "published:4"] {
         let sandbox = project(3, "", COPY);
