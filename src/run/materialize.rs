@@ -173,7 +173,7 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
         Action::Full(reason) => node.rebuild(world, reason, progress).await,
-        Action::Incremental(reason) => match node.widened(&world)? {
+        Action::Incremental(reason) => match node.rebuilt_for(&world)? {
             Some(reason) => node.rebuild(world, reason, progress).await,
             None => node.build(world, Mode::Incremental, reason, progress).await,
         },

@@ -4,9 +4,11 @@
 //! [`TableState`] that explains how it came to be.
 
 mod layout;
+mod maintain;
 mod merge;
 mod metadata;
 mod outside;
+mod pack;
 mod publish;
 mod read;
 mod stage;
@@ -29,9 +31,11 @@ use crate::names::TableName;
 use crate::paths;
 
 pub use layout::Layout;
+pub use maintain::{Packing, Removal, checkpoint, clean_log, optimize, remove, retention, transactions, vacuum};
 pub use merge::{Placement, place};
 pub use metadata::describe;
 pub use outside::{OutsideError, inspect_sources, open_source};
+pub use pack::{pack_along, reshape};
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};
