@@ -139,6 +139,16 @@ fn batch_path(source: &TableName, id: i64) -> Path {
     Path::from_iter(["_lake", "manifest", &source.to_string(), &format!("{id:019}.json")])
 }
 
+/// The batch that one goes on from; `None` if it holds the whole chain.
+///
+/// # Errors
+/// When it is damaged.
+pub(super) fn previous(batch: &[u8]) -> Result<Option<i64>, serde_json::Error> {
+    let line = batch.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let header: Header = serde_json::from_slice(line)?;
+    Ok(header.previous.filter(|_| !header.base))
+}
+
 impl Manifest {
     /// Follows the chain from `head`.
     ///

@@ -43,6 +43,13 @@ pub struct Note {
     lines: Option<String>,
 }
 
+impl Note {
+    /// The name of the file of lines, beside the note.
+    pub(super) fn lines_file(&self) -> Option<&str> {
+        self.lines.as_deref()
+    }
+}
+
 /// What a note is made of.
 pub struct Draft<'a> {
     /// See [`Note`].

@@ -91,6 +91,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: SourceCommand,
     },
+    /// Pack small files, remove those that no version needs, sum up logs: by the policy of each model
+    Maintain(MaintainArgs),
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
     /// What changed since another compile, and what it means for what reads it
@@ -322,6 +324,17 @@ pub(super) struct SourceInferArgs {
     /// Look at files of this format only [default: the one that most files have]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<String>,
+}
+
+/// What to maintain.
+#[derive(Debug, Args)]
+pub(super) struct MaintainArgs {
+    /// Which tables.
+    #[command(flatten)]
+    pub(super) selection: SelectArgs,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// What to document.

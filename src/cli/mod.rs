@@ -14,6 +14,7 @@ mod explain;
 mod infer;
 mod init;
 mod ls;
+mod maintain;
 mod pipeline;
 mod printer;
 mod progress;
@@ -100,6 +101,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
         Command::Source { command } => source::run(&cli.global, command, printer),
+        Command::Maintain(args) => maintain::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),

@@ -74,6 +74,8 @@ pub enum OnSchemaChange {
     Ignore,
     /// Widen the table; old rows have NULL there.
     AppendNewColumns,
+    /// As that, and columns that the model no longer has go from the table.
+    SyncAllColumns,
 }
 
 /// What a warning about a model's SQL means to its owner.
@@ -228,6 +230,7 @@ const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
     ("ignore", OnSchemaChange::Ignore),
     ("append_new_columns", OnSchemaChange::AppendNewColumns),
+    ("sync_all_columns", OnSchemaChange::SyncAllColumns),
 ];
 
 const LINT_LEVELS: &[(&str, LintLevel)] =

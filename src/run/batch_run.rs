@@ -42,6 +42,8 @@ pub(super) struct Batches<'a> {
     pub(super) cut: BTreeMap<TableName, String>,
     /// The columns of the table as it will be.
     pub(super) schema: SchemaRef,
+    /// Files of the table before have to be written again for them.
+    pub(super) reshapes: bool,
     /// A batch sees those before it.
     pub(super) in_order: bool,
     pub(super) due: &'a [Interval],
@@ -323,7 +325,7 @@ impl Batches<'_> {
                     standing.unnoted.push(part);
                     return Ok(());
                 }
-                staged
+                self.reshaped(published, staged).await?
             }
             None => staged,
         };
@@ -339,6 +341,15 @@ impl Batches<'_> {
         standing.bytes += new_bytes;
         standing.commits += 1;
         Ok(())
+    }
+
+    /// The files that stay have the columns of the new ones.
+    async fn reshaped(&self, published: &Published, staged: Staged) -> Result<Staged, Failure> {
+        if !self.reshapes || published.schema == self.schema {
+            return Ok(staged);
+        }
+        let runtime = self.node.inputs.runtime();
+        Ok(tables::reshape(&runtime.lake, published, staged, &runtime.session).await?)
     }
 
     /// Audits staged rows and commits them, with the intervals that the table has then.
@@ -387,7 +398,10 @@ impl Batches<'_> {
     /// Notes batches that had no row to publish and none to take away.
     async fn note(&self, standing: &mut Standing) -> Result<(), Failure> {
         let (node, lake) = (self.node, &self.node.inputs.runtime().lake);
-        let nothing = Staged::nothing(lake, &node.model.name, &self.schema, &node.model.config.partition_by);
+        let mut nothing = Staged::nothing(lake, &node.model.name, &self.schema, &node.model.config.partition_by);
+        if let Some(published) = &standing.published {
+            nothing = self.reshaped(published, nothing).await?;
+        }
         let (mut commit, _) = node.commit(self.world, Mode::Incremental, &BTreeMap::new(), &[]).await?;
         commit.state.intervals = Some(standing.done.clone());
         if standing.mixed {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use super::Runtime;
 use super::inputs::Chosen;
@@ -11,7 +11,7 @@ use crate::catalog::{sql_type, widens};
 use crate::compile::{ColumnName, Input};
 use crate::names::TableName;
 use crate::project::{Format, Materialization, OnNewColumn, OnSchemaChange, Strategy};
-use crate::tables::{Merge, Placement};
+use crate::tables::{self, Merge, Placement, Published, Staged};
 use crate::template::SourceRead;
 
 /// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
@@ -50,6 +50,24 @@ impl Node<'_> {
         }
     }
 
+    /// Files that stay in the table, as they should be: with its columns, and few.
+    pub(super) async fn kept_in_order(
+        &self,
+        kept: Option<&Published>,
+        staged: Staged,
+        reshapes: bool,
+    ) -> Result<Staged, Failure> {
+        let Runtime { lake, session, .. } = self.inputs.runtime();
+        Ok(match kept {
+            Some(published) if reshapes => tables::reshape(lake, published, staged, session).await?,
+            // A file of a source is known by the data files of its rows.
+            Some(published) if self.intake.traced().is_none() => {
+                tables::pack_along(lake, published, staged, session).await?
+            }
+            _ => staged,
+        })
+    }
+
     /// What the files of the sources below have for columns, before any of them is read.
     pub(super) async fn check_columns(&self, chosen: &Chosen) -> Result<(), Failure> {
         for input in &self.compiled.inputs {
@@ -64,26 +82,25 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// Why an existing table has to be built again for a column that holds more values than before: deltalake writes no
-    /// table whose files have several types for one column. `None` if there is no such column.
-    pub(super) fn widened(&self, world: &World) -> Result<Option<String>, Failure> {
+    /// Why an existing table has to be built again for a column that holds more values than before, or one that goes:
+    /// where nothing stands against it, values are as exact as their files have them. `None` if there is no such
+    /// column, or its files can be written again as they are.
+    pub(super) fn rebuilt_for(&self, world: &World) -> Result<Option<String>, Failure> {
         let Some(published) = &world.published else { return Ok(None) };
-        if matches!(self.model.config.on_schema_change, Some(OnSchemaChange::Fail | OnSchemaChange::Ignore)) {
+        let rule = self.model.config.on_schema_change;
+        let found = differences(&published.schema, &self.compiled.schema);
+        let Some(what) = found.iter().find(|difference| difference.reshapes(rule)) else { return Ok(None) };
+        if !found.iter().all(|difference| self.allows(difference)) {
+            // It will be refused.
             return Ok(None);
         }
-        let wider = |field: &&Arc<Field>| {
-            let known = published.schema.field_with_name(field.name()).ok()?.data_type();
-            let is = field.data_type();
-            (!grows(known, is) && widens(known, is)).then(|| (sql_type(known), sql_type(is)))
-        };
-        let Some((field, (was, is))) =
-            self.compiled.schema.fields().iter().find_map(|field| Some((field, wider(&field)?)))
-        else {
+        let untraced = self.intake.traced().is_none();
+        if untraced && rule == Some(OnSchemaChange::SyncAllColumns) {
             return Ok(None);
-        };
-        let what = format!("column `{}` was `{was}` and is now `{is}`", field.name());
+        }
+        let what = what.told();
         let gone: usize = world.taken.values().map(|taken| taken.pending.gone).sum();
-        let why = if self.model.config.full_refresh == Some(false) {
+        let why_not = if self.model.config.full_refresh == Some(false) {
             "the model's `full_refresh: false` forbids it".to_owned()
         } else if gone > 0 {
             let files =
@@ -94,73 +111,58 @@ impl Node<'_> {
         } else {
             return Ok(Some(what));
         };
+        if untraced {
+            return Ok(None);
+        }
+        // To write a file again would part its rows from the source file that they came from.
         Err(Failure::text(format!(
-            "{what}: `{}` has to be rebuilt for it, but {why}, or cast the column to `{was}` in the model",
+            "{what}: `{}` has to be rebuilt for it, but {why_not}, or keep the column as it was in the model",
             self.model.name
         )))
     }
 
-    /// The columns of an incremental model's table after this run.
-    pub(super) fn evolved(&self, old: &SchemaRef) -> Result<SchemaRef, Failure> {
+    /// The columns of an incremental model's table after this run, and whether the files that are there have to be
+    /// written again for it.
+    pub(super) fn evolved(&self, old: &SchemaRef) -> Result<(SchemaRef, bool), Failure> {
         let (model, new) = (self.model, &*self.compiled.schema);
-        let fail = |what: String| Failure::text(format!("{what}; rebuild `{}` with --full-refresh", model.name));
-        let mut changed = false;
-        for field in new.fields() {
-            let same_letters = |known: &&Arc<Field>| known.name().to_lowercase() == field.name().to_lowercase();
-            let Some(known) = old.fields().iter().find(same_letters) else { continue };
-            if known.name() != field.name() {
-                return Err(fail(format!("column `{}` is now spelled `{}`", known.name(), field.name())));
-            }
-            let (is, was) = (field.data_type(), known.data_type());
-            let allowed = model.config.on_schema_change == Some(OnSchemaChange::AppendNewColumns)
-                || model.config.on_schema_change.is_none() && self.is_added(&model.name, known.name(), true);
-            if !grows(was, is) || !grows(is, was) && !allowed {
-                return Err(fail(format!(
-                    "column `{}` is now `{}` and was `{}`",
-                    field.name(),
-                    sql_type(is),
-                    sql_type(was)
-                )));
-            }
-            changed |= !grows(is, was);
+        let rule = model.config.on_schema_change;
+        let found = differences(old, new);
+        let refused: Vec<&Difference> = found.iter().filter(|difference| !self.allows(difference)).collect();
+        if !refused.is_empty() {
+            let told: Vec<String> = refused.iter().map(|difference| difference.told()).collect();
+            return Err(Failure::text(format!(
+                "{}; {}rebuild `{}` with --full-refresh",
+                told.join(", "),
+                instead(&refused, rule),
+                model.name
+            )));
         }
-        let added: Vec<&Arc<Field>> =
-            new.fields().iter().filter(|field| old.field_with_name(field.name()).is_err()).collect();
-        let missing = old.fields().iter().find(|field| new.field_with_name(field.name()).is_err());
-        let append = match model.config.on_schema_change {
-            Some(OnSchemaChange::Ignore) => false,
-            Some(OnSchemaChange::AppendNewColumns) => true,
-            rule => {
-                let implied = |field: &&&Arc<Field>| rule.is_none() && self.is_added(&model.name, field.name(), false);
-                if let Some(field) = added.iter().find(|field| !implied(field)) {
-                    return Err(fail(format!(
-                        "column `{}` is new; set on_schema_change to `append_new_columns` or `ignore`, or",
-                        field.name()
-                    )));
-                }
-                if let Some(field) = missing {
-                    return Err(fail(format!("column `{}` is gone", field.name())));
-                }
-                true
-            }
-        };
-        let schema = match append && (changed || !added.is_empty()) {
-            false => Arc::clone(old),
-            true => {
-                let known = old.fields().iter().map(|field| {
-                    let new = new.field_with_name(field.name());
-                    let data_type = new
-                        .map_or_else(|_| field.data_type().clone(), |new| joined(field.data_type(), new.data_type()));
-                    Field::new(field.name(), data_type, true)
-                });
-                Arc::new(Schema::new(known.chain(added.iter().map(|field| field.as_ref().clone())).collect::<Vec<_>>()))
-            }
+        let schema = match rule {
+            _ if found.is_empty() => Arc::clone(old),
+            Some(OnSchemaChange::Ignore) => Arc::clone(old),
+            rule => merged(old, new, rule == Some(OnSchemaChange::SyncAllColumns)),
         };
         let config = &model.config;
         let used = config.unique_key.iter().chain(&config.sequence_by).chain(&config.partition_by);
         match used.into_iter().find(|name| schema.field_with_name(name).is_err()) {
-            Some(name) => Err(fail(format!("the model's settings use column `{name}`, which the table does not have"))),
-            None => Ok(schema),
+            Some(name) => Err(Failure::text(format!(
+                "the model's settings use column `{name}`, which the table does not have; rebuild `{}` with --full-refresh",
+                model.name
+            ))),
+            None => Ok((schema, found.iter().any(|difference| difference.reshapes(rule)))),
+        }
+    }
+
+    /// Whether the table may become different so.
+    fn allows(&self, difference: &Difference) -> bool {
+        use OnSchemaChange::{AppendNewColumns, Fail, Ignore, SyncAllColumns};
+        let inside = difference.path.len() > 1;
+        match (&difference.what, self.model.config.on_schema_change) {
+            (What::Spelled(_) | What::Other(..), _) | (_, Some(Fail)) => false,
+            (What::Wider(..), rule) => rule != Some(Ignore),
+            (_, Some(AppendNewColumns | SyncAllColumns | Ignore)) => true,
+            (What::Added, None) => self.is_added(&self.model.name, &difference.path[0], inside),
+            (What::Gone(_), None) => false,
         }
     }
 
@@ -182,31 +184,136 @@ impl Node<'_> {
     }
 }
 
-/// Whether a type is another one, but for fields of objects that it may lack.
-pub(super) fn grows(old: &DataType, new: &DataType) -> bool {
-    match (old, new) {
-        (DataType::Struct(old), DataType::Struct(new)) => old
-            .iter()
-            .all(|field| new.find(field.name()).is_some_and(|(_, more)| grows(field.data_type(), more.data_type()))),
-        (DataType::List(old), DataType::List(new)) => grows(old.data_type(), new.data_type()),
-        (old, new) => old == new,
+/// How a column of the model, or a field in it, is not what the table has.
+struct Difference {
+    /// The column, and the fields down to it.
+    path: Vec<String>,
+    what: What,
+}
+
+/// With the types that are told.
+enum What {
+    Added,
+    Gone(DataType),
+    /// The same letters in another case.
+    Spelled(String),
+    /// Every old value is one of the new type.
+    Wider(DataType, DataType),
+    Other(DataType, DataType),
+}
+
+impl Difference {
+    /// Files of the table cannot stay as they are.
+    fn reshapes(&self, rule: Option<OnSchemaChange>) -> bool {
+        match self.what {
+            What::Wider(..) => !matches!(rule, Some(OnSchemaChange::Fail | OnSchemaChange::Ignore)),
+            What::Gone(_) => rule == Some(OnSchemaChange::SyncAllColumns),
+            _ => false,
+        }
+    }
+
+    /// In words.
+    fn told(&self) -> String {
+        let column = format!("column `{}`", self.path.join("."));
+        match &self.what {
+            What::Added => format!("{column} is new"),
+            What::Gone(was) => format!("{column} (`{}`) is gone", sql_type(was)),
+            What::Spelled(now) => format!("{column} is now spelled `{now}`"),
+            What::Wider(was, is) => format!("{column} was `{}` and is now `{}`", sql_type(was), sql_type(is)),
+            What::Other(was, is) => format!("{column} is now `{}` and was `{}`", sql_type(is), sql_type(was)),
+        }
     }
 }
 
-/// A type with the fields of another one after its own.
-pub(super) fn joined(old: &DataType, new: &DataType) -> DataType {
+/// What else could be done about differences: text that ends before "rebuild".
+fn instead(refused: &[&Difference], rule: Option<OnSchemaChange>) -> String {
+    let all = |kind: fn(&What) -> bool| refused.iter().all(|difference| kind(&difference.what));
+    if all(|what| matches!(what, What::Added)) {
+        return "set on_schema_change to `append_new_columns` or `ignore`, or ".to_owned();
+    }
+    if all(|what| matches!(what, What::Added | What::Gone(_))) {
+        return "set on_schema_change to `sync_all_columns`, or to `append_new_columns` to keep what is gone as NULL, or "
+            .to_owned();
+    }
+    if all(|what| matches!(what, What::Wider(..))) && rule.is_some() {
+        return "set on_schema_change to `append_new_columns` or `sync_all_columns`, or cast it in the model, or "
+            .to_owned();
+    }
+    let cast = refused.iter().any(|difference| matches!(difference.what, What::Other(..)));
+    if cast { "cast it to what it was in the model, or ".to_owned() } else { String::new() }
+}
+
+/// All that is not the same, in the order of the columns.
+fn differences(old: &Schema, new: &Schema) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare_fields(&mut Vec::new(), old.fields(), new.fields(), &mut found);
+    found
+}
+
+fn compare_fields(path: &mut Vec<String>, old: &Fields, new: &Fields, found: &mut Vec<Difference>) {
+    let named = |fields: &Fields, name: &str| fields.iter().find(|field| field.name() == name).cloned();
+    let alike = |fields: &Fields, name: &str| {
+        fields.iter().find(|field| field.name().to_lowercase() == name.to_lowercase()).cloned()
+    };
+    let mut add = |path: &[String], name: &str, what| {
+        let path = path.iter().cloned().chain([name.to_owned()]).collect();
+        found.push(Difference { path, what });
+    };
+    let mut both = Vec::new();
+    for field in old {
+        match (named(new, field.name()), alike(new, field.name())) {
+            (Some(now), _) => both.push((Arc::clone(field), now)),
+            (None, Some(now)) => add(path, field.name(), What::Spelled(now.name().clone())),
+            (None, None) => add(path, field.name(), What::Gone(field.data_type().clone())),
+        }
+    }
+    for field in new {
+        if alike(old, field.name()).is_none() {
+            add(path, field.name(), What::Added);
+        }
+    }
+    for (was, is) in both {
+        path.push(was.name().clone());
+        compare_types(path, was.data_type(), is.data_type(), found);
+        path.pop();
+    }
+}
+
+fn compare_types(path: &mut Vec<String>, old: &DataType, new: &DataType, found: &mut Vec<Difference>) {
     match (old, new) {
-        (DataType::Struct(old), DataType::Struct(new)) => {
-            let known = old.iter().map(|field| {
-                let more = new.find(field.name()).map(|(_, more)| joined(field.data_type(), more.data_type()));
-                Field::new(field.name(), more.unwrap_or_else(|| field.data_type().clone()), true)
-            });
-            let added = new.iter().filter(|field| old.find(field.name()).is_none()).map(|field| field.as_ref().clone());
-            DataType::Struct(known.chain(added).collect())
+        (DataType::Struct(old), DataType::Struct(new)) => compare_fields(path, old, new, found),
+        (DataType::List(old), DataType::List(new)) => compare_types(path, old.data_type(), new.data_type(), found),
+        (old, new) if old == new => {}
+        (old, new) => {
+            let what = if widens(old, new) { What::Wider } else { What::Other };
+            found.push(Difference { path: path.clone(), what: what(old.clone(), new.clone()) });
         }
+    }
+}
+
+/// The columns of a table with the types and fields of new ones, and then those that it lacks; `drops` those that are gone.
+fn merged(old: &Schema, new: &Schema, drops: bool) -> SchemaRef {
+    Arc::new(Schema::new(merged_fields(old.fields(), new.fields(), drops)))
+}
+
+fn merged_fields(old: &Fields, new: &Fields, drops: bool) -> Fields {
+    let of = |field: &Arc<Field>| new.iter().find(|new| new.name() == field.name());
+    let known = old.iter().filter(|field| !drops || of(field).is_some()).map(|field| {
+        let data_type = of(field).map(|new| merged_types(field.data_type(), new.data_type(), drops));
+        Field::new(field.name(), data_type.unwrap_or_else(|| field.data_type().clone()), true)
+    });
+    let is_new = |field: &&Arc<Field>| old.iter().all(|old| old.name() != field.name());
+    known.chain(new.iter().filter(is_new).map(|field| field.as_ref().clone())).collect()
+}
+
+/// A type with the fields of another one after its own, and its type where they differ.
+pub(super) fn merged_types(old: &DataType, new: &DataType, drops: bool) -> DataType {
+    match (old, new) {
+        (DataType::Struct(old), DataType::Struct(new)) => DataType::Struct(merged_fields(old, new, drops)),
         (DataType::List(old), DataType::List(new)) => {
-            DataType::List(Arc::new(Field::new(old.name(), joined(old.data_type(), new.data_type()), true)))
+            let item = merged_types(old.data_type(), new.data_type(), drops);
+            DataType::List(Arc::new(Field::new(old.name(), item, true)))
         }
-        (old, _) => old.clone(),
+        (_, new) => new.clone(),
     }
 }

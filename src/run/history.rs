@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::decide::Action;
-use super::evolve::{grows, joined};
+use super::evolve::merged_types;
 use super::inputs::Chosen;
 use super::intake::{Intake, TakenIn, count};
 use super::materialize::{Failure, Mode, Node, World};
@@ -150,7 +150,7 @@ impl Node<'_> {
                     "column `{name}` was `{was}` and is now `{is}`; cast it to `{was}` in the model, or"
                 )));
             }
-            *known = Field::new(field.name(), joined(&was, is), true);
+            *known = Field::new(field.name(), merged_types(&was, is, false), true);
         }
         let gone = fields.iter().find(|field| self.compiled.schema.field_with_name(field.name()).is_err());
         if let Some(gone) = gone.filter(|_| config.on_schema_change == Some(Fail)) {
@@ -171,7 +171,7 @@ impl Node<'_> {
 
     /// Why an existing table has to be built again for its columns: a history never is.
     pub(super) fn needs_rebuild(&self, world: &World) -> Result<Option<String>, Failure> {
-        if self.model.config.is_history() { Ok(None) } else { self.widened(world) }
+        if self.model.config.is_history() { Ok(None) } else { self.rebuilt_for(world) }
     }
 
     /// What is done, and that it is not what was asked for, if a history was to be built again.
@@ -308,4 +308,15 @@ fn read_of(file: &BronzeFile, manifest: &Manifest) -> Read {
         Some(_) => Why::Changed(None),
     };
     Read { file: file.clone(), why, hash: None, retried: known.is_some_and(|entry| entry.bad.is_some()) }
+}
+
+/// Whether a type is another one, but for fields of objects that it may lack.
+fn grows(old: &DataType, new: &DataType) -> bool {
+    match (old, new) {
+        (DataType::Struct(old), DataType::Struct(new)) => old
+            .iter()
+            .all(|field| new.find(field.name()).is_some_and(|(_, more)| grows(field.data_type(), more.data_type()))),
+        (DataType::List(old), DataType::List(new)) => grows(old.data_type(), new.data_type()),
+        (old, new) => old == new,
+    }
 }

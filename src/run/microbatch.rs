@@ -47,20 +47,20 @@ impl Node<'_> {
         match self.decide_batches(&world, size, progress).await? {
             Decision::Skip(reason) => self.skip(&world, reason).await,
             Decision::InPlace { due, done, changed, reason } => {
-                let schema = match &world.published {
+                let (schema, reshapes) = match &world.published {
                     Some(published) => {
                         self.check_partitions(published)?;
                         self.evolved(&published.schema)?
                     }
-                    None => Arc::clone(&self.compiled.schema),
+                    None => (Arc::clone(&self.compiled.schema), false),
                 };
                 self.check_columns(&Chosen::new()).await?;
-                let batches = self.batches(&world, size, schema, &due)?;
+                let batches = self.batches(&world, size, (schema, reshapes), &due)?;
                 batches.in_place((done, changed), reason, progress).await
             }
             Decision::Anew { due, reason } => {
                 self.check_columns(&Chosen::new()).await?;
-                let batches = self.batches(&world, size, Arc::clone(&self.compiled.schema), &due)?;
+                let batches = self.batches(&world, size, (Arc::clone(&self.compiled.schema), false), &due)?;
                 batches.anew(reason).await
             }
         }
@@ -70,7 +70,7 @@ impl Node<'_> {
         &'a self,
         world: &'a World,
         size: BatchSize,
-        schema: SchemaRef,
+        (schema, reshapes): (SchemaRef, bool),
         due: &'a Due,
     ) -> Result<Batches<'a>, Failure> {
         let incremental = session::parse(&self.model.rendered(true).sql)?;
@@ -82,6 +82,7 @@ impl Node<'_> {
             column: self.model.config.event_time.as_deref().unwrap_or_default(),
             cut: cut_by_time(&self.inputs.runtime().project, self.model),
             schema,
+            reshapes,
             in_order: reads_itself || self.model.config.concurrent_batches == Some(false),
             due: &due.batches,
         })

@@ -35,9 +35,9 @@ impl Node<'_> {
         if let Some(published) = kept {
             self.check_partitions(published)?;
         }
-        let schema = match kept {
+        let (schema, reshapes) = match kept {
             Some(published) => self.evolved(&published.schema)?,
-            None => Arc::clone(&self.compiled.schema),
+            None => (Arc::clone(&self.compiled.schema), false),
         };
         let (staged, traces) = match self.intake.traced() {
             Some(source) => self.stage_each(world, mode, source, (&schema, bad_rows)).await?,
@@ -45,7 +45,7 @@ impl Node<'_> {
         };
         let staged = tables::place(&runtime.lake, kept, staged, &self.placement(&schema), &runtime.session).await?;
         let outgoing = world.taken.values().flat_map(|taken| taken.pending.outgoing()).flatten().flatten().cloned();
-        let staged = staged.removing(outgoing);
+        let staged = self.kept_in_order(kept, staged.removing(outgoing), reshapes).await?;
         Ok((if mode == Mode::Full { staged.replacing_all() } else { staged }, traces))
     }
 

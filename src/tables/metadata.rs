@@ -146,6 +146,6 @@ pub async fn describe(lake: &Lake, published: &Published) -> Result<Option<(Publ
     };
     let properties = metadata.configuration().clone();
     let operation = DeltaOperation::SetTableProperties { properties };
-    let fresh = commit_upkeep(lake, published, vec![Action::Metadata(metadata)], operation).await?;
+    let fresh = commit_upkeep(lake, published, vec![Action::Metadata(metadata)], operation, &[]).await?;
     Ok(Some((fresh, what)))
 }

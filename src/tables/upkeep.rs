@@ -1,14 +1,15 @@
 //! Commits that change no row: what they leave as it was is told in words that the next build understands.
 
-use deltalake::kernel::Action;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 
 use super::publish::{Fate, checkpoint_if_due, fate};
+use super::stage::discard;
 use super::{Lake, Published, ROWS_SINCE, STATE_KEY, TableError};
 
 /// One commit on top of `published` with the state of that version: for every reader the rows are what they were, so
-/// nothing is built again for it.
+/// nothing is built again for it. `adds` are taken away if they will never be published.
 ///
 /// # Errors
 /// [`TableError::Conflict`] when another writer was faster; otherwise the storage's error.
@@ -17,6 +18,7 @@ pub(super) async fn commit_upkeep(
     published: &Published,
     actions: Vec<Action>,
     operation: DeltaOperation,
+    adds: &[Add],
 ) -> Result<Published, TableError> {
     let fail = |source| TableError::Delta { table: published.name.clone(), source };
     let id = uuid::Uuid::new_v4().to_string();
@@ -39,7 +41,11 @@ pub(super) async fn commit_upkeep(
     if let Err(error) = committed {
         match fate(lake, &published.name, published.version() + 1, &id, fail(error)).await? {
             Fate::Done => {}
-            Fate::Lost(error) | Fate::Unknown(error) => return Err(error),
+            Fate::Lost(error) => {
+                discard(lake, &published.name, adds).await;
+                return Err(error);
+            }
+            Fate::Unknown(error) => return Err(error),
         }
     }
     let fresh = lake.inspect(&published.name).await?;

@@ -263,3 +263,53 @@ fn a_build_that_dies_after_a_description_has_done_it() {
     assert_eq!(node(&report, "silver.items")["status"], "skipped", "{report}");
     assert_eq!(node(&report, "gold.total")["status"], "skipped", "{report}");
 }
+
+/// How many data files a table has.
+fn files_of(python: &Path, sandbox: &Sandbox, model: &str) -> usize {
+    seen(python, sandbox, model)["files"].as_array().unwrap().len()
+}
+
+#[test]
+fn small_files_do_not_pile_up_under_appends() {
+    let Some(python) = python() else { return };
+    let model = |config: &str| ITEMS.replace("'incremental'", &format!("'incremental'{config}"));
+    let merged = model(", unique_key='id', partition_by='value'");
+    let sandbox = items(&[
+        ("models/silver/items.sql", ITEMS),
+        ("models/silver/parted.sql", &merged),
+        ("models/silver/left.sql", &model(", auto_optimize=false")),
+        ("models/gold/total.sql", TOTAL),
+    ]);
+    for file in 2..16 {
+        sandbox.write(&format!("in/items/{file}.csv"), format!("id,value\n{file}0,a\n{file}1,b\n{file}2,\n"));
+        sandbox.ok(&["build"]);
+    }
+    // 14 appends to one partition, and to three.
+    assert_eq!(files_of(&python, &sandbox, "silver.left"), 14);
+    assert!(files_of(&python, &sandbox, "silver.items") <= 8);
+    assert!(
+        files_of(&python, &sandbox, "silver.parted") <= 24 && files_of(&python, &sandbox, "silver.parted") < 3 * 14
+    );
+    let lines = |model: &str| rows(&sandbox, model);
+    assert_eq!((lines("items"), lines("parted")), (lines("left"), lines("left")));
+    assert_eq!(lines("items").len(), 2 + 14 * 3);
+    assert_eq!(sandbox.value("select n from {{ ref('total') }}"), 2 + 14 * 3);
+    crate::reader::assert_agree(&python, &sandbox, "lake", "silver.parted");
+}
+
+#[test]
+fn rows_that_may_be_taken_out_again_are_never_packed() {
+    let Some(python) = python() else { return };
+    let sandbox = items(&[("models/silver/items.sql", ITEMS)]);
+    let sources = std::fs::read_to_string(sandbox.path("sources.yml")).unwrap();
+    sandbox.write("sources.yml", sources.replace("format: csv\n", "format: csv\n        on_changed_file: replace\n"));
+    for file in 2..12 {
+        sandbox.write(&format!("in/items/{file}.csv"), format!("id,value\n{file},a\n"));
+        sandbox.ok(&["build"]);
+    }
+    assert_eq!(files_of(&python, &sandbox, "silver.items"), 11);
+    sandbox.write("in/items/5.csv", "id,value\n55,changed\n");
+    let report = sandbox.json(&["build"]);
+    assert_eq!(node(&report, "silver.items")["action"], "update", "{report}");
+    assert!(rows(&sandbox, "items").contains(&"55 changed".to_owned()) && rows(&sandbox, "items").len() == 12);
+}

@@ -1,0 +1,123 @@
+//! Batches of manifests and notes of quarantines that no commit of a table leads to: crashed runs have left them, or
+//! newer ones hold all that they said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::BronzeError;
+use super::manifest;
+use super::quarantine::{self, Note};
+use crate::names::TableName;
+
+/// The versions of applications that commits of a table name.
+type Heads = BTreeMap<String, BTreeSet<i64>>;
+
+/// Files beside a table that were last written before `cutoff` and that none of `heads` leads to. `heads` are those of
+/// all versions that can still be read.
+///
+/// # Errors
+/// When one of them cannot be read: then it is not known what is needed.
+pub async fn leftovers(
+    store: &Arc<dyn ObjectStore>,
+    table: &TableName,
+    heads: &Heads,
+    cutoff: DateTime<Utc>,
+) -> Result<Vec<Path>, BronzeError> {
+    let own = Path::from("_lake");
+    let bad = |error: object_store::Error| damaged(table, &own, error.to_string());
+    let files: Vec<ObjectMeta> = store.list(Some(&own)).try_collect().await.map_err(bad)?;
+    let mut needed: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for file in files {
+        let parts: Vec<String> = file.location.parts().map(|part| part.as_ref().to_owned()).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let is_needed = match parts.as_slice() {
+            [_, name] => !name.starts_with("write-probe-"),
+            [_, kind @ ("manifest" | "quarantine"), source, name] => {
+                let key = ((*kind).to_owned(), (*source).to_owned());
+                if !needed.contains_key(&key) {
+                    let names = match *kind {
+                        "manifest" => batches(store, table, source, heads).await?,
+                        _ => notes(store, table, source, heads).await?,
+                    };
+                    needed.insert(key.clone(), names);
+                }
+                needed[&key].contains(*name)
+            }
+            // Nothing that is known here.
+            _ => true,
+        };
+        if !is_needed && file.last_modified < cutoff {
+            found.push(file.location);
+        }
+    }
+    Ok(found)
+}
+
+/// The source that a folder is named after.
+fn source_of(folder: &str) -> TableName {
+    let (schema, table) = folder.split_once('.').unwrap_or(("", folder));
+    TableName::new(schema, table)
+}
+
+/// The names of the batches that heads lead to.
+async fn batches(
+    store: &Arc<dyn ObjectStore>,
+    table: &TableName,
+    folder: &str,
+    heads: &Heads,
+) -> Result<BTreeSet<String>, BronzeError> {
+    let heads = heads.get(&manifest::app_id(table, &source_of(folder)));
+    let mut waiting: Vec<i64> = heads.into_iter().flatten().copied().collect();
+    let mut names = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        let name = format!("{id:019}.json");
+        let path = Path::from_iter(["_lake", "manifest", folder, &name]);
+        if !names.insert(name) {
+            continue;
+        }
+        // Of a version that was left long ago it may be gone already.
+        let Some(bytes) = read(store, table, &path).await? else { continue };
+        let previous = manifest::previous(&bytes).map_err(|error| damaged(table, &path, error.to_string()))?;
+        waiting.extend(previous);
+    }
+    Ok(names)
+}
+
+/// The names of the notes that commits name, and of their lines.
+async fn notes(
+    store: &Arc<dyn ObjectStore>,
+    table: &TableName,
+    folder: &str,
+    heads: &Heads,
+) -> Result<BTreeSet<String>, BronzeError> {
+    let heads = heads.get(&quarantine::app_id(table, &source_of(folder)));
+    let mut names = BTreeSet::new();
+    for id in heads.into_iter().flatten() {
+        let name = format!("{id:019}.json");
+        let path = Path::from_iter(["_lake", "quarantine", folder, &name]);
+        let Some(bytes) = read(store, table, &path).await? else { continue };
+        let note: Note = serde_json::from_slice(&bytes).map_err(|error| damaged(table, &path, error.to_string()))?;
+        names.insert(name);
+        names.extend(note.lines_file().map(str::to_owned));
+    }
+    Ok(names)
+}
+
+async fn read(store: &Arc<dyn ObjectStore>, table: &TableName, path: &Path) -> Result<Option<Vec<u8>>, BronzeError> {
+    let bad = |error: object_store::Error| damaged(table, path, error.to_string());
+    match store.get(path).await {
+        Ok(found) => Ok(Some(found.bytes().await.map_err(bad)?.to_vec())),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(bad(error)),
+    }
+}
+
+fn damaged(table: &TableName, path: &Path, why: String) -> BronzeError {
+    BronzeError::Manifest { table: table.clone(), path: path.to_string(), why }
+}
