@@ -7,6 +7,7 @@
 mod contract;
 mod errors;
 mod fingerprint;
+mod hooks;
 pub mod impact;
 mod kept;
 mod lineage;
@@ -136,6 +137,7 @@ pub fn compile(
         }
     }
     let tests = compiler.tests(diagnostics);
+    compiler.check_hooks(diagnostics);
     let mut tests_on: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
     for (index, test) in tests.iter().enumerate() {
         if let Some(table) = &test.table {

@@ -25,8 +25,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("alias", "the name of the file is the name of the table"),
     ("schema", "the folder below models/ is the schema"),
     ("database", "the `root` of the target in project.yml is where all tables are"),
-    ("pre_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
-    ("post_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
     ("persist_docs", "descriptions are in `lake docs generate` and .lake/manifest.json"),
     ("indexes", "Delta tables have no indexes: see `partition_by`"),
     ("cluster_by", "write `partition_by`"),

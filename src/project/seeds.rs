@@ -17,7 +17,22 @@ use crate::template::{Config, Rendered};
 const SCHEMA: &str = "seeds";
 
 /// Settings of models that seeds have too.
-const SHARED: &[&str] = &["enabled", "tags", "owner", "meta", "group", "access", "contract", "full_refresh"];
+const SHARED: &[&str] = &[
+    "enabled",
+    "tags",
+    "owner",
+    "meta",
+    "group",
+    "access",
+    "contract",
+    "full_refresh",
+    "audit",
+    "publish",
+    "on_error",
+    "timeout",
+    "pre_hook",
+    "post_hook",
+];
 
 /// Settings that only seeds have.
 const OWN: &[&str] = &["column_types", "delimiter", "quote_columns", "schema"];

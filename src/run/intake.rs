@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::decide::Counts;
+use super::hooks::HookResult;
 use super::inputs::{Chosen, Delivery, Inputs};
 use super::materialize::Failure;
 use super::replay;
@@ -47,6 +49,12 @@ fn count(pending: &Pending) -> Counts {
 pub(super) struct Progress {
     /// Batches that are published.
     pub(super) batches: usize,
+    /// The node is about to commit: nothing stops it any more.
+    pub(super) publishing: Arc<AtomicBool>,
+    /// Its hooks that ran.
+    pub(super) hooks: Vec<HookResult>,
+    /// Those before it are among them.
+    pub(super) began: bool,
     manifests: BTreeMap<TableName, Manifest>,
     hashes: BTreeMap<TableName, BTreeMap<String, String>>,
     redone: BTreeMap<TableName, BTreeSet<String>>,
@@ -55,6 +63,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn new(publishing: Arc<AtomicBool>) -> Self {
+        Self { publishing, ..Self::default() }
+    }
+
     /// A batch of a source is published: its manifest need not be read again.
     pub(super) fn published(&mut self, source: &TableName, manifest: Manifest, pending: &Pending) {
         self.manifests.insert(source.clone(), manifest);
@@ -207,7 +219,8 @@ impl<'a> Intake<'a> {
         if ingestion.incremental_listing.is_some() && rules.slice.is_some() {
             self.leaves_no_gap(source, taken)?;
         }
-        if in_parts {
+        // Tables that are published together have one commit each.
+        if in_parts && !self.inputs.is_together(&self.model.name) {
             let rest = taken.pending.cut(ingestion);
             // Of several files with one content only the first is pending, until it is taken in.
             let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };

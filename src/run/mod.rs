@@ -4,10 +4,14 @@
 //! decided (`decide`), executed, staged, audited and published in `materialize`.
 
 mod after_load;
+mod attempts;
 mod audit;
+mod board;
 mod decide;
 mod evolve;
 mod execute;
+mod gate;
+mod hooks;
 mod inputs;
 mod intake;
 mod materialize;
@@ -18,6 +22,7 @@ mod schedule;
 mod seeds;
 mod source_state;
 mod staging;
+mod together;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +38,8 @@ use crate::project::Project;
 use crate::tables::Lake;
 
 pub use audit::run_tests;
-pub use execute::{Event, execute};
+pub use execute::{Event, execute, unfinished};
+pub use hooks::HookResult;
 pub use inputs::Inputs;
 pub use intake::models_that_take_in;
 pub use materialize::Failure;
@@ -74,6 +80,10 @@ pub struct RunOptions {
     pub slice: Option<Slice>,
     /// Nothing but what is quarantined of this source is taken in.
     pub replay: Option<TableName>,
+    /// End the run at the first failure.
+    pub fail_fast: bool,
+    /// How often a node starts again after its storage failed in a way that passes.
+    pub retries: u32,
     /// Nodes that run at once.
     pub threads: usize,
     /// When the run started.

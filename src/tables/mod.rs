@@ -3,8 +3,12 @@
 //! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
 //! [`TableState`] that explains how it came to be.
 
+mod history;
+mod journal;
+mod kept;
 mod merge;
 mod outside;
+mod prepared;
 mod publish;
 mod read;
 mod stage;
@@ -24,8 +28,12 @@ use url::Url;
 use crate::names::TableName;
 use crate::paths;
 
+pub use history::{RunOnTable, Version, history, prepare_rollback, runs, version_at_head};
+pub use journal::Resumed;
+pub use kept::Kept;
 pub use merge::{Placement, place};
 pub use outside::{OutsideError, inspect_sources, open_source};
+pub use prepared::Prepared;
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};
@@ -157,7 +165,19 @@ impl Published {
     pub async fn transaction(&self, app_id: &str) -> Result<Option<i64>, TableError> {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let snapshot = self.table.snapshot().map_err(fail)?;
-        snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)
+        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
+        Ok(head.filter(|head| *head != NO_HEAD))
+    }
+
+    /// Whether an application has moved its head, and a rollback has taken it back to before the first one.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn is_rolled_back(&self, app_id: &str) -> Result<bool, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let snapshot = self.table.snapshot().map_err(fail)?;
+        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
+        Ok(head == Some(NO_HEAD))
     }
 }
 
@@ -232,11 +252,29 @@ impl Lake {
         }
         let mut table = DeltaTable::new(log_store);
         table.load().await.map_err(fail)?;
-        let state = last_state(&table).await.map_err(fail)?;
-        let schema = table.snapshot().map_err(fail)?.snapshot().arrow_schema();
-        Ok(Some(Published { name: name.clone(), schema: read::plain(&schema), table, state }))
+        published(name, table).await.map(Some).map_err(fail)
+    }
+
+    /// A version of a table, perhaps an old one.
+    ///
+    /// # Errors
+    /// When it is not there, or no longer.
+    pub async fn inspect_at(&self, name: &TableName, version: u64) -> Result<Published, TableError> {
+        let fail = |source| TableError::Delta { table: name.clone(), source };
+        let mut table = DeltaTable::new(self.log_store(name)?);
+        table.load_version(version).await.map_err(fail)?;
+        published(name, table).await.map_err(fail)
     }
 }
+
+async fn published(name: &TableName, table: DeltaTable) -> Result<Published, DeltaTableError> {
+    let state = last_state(&table).await?;
+    let schema = table.snapshot()?.snapshot().arrow_schema();
+    Ok(Published { name: name.clone(), schema: read::plain(&schema), table, state })
+}
+
+/// The version of a `txn` action that stands for none: a log cannot take one away.
+pub(crate) const NO_HEAD: i64 = -1;
 
 /// The key of [`TableState`] in a commit's `commitInfo`.
 pub(crate) const STATE_KEY: &str = "lake";

@@ -7,6 +7,7 @@ use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, MetadataExt, Protocol, StructType, Transaction, new_metadata};
+use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
@@ -57,14 +58,18 @@ pub async fn publish(
     }
     let fresh = lake.inspect(&staged.name).await?;
     let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))?;
-    if fresh.version() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
-        // A checkpoint only makes reading faster: the version stands without it.
-        let _ = deltalake::checkpoints::create_checkpoint(&fresh.table, None).await;
-    }
+    checkpoint(&fresh).await;
     Ok(fresh)
 }
 
-fn contains(entry: &[u8], id: &str) -> bool {
+/// Writes a checkpoint after some versions. It only makes reading faster: the version stands without it.
+pub(super) async fn checkpoint(fresh: &Published) {
+    if fresh.version() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
+        let _ = deltalake::checkpoints::create_checkpoint(&fresh.table, None).await;
+    }
+}
+
+pub(super) fn contains(entry: &[u8], id: &str) -> bool {
     String::from_utf8_lossy(entry).contains(id)
 }
 
@@ -75,20 +80,12 @@ async fn commit_once(
     commit: &Commit,
 ) -> Result<(), TableError> {
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
-    let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
-    state["commit_id"] = commit.id.clone().into();
-    let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
-    let properties = CommitProperties::default()
-        .with_metadata([(STATE_KEY.to_owned(), state)])
-        .with_application_transactions(transactions)
-        .with_create_checkpoint(false)
-        .with_cleanup_expired_logs(Some(false))
-        .with_max_retries(0);
-    let Some(published) = published else { return create(lake, staged, properties).await.map_err(fail) };
-    let actions = actions(published, staged).map_err(fail)?;
+    let properties = properties(commit).map_err(fail)?;
+    let Some(published) = published else {
+        return create(lake.log_store(&staged.name)?, staged, properties).await.map_err(fail);
+    };
+    let (actions, operation) = changes(published, staged).map_err(fail)?;
     let snapshot = published.table.snapshot().map_err(fail)?;
-    let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
-    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
     CommitBuilder::from(properties)
         .with_actions(actions)
         .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
@@ -97,9 +94,35 @@ async fn commit_once(
     Ok(())
 }
 
+/// What every commit says of itself.
+pub(super) fn properties(commit: &Commit) -> Result<CommitProperties, DeltaTableError> {
+    let mut state = serde_json::to_value(&commit.state)?;
+    state["commit_id"] = commit.id.clone().into();
+    let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    Ok(CommitProperties::default()
+        .with_metadata([(STATE_KEY.to_owned(), state)])
+        .with_application_transactions(transactions)
+        .with_create_checkpoint(false)
+        .with_cleanup_expired_logs(Some(false))
+        .with_max_retries(0))
+}
+
+/// What the publish of staged files does to the version below it.
+pub(super) fn changes(
+    published: &Published,
+    staged: &Staged,
+) -> Result<(Vec<Action>, DeltaOperation), DeltaTableError> {
+    let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
+    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+    Ok((actions(published, staged)?, operation))
+}
+
 /// Version 0: protocol, schema and rows in one commit.
-async fn create(lake: &Lake, staged: &Staged, properties: CommitProperties) -> Result<(), DeltaTableError> {
-    let log_store = lake.log_store(&staged.name).map_err(|error| DeltaTableError::Generic(error.to_string()))?;
+pub(super) async fn create(
+    log_store: LogStoreRef,
+    staged: &Staged,
+    properties: CommitProperties,
+) -> Result<(), DeltaTableError> {
     let schema: StructType = staged.schema.as_ref().try_into_kernel()?;
     CreateBuilder::new()
         .with_log_store(log_store)

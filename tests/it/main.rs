@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
 mod architecture;
+mod atomic;
 mod bad_rows;
 mod compact;
 mod crash;
@@ -13,6 +14,7 @@ mod file_sources;
 mod formats;
 mod fuzz;
 mod guarantees;
+mod history;
 mod idioms;
 mod incremental;
 mod ingest;
@@ -21,11 +23,13 @@ mod lineage;
 mod materialize;
 mod new_columns;
 mod reader;
+mod running;
 mod sample;
 mod sandbox;
 mod seeds;
 mod selection;
 mod size;
+mod staged;
 mod state;
 mod strategies;
 mod terminal;
