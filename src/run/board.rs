@@ -1,5 +1,6 @@
 //! Which steps of a run wait, and for what; of those that are ready, the one with the longest way below it goes first.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schedule::Schedule;
@@ -10,9 +11,14 @@ pub(super) struct Board<'a> {
     schedule: &'a Schedule,
     /// For each step, the weight of the heaviest path from it to an end.
     ranks: Vec<u64>,
+    /// Who waits for each step.
+    children: Vec<Vec<usize>>,
+    /// How many steps each one waits for.
+    unmet: Vec<usize>,
+    /// Steps that have not begun, and those of them that can, the first one first.
     waiting: BTreeSet<usize>,
-    done: BTreeSet<usize>,
-    /// Steps that failed or were blocked, with the one at the root of it.
+    ready: BTreeSet<(Reverse<u64>, usize)>,
+    /// Steps that failed or were blocked since somebody asked, with the one at the root of it.
     failed: Vec<(usize, TableName)>,
     /// Steps that failed and let the ones below them run.
     passed_over: BTreeSet<usize>,
@@ -35,53 +41,77 @@ pub(super) enum SetEnd {
 
 impl<'a> Board<'a> {
     pub(super) fn new(schedule: &'a Schedule, seconds: &BTreeMap<TableName, f64>) -> Self {
-        Self {
+        let steps = &schedule.steps;
+        let mut children = vec![Vec::new(); steps.len()];
+        for (index, step) in steps.iter().enumerate() {
+            step.after.iter().for_each(|parent| children[*parent].push(index));
+        }
+        let mut left = BTreeMap::new();
+        for set in steps.iter().filter_map(|step| step.together) {
+            *left.entry(set).or_default() += 1;
+        }
+        let mut board = Self {
             schedule,
             ranks: ranks(schedule, seconds),
-            waiting: (0..schedule.steps.len()).collect(),
-            done: BTreeSet::new(),
+            children,
+            unmet: steps.iter().map(|step| step.after.len()).collect(),
+            waiting: (0..steps.len()).collect(),
+            ready: BTreeSet::new(),
             failed: Vec::new(),
             passed_over: BTreeSet::new(),
             staged: BTreeSet::new(),
-            left: schedule.steps.iter().filter_map(|step| step.together).fold(BTreeMap::new(), |mut left, set| {
-                *left.entry(set).or_default() += 1;
-                left
-            }),
+            left,
             spoiled: BTreeMap::new(),
-        }
+        };
+        (0..steps.len()).filter(|index| steps[*index].after.is_empty()).for_each(|index| board.make_ready(index));
+        board
+    }
+
+    fn make_ready(&mut self, index: usize) {
+        self.ready.insert((Reverse(self.ranks[index]), index));
     }
 
     /// The step to start next.
     pub(super) fn take_ready(&mut self) -> Option<usize> {
-        let steps = &self.schedule.steps;
-        // A member of a set reads the others as they will be; everybody else waits until they are.
-        let is_there = |parent: &usize, set: Option<usize>| {
-            self.done.contains(parent) || self.staged.contains(parent) && steps[*parent].together == set
-        };
-        let is_ready = |index: &usize| {
-            let step = &steps[*index];
-            step.after.iter().all(|parent| is_there(parent, step.together))
-        };
-        let ready = self.waiting.iter().copied().filter(is_ready);
-        let ready = ready.max_by_key(|index| (self.ranks[*index], std::cmp::Reverse(*index)))?;
-        self.waiting.remove(&ready);
-        Some(ready)
-    }
-
-    /// Steps below a failed one, each with what failed.
-    pub(super) fn take_blocked(&mut self) -> Vec<(usize, TableName)> {
-        let mut blocked = Vec::new();
-        for index in self.waiting.clone() {
-            let step = &self.schedule.steps[index];
-            let below = self.failed.iter().find(|(failed, _)| step.after.contains(failed)).map(|(_, root)| root);
-            let beside = step.together.and_then(|set| self.spoiled.get(&set));
-            if let Some(root) = below.or(beside).cloned() {
-                self.waiting.remove(&index);
-                self.end(index, Some(&root));
-                self.failed.push((index, root.clone()));
-                blocked.push((index, root));
+        while let Some((_, index)) = self.ready.pop_first() {
+            // It may have been blocked since.
+            if self.waiting.remove(&index) {
+                return Some(index);
             }
         }
+        None
+    }
+
+    /// Some of those that wait for a step need wait no more.
+    fn meet(&mut self, index: usize, which: impl Fn(Option<usize>) -> bool) {
+        for child in self.children[index].clone() {
+            if which(self.schedule.steps[child].together) {
+                self.unmet[child] -= 1;
+                if self.unmet[child] == 0 {
+                    self.make_ready(child);
+                }
+            }
+        }
+    }
+
+    /// Steps below a failed one, or of a set that cannot be complete any more, each with what failed.
+    pub(super) fn take_blocked(&mut self) -> Vec<(usize, TableName)> {
+        let mut blocked = Vec::new();
+        while let Some((failed, root)) = self.failed.pop() {
+            let step = &self.schedule.steps[failed];
+            let beside = step.together.filter(|set| self.spoiled.contains_key(set)).map(|set| {
+                let is_member = |index: &usize| self.schedule.steps[*index].together == Some(set);
+                self.waiting.iter().copied().filter(is_member).collect::<Vec<_>>()
+            });
+            for index in self.children[failed].clone().into_iter().chain(beside.unwrap_or_default()) {
+                if self.waiting.remove(&index) {
+                    self.end(index, Some(&root));
+                    self.failed.push((index, root.clone()));
+                    blocked.push((index, root.clone()));
+                }
+            }
+        }
+        blocked.sort_by_key(|(index, _)| *index);
         blocked
     }
 
@@ -101,8 +131,9 @@ impl<'a> Board<'a> {
         let set = self.left.iter().find(|(_, left)| **left == 0).map(|(set, _)| *set)?;
         self.left.remove(&set);
         let is_member = |index: &usize| self.schedule.steps[*index].together == Some(set);
-        let staged: Vec<usize> = self.staged.iter().copied().filter(is_member).collect();
-        self.staged.retain(|index| !staged.contains(index));
+        let (staged, others): (Vec<usize>, Vec<usize>) =
+            std::mem::take(&mut self.staged).into_iter().partition(is_member);
+        self.staged.extend(others);
         match self.spoiled.get(&set).cloned() {
             None => Some(SetEnd::Complete(staged)),
             Some(root) => {
@@ -117,22 +148,22 @@ impl<'a> Board<'a> {
         self.staged.iter().copied().collect()
     }
 
-    /// A step is as it should be.
+    /// A step is as it should be. A member of a set reads the others as they will be; everybody else waits until they are.
     pub(super) fn succeed(&mut self, index: usize) {
         match self.schedule.steps[index].together {
-            None => {
-                self.done.insert(index);
-            }
-            Some(_) => {
+            None => self.meet(index, |_| true),
+            own => {
                 self.staged.insert(index);
                 self.end(index, None);
+                self.meet(index, |set| set == own);
             }
         }
     }
 
     /// A step of a set is published with it.
     pub(super) fn publish(&mut self, index: usize) {
-        self.done.insert(index);
+        let own = self.schedule.steps[index].together;
+        self.meet(index, |set| set != own);
     }
 
     /// A step failed: nothing below it runs.
@@ -144,7 +175,7 @@ impl<'a> Board<'a> {
     /// A step failed, and those below it run all the same.
     pub(super) fn pass_over(&mut self, index: usize) {
         self.passed_over.insert(index);
-        self.done.insert(index);
+        self.meet(index, |_| true);
     }
 
     /// The failed steps that a step did not wait for.

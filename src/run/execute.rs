@@ -186,22 +186,27 @@ async fn end_set(
     };
     let names = names_of(schedule, &members);
     let staged: Vec<TableName> = names.iter().filter(|name| inputs.held(name).is_some()).cloned().collect();
-    let overtaken = match inputs.publish_held(&staged).await {
-        Ok(overtaken) => overtaken,
+    let failed = match inputs.publish_held(&staged).await {
+        Ok(failed) => failed,
         Err(failure) => {
             members.iter().for_each(|index| board.fail(*index));
-            return withdraw(inputs, &names, &failure.to_string(), on_event, report).await;
+            let why = failure.to_string();
+            if !staged.iter().any(|name| inputs.held(name).is_some()) {
+                on_event(Event::Withdrawn(staged, why.clone()));
+            }
+            return withdraw(inputs, &names, &why, on_event, report).await;
         }
     };
     if !staged.is_empty() {
-        on_event(Event::Together(staged.iter().filter(|name| !overtaken.contains(name)).cloned().collect()));
+        on_event(Event::Together(staged.iter().filter(|name| !failed.contains_key(name)).cloned().collect()));
     }
+    let mut results: BTreeMap<TableName, &mut NodeResult> =
+        report.nodes.iter_mut().map(|result| (result.name.clone(), result)).collect();
     for (index, name) in members.iter().zip(&names) {
-        let Some(result) = report.nodes.iter_mut().find(|result| result.name == *name) else { continue };
-        if overtaken.contains(name) {
-            result.status = Status::Error;
-            result.reason = "another run published to it while the others of its group were published".to_owned();
-            on_event(Event::Withdrawn(vec![name.clone()], result.reason.clone()));
+        let Some(result) = results.get_mut(name) else { continue };
+        if let Some(why) = failed.get(name) {
+            (result.status, result.reason) = (Status::Error, why.clone());
+            on_event(Event::Withdrawn(Vec::new(), format!("{name}: {why}")));
         } else if result.status == Status::Success {
             let model = &inputs.runtime().project.models[name];
             if let Err(failure) = inputs.run_model_hooks(model, "post_hook", &mut result.hooks).await {
@@ -221,6 +226,7 @@ async fn end_set(
 async fn withdraw(inputs: &Inputs, names: &[TableName], why: &str, on_event: &impl Fn(Event), report: &mut RunReport) {
     let staged: Vec<TableName> = names.iter().filter(|name| inputs.held(name).is_some()).cloned().collect();
     inputs.drop_held(&staged).await;
+    let names: BTreeSet<&TableName> = names.iter().collect();
     for result in report.nodes.iter_mut().filter(|result| names.contains(&result.name)) {
         if result.status == Status::Success && result.action != "view" {
             (result.status, result.version) = (Status::Blocked, None);

@@ -157,6 +157,8 @@ impl Inputs {
         if let Some(status) = status {
             command.env("LAKE_STATUS", status);
         }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| Failure::text(format!("cannot start `{program}`: {error}")))?;
         let mut running = Running(child);
@@ -190,13 +192,15 @@ impl Inputs {
     }
 }
 
-/// A command that does not outlive who waits for it: a timeout or Ctrl-C ends it.
+/// A command that does not outlive who waits for it: a timeout or Ctrl-C ends it, and what it has started.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Ok(None) = self.0.try_wait() {
             // It may have ended just now.
+            #[cfg(unix)]
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).output();
             let _ = self.0.kill();
             let _ = self.0.wait();
         }

@@ -12,7 +12,7 @@ use super::report::TestResult;
 use super::schedule::Step;
 use crate::names::TableName;
 use crate::project::{Project, Publish};
-use crate::tables::{self, Commit, Prepared, Published, Staged};
+use crate::tables::{self, Commit, Prepared, Published, Staged, TableError};
 
 /// A table that is staged and waits for the others of its group.
 pub(super) struct Held {
@@ -144,26 +144,46 @@ impl Inputs {
         }
     }
 
-    /// Publishes tables that are held back, in this order. Says which of them another writer was faster to publish to.
-    pub(super) async fn publish_held(&self, names: &[TableName]) -> Result<BTreeSet<TableName>, Failure> {
+    /// Publishes tables that are held back, in this order. Says why some of them failed all the same.
+    pub(super) async fn publish_held(&self, names: &[TableName]) -> Result<BTreeMap<TableName, String>, Failure> {
         let runtime = self.runtime();
         let held: Vec<Arc<Held>> = names.iter().filter_map(|name| self.held(name)).collect();
         if held.is_empty() {
-            return Ok(BTreeSet::new());
+            return Ok(BTreeMap::new());
         }
         let commits = held.iter().map(|held| held.prepared.clone()).collect();
-        let overtaken = runtime.lake.publish_together(&runtime.options.invocation_id, commits).await?;
+        let overtaken = match runtime.lake.publish_together(&runtime.options.invocation_id, commits).await {
+            Ok(overtaken) => overtaken,
+            Err(error @ TableError::Conflict { .. }) => return Err(error.into()),
+            Err(error) => {
+                // The journal may stand: what it names has to stay.
+                names.iter().for_each(|name| drop(self.release(name)));
+                return Err(Failure::text(format!("{error}; what had begun is finished by the next run")));
+            }
+        };
+        let mut failed = BTreeMap::new();
         for name in names {
-            self.release(name);
+            let held = self.release(name);
             self.forget(name);
-            if let (Some(published), Some(model)) = (self.published(name).await?, runtime.project.models.get(name)) {
-                // A crash before this leaves it to the next build.
-                for source in super::quarantine::sources_of(self, model) {
-                    super::quarantine::settle(self, &published, &source).await?;
+            if overtaken.contains(name) {
+                if let Some(held) = held {
+                    held.staged.clone().discard(&runtime.lake).await;
                 }
+                failed.insert(name.clone(), "another run published to it while the others were published".to_owned());
+            } else if let Err(failure) = self.settle_published(name).await {
+                failed.insert(name.clone(), format!("{failure}; what it built is published"));
             }
         }
-        Ok(overtaken.into_iter().collect())
+        Ok(failed)
+    }
+
+    /// Makes the quarantines of a table say what its new version means; after a crash the next build does it.
+    async fn settle_published(&self, name: &TableName) -> Result<(), Failure> {
+        let Some(published) = self.published(name).await? else { return Ok(()) };
+        for source in super::quarantine::sources_of(self, &self.runtime().project.models[name]) {
+            super::quarantine::settle(self, &published, &source).await?;
+        }
+        Ok(())
     }
 
     /// Takes away what is held back of these tables: it will not be published.

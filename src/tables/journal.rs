@@ -4,6 +4,8 @@
 //! A lake has no commit of many tables: a reader of two of them can see one before and one after a burst. What is certain
 //! is that either none of the commits takes place or all of them do.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Lake, Prepared, STATE_KEY, TableError, publish};
+use crate::bronze::FileLock;
 use crate::fail_points;
 use crate::names::TableName;
 
@@ -43,13 +46,15 @@ impl Lake {
     /// tables another writer was faster to publish to after that was looked at.
     ///
     /// # Errors
-    /// [`TableError::Conflict`] before the first commit; the storage's error at any time. What has begun by then is
-    /// finished by the next run.
+    /// [`TableError::Conflict`] if nothing has begun and nothing will. After any other error the journal may be there, and
+    /// then the next run finishes what it says: no file of it may be taken away.
     pub async fn publish_together(
         &self,
         invocation_id: &str,
         commits: Vec<Prepared>,
     ) -> Result<Vec<TableName>, TableError> {
+        let _lock = self.lock().await?;
+        self.finish_all().await?;
         for commit in &commits {
             let fail = |source| TableError::Delta { table: commit.table.clone(), source };
             if self.log_store(&commit.table)?.read_commit_entry(commit.version).await.map_err(fail)?.is_some() {
@@ -74,6 +79,28 @@ impl Lake {
         if !self.root().to_file_path().is_ok_and(|root| root.is_dir()) {
             return Ok(Vec::new());
         }
+        if self.journals().await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _lock = self.lock().await?;
+        self.finish_all().await
+    }
+
+    /// One burst at a time: two of them that share tables would each be seen in part.
+    async fn lock(&self) -> Result<FileLock, TableError> {
+        let bad = |why: &str| TableError::Root { root: self.root().to_string(), why: format!("its journal: {why}") };
+        let path = self.root().to_file_path().map_err(|()| bad("it is no folder"))?.join("_lake").join("journal.lock");
+        loop {
+            // A burst takes milliseconds, and the lock of a killed one is free.
+            match FileLock::try_take(&path).map_err(|error| bad(&error.to_string()))? {
+                Some(lock) => return Ok(lock),
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// Oldest first: their names begin with the time.
+    async fn journals(&self) -> Result<Vec<Path>, TableError> {
         let store = self.files()?;
         let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
         let mut found: Vec<Path> = match store.list(Some(&folder())).map_ok(|file| file.location).try_collect().await {
@@ -82,10 +109,15 @@ impl Lake {
         };
         found.retain(|path| path.extension() == Some("json"));
         found.sort();
+        Ok(found)
+    }
+
+    async fn finish_all(&self) -> Result<Vec<Resumed>, TableError> {
+        let store = self.files()?;
+        let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
         let mut resumed = Vec::new();
-        for path in found {
+        for path in self.journals().await? {
             let bytes = match store.get(&path).await {
-                // Another run has finished it meanwhile.
                 Err(object_store::Error::NotFound { .. }) => continue,
                 other => other.map_err(bad)?.bytes().await.map_err(bad)?,
             };
