@@ -133,6 +133,14 @@ impl fmt::Display for Interval {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Intervals(Vec<Interval>);
 
+impl From<Interval> for Intervals {
+    fn from(interval: Interval) -> Self {
+        let mut intervals = Self::default();
+        intervals.add(interval);
+        intervals
+    }
+}
+
 impl Intervals {
     /// Nothing is in it.
     pub fn new() -> Self {

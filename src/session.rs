@@ -10,7 +10,9 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::file_options::file_type::FileType;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -179,6 +181,28 @@ pub fn plan(session: &SessionState, statement: Statement, tables: &Tables) -> Re
     Ok(plan_in_steps(session, statement, tables)?.analyzed)
 }
 
+/// Plans a hook: a query, or a `copy` of one to a file.
+///
+/// # Errors
+/// As [`plan`], and for every other statement.
+pub fn plan_hook(session: &SessionState, statement: Statement, tables: &Tables) -> Result<LogicalPlan> {
+    let is_query = match &statement {
+        Statement::Statement(inner) => matches!(inner.as_ref(), sqlparser::ast::Statement::Query(_)),
+        other => matches!(other, Statement::CopyTo(_)),
+    };
+    if !is_query {
+        let text = statement.to_string();
+        let word = text.split_whitespace().next().unwrap_or_default().to_lowercase();
+        return plan_err!(
+            "a hook cannot `{word}`: its SQL is a query or `copy (select ...) to 'file.csv'`, and what changes a table is a model"
+        );
+    }
+    let catalog = NamedTables { session, tables };
+    let plan = SqlToRel::new_with_options(&catalog, (&session.config_options().sql_parser).into())
+        .statement_to_plan(statement)?;
+    session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})
+}
+
 /// Types that people mean when they mistype one.
 const COMMON_TYPES: &[&str] = &[
     "bigint",
@@ -233,6 +257,13 @@ impl ContextProvider for NamedTables<'_> {
             return plan_err!("table function '{name}' not found");
         };
         Ok(provider_as_source(function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.session))?))
+    }
+
+    fn get_file_type(&self, extension: &str) -> Result<Arc<dyn FileType>> {
+        match self.session.get_file_format_factory(extension) {
+            Some(factory) => Ok(format_as_file_type(factory)),
+            None => plan_err!("`{extension}` is no format to copy to: csv, json and parquet are"),
+        }
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {

@@ -33,7 +33,7 @@ use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
 pub use manifest::write_manifest;
-pub use state::{StateError, read_fresher, read_picture, read_results};
+pub use state::{StateError, read_fresher, read_last_run, read_picture, read_results};
 
 /// The version of the shape of `manifest.json`: readers of another one cannot use it.
 const MANIFEST_VERSION: u64 = 1;
@@ -63,12 +63,13 @@ pub fn keep(memo: &Memo, complete: bool) {
     }
 }
 
-/// Writes `run_results.json`.
+/// Writes `run_results.json`; `called` says by which command and flags.
 ///
 /// # Errors
 /// When the folder cannot be written to.
-pub fn write_run_results(folder: &Path, report: &RunReport) -> Result<(), ArtifactError> {
+pub fn write_run_results(folder: &Path, report: &RunReport, called: &Value) -> Result<(), ArtifactError> {
     let mut value = serde_json::to_value(report).unwrap_or_default();
+    value["args"] = called.clone();
     value["lake_version"] = json!(env!("CARGO_PKG_VERSION"));
     write_json(folder, "run_results.json", &value)
 }

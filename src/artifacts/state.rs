@@ -177,6 +177,15 @@ pub fn read_results(folder: &Path) -> Result<BTreeMap<String, String>, StateErro
         .collect())
 }
 
+/// Reads all of `run_results.json` of a folder.
+///
+/// # Errors
+/// When it is not there, or is no JSON.
+pub fn read_last_run(folder: &Path) -> Result<serde_json::Value, StateError> {
+    let path = folder.join("run_results.json");
+    parse(&path, &read(folder, &path)?)
+}
+
 #[derive(Deserialize)]
 struct Freshness {
     results: Vec<Fresh>,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::graph::{Indirect, ResourceType};
 
@@ -19,7 +20,7 @@ pub(super) struct Cli {
 }
 
 /// Flags of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Clone)]
 pub(super) struct Global {
     /// The project folder
     #[arg(long, global = true, env = "LAKE_PROJECT_DIR", default_value = ".", value_name = "DIR")]
@@ -76,6 +77,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Load seeds, the CSV files below seeds/, without tests
     Seed(SeedArgs),
+    /// Call the last build, run, seed or test again, for what failed or did not run
+    Retry(RetryArgs),
     /// Test what is published
     Test(SelectArgs),
     /// Check every model without running it, and write the compiled SQL
@@ -85,6 +88,10 @@ pub(super) enum Command {
     Ls(LsArgs),
     /// Show rows of a model, or of a query over the lake
     Show(ShowArgs),
+    /// What runs published, or the versions of one table
+    History(HistoryArgs),
+    /// Take back what a run published, or take a table back to an older version
+    Rollback(RollbackArgs),
     /// Look at the files of a source: what is taken in, how fresh they are, what they hold
     Source {
         /// What to look at.
@@ -103,11 +110,12 @@ pub(super) enum Command {
         code: Option<String>,
     },
     /// Remove local artifacts (.lake/); never a table
-    Clean,
+    Clean(CleanArgs),
 }
 
 /// Which nodes.
-#[derive(Debug, Args, Clone, Default)]
+#[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct SelectArgs {
     /// Nodes to include: names, globs, methods such as tag:, path:, state:, column:, with +, n+, @, commas to intersect
     #[arg(long, short, num_args = 1.., value_name = "SELECTOR", allow_hyphen_values = false)]
@@ -140,7 +148,8 @@ impl SelectArgs {
 }
 
 /// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum ResourceKind {
     /// Models.
     Model,
@@ -171,7 +180,8 @@ impl ResourceKind {
 }
 
 /// Which tests come with the selected nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum IndirectMode {
     /// Those that read any of them
     #[default]
@@ -215,10 +225,12 @@ pub(super) struct LsArgs {
 }
 
 /// What to run.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct RunArgs {
     /// Which nodes.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) selection: SelectArgs,
     /// Rebuild incremental models from all files, and load seeds again
     #[arg(long, short)]
@@ -241,17 +253,41 @@ pub(super) struct RunArgs {
     /// The day or moment before which those batches end
     #[arg(long, value_name = "TIME", requires = "event_time_start")]
     pub(super) event_time_end: Option<String>,
+    /// Publish all tables in one burst, when all have passed their tests; if one fails, none
+    #[arg(long)]
+    pub(super) atomic: bool,
+    /// End the run at the first failure: what runs is stopped, and nothing else starts
+    #[arg(long, short = 'x')]
+    pub(super) fail_fast: bool,
+}
+
+/// What to take up again.
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// The folder with the run_results.json of the run to take up [default: .lake/]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// End the run at the first failure
+    #[arg(long, short = 'x')]
+    pub(super) fail_fast: bool,
 }
 
 /// What to load.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(super) struct SeedArgs {
     /// Which seeds.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) selection: SelectArgs,
     /// Load them again, changed or not
     #[arg(long, short)]
     pub(super) full_refresh: bool,
+}
+
+impl From<SeedArgs> for RunArgs {
+    fn from(args: SeedArgs) -> Self {
+        Self { selection: args.selection, full_refresh: args.full_refresh, ..Self::default() }
+    }
 }
 
 /// What to show.
@@ -263,9 +299,42 @@ pub(super) struct ShowArgs {
     /// A query over the lake; ref() and source() work
     #[arg(long, value_name = "SQL")]
     pub(super) inline: Option<String>,
+    /// The rows as the model's tests last refused to publish them
+    #[arg(long, conflicts_with = "inline")]
+    pub(super) staged: bool,
     /// Rows to show; 0 for all
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(super) limit: usize,
+}
+
+/// Whose history.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The model; without one, runs are listed
+    #[arg(value_name = "MODEL")]
+    pub(super) model: Option<String>,
+    /// Versions or runs to list, newest first; 0 for all
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(super) limit: usize,
+}
+
+/// What to take back.
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// A run, by its id or the beginning of it; with --to, a model
+    #[arg(value_name = "RUN|MODEL")]
+    pub(super) what: String,
+    /// The version of the model's table to go back to
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Option<u64>,
+}
+
+/// What to remove.
+#[derive(Debug, Args)]
+pub(super) struct CleanArgs {
+    /// Instead of .lake/: staged files of all models that tests refused to publish
+    #[arg(long)]
+    pub(super) staged: bool,
 }
 
 /// What to look at.

@@ -8,12 +8,14 @@ use super::args::{Global, RunArgs, SeedArgs};
 use super::pipeline::record;
 use super::printer::{Paint, Printer, plural};
 use super::progress::Progress;
+use super::retry::called;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
 use crate::names::TableName;
 use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
+use crate::tables::Resumed;
 
 /// What a command runs of the selected nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,35 +28,49 @@ pub(super) enum What {
     Seeds,
 }
 
+impl What {
+    fn command(self) -> &'static str {
+        match self {
+            Self::All => "build",
+            Self::Models => "run",
+            Self::Seeds => "seed",
+        }
+    }
+}
+
 /// Loads seeds.
 pub(super) fn seed(global: &Global, args: &SeedArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let args = RunArgs {
-        selection: args.selection.clone(),
-        full_refresh: args.full_refresh,
-        full_listing: false,
-        files: Vec::new(),
-        since: None,
-        until: None,
-        event_time_start: None,
-        event_time_end: None,
-    };
+    let args = RunArgs { selection: args.selection.clone(), full_refresh: args.full_refresh, ..RunArgs::default() };
     run(global, &args, What::Seeds, printer)
 }
 
 pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    run_loaded(pipeline, global, args, what, printer)
+}
+
+/// The same, of a project that is loaded.
+pub(super) fn run_loaded(
+    pipeline: Pipeline,
+    global: &Global,
+    args: &RunArgs,
+    what: What,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     let slice = Slice::new(&args.files, args.since.as_deref(), args.until.as_deref()).map_err(anyhow::Error::msg)?;
     let event_time = event_time(args.event_time_start.as_deref(), args.event_time_end.as_deref())?;
-    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let choice = pipeline.choose(&args.selection)?;
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let Ok(mut compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let mut selection = choice.over(&compiled)?;
     let is_seed = |name: &TableName| compiled.project.models.get(name).is_some_and(|model| model.seed.is_some());
     selection.nodes.retain(|name| what == What::All || is_seed(name) == (what == What::Seeds));
     let mode = if what == What::All { TestMode::Gate } else { TestMode::Off };
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
+    let schedule = if args.atomic { schedule.all_together() } else { schedule };
+    compiled.fail_fast = args.fail_fast;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
-    run_schedule(runtime, async_runtime, &schedule, printer)
+    run_schedule(runtime, async_runtime, &schedule, &called(what.command(), global, args), printer)
 }
 
 /// The part of time whose batches are asked for.
@@ -75,12 +91,18 @@ pub(super) fn run_schedule(
     runtime: SharedRuntime,
     async_runtime: tokio::runtime::Runtime,
     schedule: &Schedule,
+    called: &serde_json::Value,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     record(&runtime)?;
+    // A run that is killed leaves this, for `lake retry`.
+    artifacts::write_run_results(&runtime.folder, &run::unfinished(&runtime, schedule), called)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
+    for resumed in async_runtime.block_on(runtime.lake.resume())? {
+        resumed_note(&resumed, printer);
+    }
     let report = async_runtime.block_on(execute(inputs, schedule, printer));
-    artifacts::write_run_results(&runtime.folder, &report)?;
+    artifacts::write_run_results(&runtime.folder, &report, called)?;
     artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
@@ -94,6 +116,23 @@ pub(super) fn run_schedule(
         (false, true) => ExitStatus::Fine,
         (false, false) => ExitStatus::Failed,
     })
+}
+
+/// What an earlier run had begun to publish together, and could not finish.
+fn resumed_note(resumed: &Resumed, printer: &Printer) {
+    let listed = |names: &[TableName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    printer.note(&format!(
+        "finished what run {} had begun to publish together: {}",
+        resumed.invocation_id,
+        listed(&resumed.published)
+    ));
+    if !resumed.overtaken.is_empty() {
+        printer.failure(&format!(
+            "another run has published to {} before that was finished: its rows of run {} are not there",
+            listed(&resumed.overtaken),
+            resumed.invocation_id
+        ));
+    }
 }
 
 async fn execute(inputs: Arc<Inputs>, schedule: &Schedule, printer: &Printer) -> RunReport {
@@ -123,6 +162,24 @@ fn summary(report: &RunReport, printer: &Printer) {
                 archive.to
             )),
         }
+    }
+    for hook in report.hooks.iter().filter(|hook| !hook.ok) {
+        printer.failure(&format!("{} failed: {}", hook.name, hook.output));
+    }
+    for node in report.nodes.iter().filter(|node| !node.stale.is_empty()) {
+        let stale: Vec<String> = node.stale.iter().map(|name| format!("`{name}`")).collect();
+        let what = if stale.len() == 1 { "which" } else { "each of which" };
+        printer.note(&format!(
+            "{}: `{}` was built on the last good version of {}, {what} failed in this run",
+            printer.paint_err(Paint::Yellow, "warning"),
+            node.name,
+            stale.join(" and ")
+        ));
+    }
+    let refused: Vec<String> =
+        report.nodes.iter().filter(|node| node.refused).map(|node| node.name.to_string()).collect();
+    if let Some(first) = refused.first() {
+        printer.note(&format!("rows that tests refused are kept: lake show --staged {first}"));
     }
     let mut parts = Vec::new();
     for (status, word, paint) in [

@@ -1,13 +1,17 @@
-//! `lake clean`: local artifacts away. Tables are never touched.
+//! `lake clean`: local artifacts away, or staged files that were never published. Tables are never touched.
 
 use anyhow::Context;
 
-use super::ExitStatus;
-use super::args::Global;
-use super::printer::Printer;
+use super::args::{CleanArgs, Global};
+use super::printer::{Printer, plural};
+use super::{ExitStatus, Pipeline};
 use crate::artifacts::ARTIFACTS_FOLDER;
+use crate::tables::Lake;
 
-pub(super) fn run(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if args.staged {
+        return staged(global, printer);
+    }
     // Only a project's own folder is cleaned: somebody may have called from elsewhere.
     let files = crate::project::read(&global.project_dir)?;
     let folder = files.folder.join(ARTIFACTS_FOLDER);
@@ -17,5 +21,21 @@ pub(super) fn run(global: &Global, printer: &Printer) -> anyhow::Result<ExitStat
     } else {
         printer.note("nothing to clean");
     }
+    Ok(ExitStatus::Fine)
+}
+
+/// What audits refused, of all models of the project.
+fn staged(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let lake = Lake::new(&pipeline.project.target.root, &pipeline.project.folder)?;
+    let async_runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut cleaned = 0;
+    for model in pipeline.project.models.values().filter(|model| model.is_stored()) {
+        cleaned += usize::from(async_runtime.block_on(lake.forget_kept(&model.name))? > 0);
+    }
+    printer.note(&match cleaned {
+        0 => "nothing is staged".to_owned(),
+        _ => format!("removed what was staged of {}", plural(cleaned as u64, "model")),
+    });
     Ok(ExitStatus::Fine)
 }

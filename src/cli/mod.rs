@@ -11,6 +11,7 @@ mod compile;
 mod diff;
 mod docs;
 mod explain;
+mod history;
 mod infer;
 mod init;
 mod ls;
@@ -18,6 +19,7 @@ mod maintain;
 mod pipeline;
 mod printer;
 mod progress;
+mod retry;
 mod show;
 mod source;
 mod test;
@@ -96,16 +98,19 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Build(args) => build::run(&cli.global, args, build::What::All, printer),
         Command::Run(args) => build::run(&cli.global, args, build::What::Models, printer),
         Command::Seed(args) => build::seed(&cli.global, args, printer),
+        Command::Retry(args) => retry::run(&cli.global, args, printer),
         Command::Test(args) => test::run(&cli.global, args, printer),
         Command::Compile(args) => compile::run(&cli.global, args, printer),
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
+        Command::History(args) => history::history(&cli.global, args, printer),
+        Command::Rollback(args) => history::rollback(&cli.global, args, printer),
         Command::Source { command } => source::run(&cli.global, command, printer),
         Command::Maintain(args) => maintain::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
-        Command::Clean => clean::run(&cli.global, printer),
+        Command::Clean(args) => clean::run(&cli.global, args, printer),
     }
 }
 

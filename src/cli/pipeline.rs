@@ -22,6 +22,9 @@ use crate::run::{self, RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
 use crate::tables::{self, Lake};
 
+/// How often a node starts again after its storage failed, unless the target says it.
+const RETRIES: u32 = 3;
+
 /// A project on its way from files to a run.
 pub(crate) struct Pipeline {
     pub(super) project: Project,
@@ -44,6 +47,8 @@ pub(super) struct Compiled {
     /// Warnings; they have been shown already, except to programs.
     pub(super) diagnostics: Diagnostics,
     threads: usize,
+    /// End a run at the first failure.
+    pub(super) fail_fast: bool,
     memo: Memo,
     listings: Listings,
 }
@@ -130,6 +135,7 @@ impl Pipeline {
             async_runtime,
             diagnostics: self.diagnostics,
             threads,
+            fail_fast: false,
             memo: self.memo,
             listings,
         }))
@@ -171,6 +177,8 @@ impl Compiled {
             slice,
             replay,
             event_time,
+            fail_fast: self.fail_fast,
+            retries: self.project.target.retries.map_or(RETRIES, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             threads: self.threads,
             started_at: self.options.run_started_at,
             invocation_id: self.options.invocation_id,

@@ -45,6 +45,25 @@ impl<'a> Progress<'a> {
         match event {
             Event::Started(name) => self.started(name),
             Event::Finished(result) => self.finished(result),
+            Event::Together(names) => self.say(&format!("published together: {}", listed(names))),
+            Event::Withdrawn(names, why) if names.is_empty() => self.say(why),
+            Event::Withdrawn(names, why) => {
+                let what = self.printer.paint(Paint::Yellow, "not published");
+                self.say(&format!("{what}: {}: {why}", listed(names)));
+            }
+        }
+    }
+
+    /// A line about several nodes.
+    fn say(&self, line: &str) {
+        if !self.printer.shows_progress() {
+            return;
+        }
+        match &self.live {
+            Some(live) => {
+                let _ = live.bars.println(line);
+            }
+            None => self.printer.result(line),
         }
     }
 
@@ -135,6 +154,10 @@ impl<'a> Progress<'a> {
             live.head.finish_and_clear();
         }
     }
+}
+
+fn listed(names: &[TableName]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A test that did not pass.

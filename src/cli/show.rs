@@ -10,13 +10,18 @@ use super::args::{Global, ShowArgs};
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
-use crate::names::nearest;
+use crate::names::{TableName, nearest};
 use crate::project::Project;
 use crate::run::{Failure, Inputs};
 use crate::session;
+use crate::tables::Kept;
 
 pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let staged = match &args.model {
+        Some(name) if args.staged => Some(stored(&pipeline.project, name)?),
+        _ => None,
+    };
     let sql = match (&args.inline, &args.model) {
         (Some(sql), _) => match pipeline.project.render_inline(sql) {
             Ok(sql) => sql,
@@ -34,7 +39,14 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
     let (runtime, async_runtime) = compiled.into_runtime()?;
     let inputs = Inputs::new(Arc::clone(&runtime));
     let rows: Result<(Vec<RecordBatch>, usize), Failure> = async_runtime.block_on(async {
-        let plan = inputs.plan_query(&sql).await?;
+        let plan = match &staged {
+            Some(name) => {
+                let (plan, kept) = inputs.plan_refused(name).await?;
+                why_refused(name, &kept, printer);
+                plan
+            }
+            None => inputs.plan_query(&sql).await?,
+        };
         let frame = session::query(&runtime.session, plan);
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let limit = (args.limit > 0).then_some(args.limit);
@@ -63,12 +75,38 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
     Ok(ExitStatus::Fine)
 }
 
+/// A model with a table, by its short or full name.
+pub(super) fn stored(project: &Project, name: &str) -> anyhow::Result<TableName> {
+    let found = named(project, name)?;
+    match project.models.get(found) {
+        Some(model) if model.is_stored() => Ok(found.clone()),
+        Some(model) => {
+            let what = model.config.materialized.name();
+            anyhow::bail!("`{found}` is of materialization `{what}`: nothing of it is ever staged")
+        }
+        None => anyhow::bail!("`{found}` is a source: only models are staged"),
+    }
+}
+
+/// Says what the staged rows are, before they are shown.
+fn why_refused(name: &TableName, kept: &Kept, printer: &Printer) {
+    let over = kept.base.map_or_else(|| "its first version".to_owned(), |base| format!("over version {base}"));
+    printer.note(&format!("{name} as it was staged {over} on {} and not published:", kept.at.format("%F %T UTC")));
+    for (test, message) in &kept.failed {
+        printer.note(&format!("  {test}  {message}"));
+    }
+}
+
 /// All rows of a model or source, by its short or full name.
 fn model_query(project: &Project, name: &str) -> anyhow::Result<String> {
+    Ok(format!("select * from {}", named(project, name)?.quoted()))
+}
+
+fn named<'a>(project: &'a Project, name: &str) -> anyhow::Result<&'a TableName> {
     let names = || project.models.keys().chain(project.sources.keys());
     let found = names().find(|known| known.to_string() == name).or_else(|| names().find(|known| known.table == name));
     match found {
-        Some(found) => Ok(format!("select * from {}", found.quoted())),
+        Some(found) => Ok(found),
         None => {
             let known: Vec<String> = names().flat_map(|n| [n.to_string(), n.table.to_owned()]).collect();
             let help = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));

@@ -45,7 +45,8 @@ fn replay(global: &Global, args: &SourceReplayArgs, printer: &Printer) -> anyhow
     let mode = TestMode::Gate;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime_for(false, false, None, Some(source), None)?;
-    build::run_schedule(runtime, async_runtime, &schedule, printer)
+    let called = serde_json::json!({"which": "source replay", "source": args.source, "model": args.model});
+    build::run_schedule(runtime, async_runtime, &schedule, &called, printer)
 }
 
 fn files(global: &Global, args: &SourceFilesArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {

@@ -6,12 +6,23 @@ use super::args::{Global, SelectArgs};
 use super::pipeline::record;
 use super::printer::{Paint, Printer, plural};
 use super::progress::test_line;
+use super::retry::called;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::run::{self, Inputs, RunReport, TestStatus};
 
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    run_loaded(pipeline, global, args, printer)
+}
+
+/// The same, of a project that is loaded.
+pub(super) fn run_loaded(
+    pipeline: Pipeline,
+    global: &Global,
+    args: &SelectArgs,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     let choice = pipeline.choose(args)?;
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
@@ -25,16 +36,9 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
         }
     };
     let tests = async_runtime.block_on(run::run_tests(&inputs, &selection, &show));
-    let report = RunReport {
-        invocation_id: runtime.options.invocation_id.clone(),
-        started_at: runtime.options.started_at,
-        seconds: start.elapsed().as_secs_f64(),
-        nodes: Vec::new(),
-        tests,
-        cancelled: false,
-        archived: Vec::new(),
-    };
-    artifacts::write_run_results(&runtime.folder, &report)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let report = RunReport { seconds, tests, ..RunReport::begun(&runtime.options) };
+    artifacts::write_run_results(&runtime.folder, &report, &called("test", global, args))?;
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
     } else {

@@ -9,6 +9,7 @@ mod contract;
 mod errors;
 mod fingerprint;
 mod history;
+mod hooks;
 pub mod impact;
 mod kept;
 mod layout;
@@ -141,6 +142,7 @@ pub fn compile(
         }
     }
     let tests = compiler.tests(diagnostics);
+    compiler.check_hooks(diagnostics);
     let mut tests_on: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
     for (index, test) in tests.iter().enumerate() {
         if let Some(table) = &test.table {

@@ -26,8 +26,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("alias", "the name of the file is the name of the table"),
     ("schema", "the folder below models/ is the schema"),
     ("database", "the `root` of the target in project.yml is where all tables are"),
-    ("pre_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
-    ("post_hook", "a run is one commit for each table, and runs nothing beside it: write what is needed as a model"),
     ("indexes", "Delta tables have no indexes: see `partition_by`, `zorder_by` and `bloom_filter_columns`"),
     ("cluster_by", "write `zorder_by`, or `partition_by`"),
     ("sort", "write `sort_by`"),

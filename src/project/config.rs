@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use super::durations;
 use super::groups::Access;
 use super::history::{self, CheckCols, HardDeletes, HistoryStrategy, MetaNames};
+use super::hooks::{self, Hook};
 use super::layout::{self, Codec, Maintain, PersistDocs};
 use super::microbatch;
 use super::{absent, table_properties};
@@ -76,6 +78,26 @@ pub enum OnSchemaChange {
     AppendNewColumns,
     /// As that, and columns that the model no longer has go from the table.
     SyncAllColumns,
+}
+
+/// What becomes of the models below one that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// They do not run.
+    SkipChildren,
+    /// They run on its last good version.
+    Continue,
+}
+
+/// With which others a model is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Publish {
+    /// By itself, as soon as its tests have passed.
+    Alone,
+    /// In one burst with the others of its group, when all have passed.
+    Together,
 }
 
 /// What a warning about a model's SQL means to its owner.
@@ -165,6 +187,18 @@ pub struct ModelConfig {
     pub group: Option<String>,
     /// `access`: who may read it; `protected` unless set.
     pub access: Access,
+    /// `on_error`: what becomes of the models below when this one fails.
+    pub on_error: OnError,
+    /// `timeout`: seconds after which the model fails, if it is not publishing already.
+    pub timeout: Option<u64>,
+    /// `pre_hook`: what runs before it is built.
+    pub pre_hook: Vec<Hook>,
+    /// `post_hook`: what runs after it was built.
+    pub post_hook: Vec<Hook>,
+    /// `publish`: with the other models of its group, in one burst, or by itself; unset, as its group says.
+    pub publish: Option<Publish>,
+    /// `audit: off`: tests run after the publish and only report; those of a contract gate it all the same.
+    pub audit: bool,
     /// `lints: { unused-cte: allow }`: what each warning means here.
     pub lints: BTreeMap<String, LintLevel>,
 }
@@ -207,6 +241,12 @@ pub const CONFIG_KEYS: &[&str] = &[
     "contract",
     "group",
     "access",
+    "publish",
+    "on_error",
+    "timeout",
+    "pre_hook",
+    "post_hook",
+    "audit",
     "lints",
 ];
 
@@ -232,6 +272,9 @@ const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("append_new_columns", OnSchemaChange::AppendNewColumns),
     ("sync_all_columns", OnSchemaChange::SyncAllColumns),
 ];
+
+pub(super) const PUBLISH: &[(&str, Publish)] = &[("alone", Publish::Alone), ("together", Publish::Together)];
+const ON_ERROR: &[(&str, OnError)] = &[("skip_children", OnError::SkipChildren), ("continue", OnError::Continue)];
 
 const LINT_LEVELS: &[(&str, LintLevel)] =
     &[("allow", LintLevel::Allow), ("warn", LintLevel::Warn), ("deny", LintLevel::Deny)];
@@ -275,6 +318,12 @@ impl Default for ModelConfig {
             contract: false,
             group: None,
             access: Access::Protected,
+            publish: None,
+            on_error: OnError::SkipChildren,
+            timeout: None,
+            pre_hook: Vec::new(),
+            post_hook: Vec::new(),
+            audit: true,
             lints: BTreeMap::new(),
         }
     }
@@ -335,6 +384,12 @@ impl ModelConfig {
                 Some(enforced) => self.contract = enforced,
                 None => return Err(format!("`contract` takes {{ enforced: true }}, not {value}")),
             },
+            "publish" => self.publish = Some(word(key, value, PUBLISH)?),
+            "on_error" => self.on_error = word(key, value, ON_ERROR)?,
+            "timeout" => self.timeout = Some(durations::seconds(key, value)?),
+            "pre_hook" | "pre-hook" => self.pre_hook = hooks::read(key, value)?,
+            "post_hook" | "post-hook" => self.post_hook = hooks::read(key, value)?,
+            "audit" => self.audit = on_or_off(key, value)?,
             "lints" => self.lints = lints(value)?,
             _ => {
                 if let Some(instead) = absent::instead_of_setting(key) {
@@ -375,9 +430,17 @@ fn lints(value: &serde_json::Value) -> Result<BTreeMap<String, LintLevel>, Strin
     Ok(found)
 }
 
-/// Lays nearer settings over farther ones; tags, lints, properties and what `maintain` does add up.
+/// Lays nearer settings over farther ones; tags, lints, hooks, properties and what `maintain` does add up.
 pub(super) fn overlay(base: &mut Config, nearer: &Config) {
     for (key, value) in nearer {
+        if hooks::is_key(key) {
+            let key = key.replace('-', "_");
+            let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+            let mut all = base.get(&key).map(list).unwrap_or_default();
+            all.extend(list(value));
+            base.insert(key, all.into());
+            continue;
+        }
         match (key.as_str(), base.get(key)) {
             ("tags", Some(old)) => {
                 let mut tags = texts(key, old).unwrap_or_default();
@@ -418,6 +481,16 @@ pub(super) fn text(key: &str, value: &serde_json::Value) -> Result<String, Strin
 
 pub(super) fn boolean(key: &str, value: &serde_json::Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("`{key}` takes true or false, not {value}"))
+}
+
+/// YAML 1.2 reads `off` as a text, older YAML as false: both mean the same.
+fn on_or_off(key: &str, value: &serde_json::Value) -> Result<bool, String> {
+    match (value.as_bool(), value.as_str()) {
+        (Some(is_on), _) => Ok(is_on),
+        (_, Some("on")) => Ok(true),
+        (_, Some("off")) => Ok(false),
+        _ => Err(format!("`{key}` takes on or off, not {value}")),
+    }
 }
 
 fn texts(key: &str, value: &serde_json::Value) -> Result<Vec<String>, String> {

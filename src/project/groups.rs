@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::exposures::Exposure;
 use super::load::ref_span;
 use super::yaml::{Node, Reader};
-use super::{Materialization, Model};
+use super::{Materialization, Model, Publish, config};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 
@@ -20,6 +20,8 @@ pub struct Group {
     pub owner: Owner,
     /// Markdown.
     pub description: String,
+    /// Its models are published in one burst: `config: { publish: together }`.
+    pub together: bool,
 }
 
 /// Who answers for a group or an exposure: a name, an address, or both.
@@ -62,14 +64,17 @@ pub(super) fn read(list: &Node, found: &mut BTreeMap<String, Group>, reader: &mu
         let name = name_node.and_then(|node| reader.identifier(node));
         let owner = mapping.require("owner", reader).and_then(|node| read_owner(node, reader));
         let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
+        let mut together = false;
         if let Some(mut config) = mapping.take("config").and_then(|node| reader.mapping(node, "group config")) {
             config.take("meta");
+            together = config.take("publish").is_some_and(|node| is_together(node, reader));
             config.finish(reader);
         }
         mapping.finish(reader);
         let (Some(name), Some(name_node)) = (name, name_node) else { continue };
         // A group without a good owner exists: its models are not to be reported too.
-        let group = Group { name, span: name_node.span.clone(), owner: owner.unwrap_or_default(), description };
+        let group =
+            Group { name, span: name_node.span.clone(), owner: owner.unwrap_or_default(), description, together };
         if let Some(first) = found.get(&group.name) {
             let message = format!("two groups are called `{}`", group.name);
             let diagnostic = Diagnostic::error(Id::DuplicateName, message).at(group.span);
@@ -77,6 +82,17 @@ pub(super) fn read(list: &Node, found: &mut BTreeMap<String, Group>, reader: &mu
             continue;
         }
         found.insert(group.name.clone(), group);
+    }
+}
+
+fn is_together(node: &Node, reader: &mut Reader<'_>) -> bool {
+    match config::word("publish", &node.to_json(), config::PUBLISH) {
+        Ok(publish) => publish == Publish::Together,
+        Err(message) => {
+            let (message, help) = message.split_once("; ").unwrap_or((&message, "known: alone, together"));
+            reader.diagnostics.push(Diagnostic::error(Id::InvalidValue, message).at(node.span.clone()).help(help));
+            false
+        }
     }
 }
 

@@ -178,6 +178,8 @@ pub fn load(
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),
+        on_run_start: settings.on_run_start,
+        on_run_end: settings.on_run_end,
         templates,
         known,
     })

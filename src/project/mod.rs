@@ -11,11 +11,13 @@ mod custom_tests;
 mod data_tests;
 mod descriptions;
 mod documents;
+mod durations;
 mod exposures;
 mod files;
 mod formats;
 mod groups;
 mod history;
+mod hooks;
 mod ingestion;
 mod layout;
 mod load;
@@ -45,13 +47,14 @@ use crate::template::{
 };
 
 pub use bad_rows::{Limit, OnBadRow};
-pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnSchemaChange, Strategy};
+pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Publish, Strategy};
 pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
 pub use groups::{Access, Group, Owner};
 pub use history::{CheckCols, HardDeletes, HistoryStrategy, MetaNames};
+pub use hooks::{Hook, Owned as OwnedHooks, RenderedHook};
 pub use ingestion::{
     AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
@@ -89,6 +92,10 @@ pub struct Project {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// Which macros there are, and what they say.
     pub macros: MacroTexts,
+    /// `on-run-start`: what runs before the first model.
+    pub on_run_start: Vec<Hook>,
+    /// `on-run-end`: what runs after the last one.
+    pub on_run_end: Vec<Hook>,
     templates: Templates,
     known: Arc<KnownNames>,
 }

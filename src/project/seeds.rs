@@ -30,6 +30,12 @@ const SHARED: &[&str] = &[
     "maintain",
     "persist_docs",
     "tblproperties",
+    "audit",
+    "publish",
+    "on_error",
+    "timeout",
+    "pre_hook",
+    "post_hook",
 ];
 
 /// Settings that only seeds have.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::hooks::{self, Hook};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{config, seeds};
 use crate::diagnostics::{Diagnostic, Id, Span};
@@ -20,6 +21,8 @@ pub struct Target {
     pub threads: Option<usize>,
     /// Bytes that queries may hold before they spill to disk.
     pub memory: Option<usize>,
+    /// How often a node starts again after its storage failed in a way that passes.
+    pub retries: Option<usize>,
 }
 
 /// `project.yml` as written.
@@ -30,6 +33,8 @@ pub(super) struct Settings {
     pub(super) vars: BTreeMap<String, serde_json::Value>,
     pub(super) models: ConfigTree,
     pub(super) seeds: ConfigTree,
+    pub(super) on_run_start: Vec<Hook>,
+    pub(super) on_run_end: Vec<Hook>,
 }
 
 /// Settings of models or seeds by folder, then by name.
@@ -75,8 +80,11 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
             tree.values = values;
         }
     }
+    let mut hooks_of =
+        |key: &'static str| mapping.take(key).map(|node| hooks::of_run(key, node, reader)).unwrap_or_default();
+    let (on_run_start, on_run_end) = (hooks_of("on-run-start"), hooks_of("on-run-end"));
     mapping.finish(reader);
-    Some(Settings { name: name?, default_target, targets, vars, models, seeds })
+    Some(Settings { name: name?, default_target, targets, vars, models, seeds, on_run_start, on_run_end })
 }
 
 fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {
@@ -88,9 +96,11 @@ fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {
         let root = target.require("root", reader).and_then(|node| Some((reader.text(node)?, node.span.clone())));
         let threads = target.take("threads").and_then(|node| positive(node, reader));
         let memory = target.take("memory").and_then(|node| bytes(node, reader));
+        let retries = target.take("retries").and_then(|node| reader.count(node));
+        let retries = retries.and_then(|count| usize::try_from(count).ok());
         target.finish(reader);
         if let Some((root, span)) = root {
-            found.insert(name.clone(), Target { name, root, span, threads, memory });
+            found.insert(name.clone(), Target { name, root, span, threads, memory, retries });
         }
     }
     found
@@ -145,6 +155,7 @@ fn config_tree(node: &Node, check: ConfigCheck, reader: &mut Reader<'_>) -> Conf
         let plain = name.strip_prefix('+').unwrap_or(&name);
         let is_folder = matches!(value.value, Raw::Map(_))
             && !name.starts_with('+')
+            && !hooks::is_key(plain)
             && !matches!(
                 plain,
                 "meta" | "contract" | "lints" | "column_types" | "tblproperties" | "persist_docs" | "maintain"
@@ -170,7 +181,8 @@ pub(super) fn setting(
     let json = value.to_json();
     match check(name, &json) {
         Ok(()) => {
-            values.insert(name.to_owned(), json);
+            let name = if hooks::is_key(name) { name.replace('-', "_") } else { name.to_owned() };
+            values.insert(name, json);
         }
         Err(message) => {
             let unknown = message.starts_with("unknown");

@@ -124,6 +124,20 @@ async fn count(
     Ok(counts.map(|count| u64::try_from(count).unwrap_or_default()).collect())
 }
 
+/// `2 of 5 tests failed: a, b`, if any stops the publish.
+pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
+    let failed: Vec<String> = tests
+        .iter()
+        .filter(|test| test.blocks())
+        .map(|test| format!("{} ({})", test.name, test.message.as_deref().unwrap_or("failed")))
+        .collect();
+    if failed.is_empty() {
+        return None;
+    }
+    let noun = if tests.len() == 1 { "test" } else { "tests" };
+    Some(format!("{} of {} {noun} failed: {}", failed.len(), tests.len(), failed.join(", ")))
+}
+
 fn result(test: &CompiledTest, failures: Result<u64, Failure>, start: Instant) -> TestResult {
     let (status, failures, message) = match failures {
         Ok(0) => (TestStatus::Pass, Some(0), None),

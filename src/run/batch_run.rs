@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -11,11 +12,11 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::audit::audit;
+use super::audit::failed_tests;
 use super::batches::counts;
 use super::inputs::{Chosen, Delivery};
 use super::intake::Progress;
-use super::materialize::{Failure, Mode, Node, Outcome, World, failed_tests};
+use super::materialize::{Failure, Mode, Node, Outcome, World};
 use super::report::{Status, TestResult};
 use crate::bronze;
 use crate::fail_points;
@@ -47,6 +48,8 @@ pub(super) struct Batches<'a> {
     /// A batch sees those before it.
     pub(super) in_order: bool,
     pub(super) due: &'a [Interval],
+    /// The node is about to commit: its time is not up meanwhile.
+    pub(super) publishing: Arc<AtomicBool>,
 }
 
 /// What the batches have come to so far.
@@ -75,7 +78,7 @@ struct Standing {
 
 impl Batches<'_> {
     /// Batches at the same time.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         if self.in_order { 1 } else { self.node.inputs.runtime().options.threads.max(1) }
     }
 
@@ -119,7 +122,10 @@ impl Batches<'_> {
             outcome.more = true;
         } else if !standing.failed.is_empty() {
             outcome.status = Status::Error;
+            outcome.refused = standing.failed.iter().any(|(_, failure)| matches!(failure, Failure::Refused(_)));
             outcome.reason = self.failures(standing);
+        } else if let Some(published) = &standing.published {
+            outcome.tests.extend(self.node.audit_after(published).await?);
         }
         Ok(outcome)
     }
@@ -240,7 +246,7 @@ impl Batches<'_> {
     }
 
     /// The rows of one batch, all of which are of its interval.
-    async fn stage(&self, batch: Interval, own: Option<Arc<dyn TableProvider>>) -> Result<Staged, Failure> {
+    pub(super) async fn stage(&self, batch: Interval, own: Option<Arc<dyn TableProvider>>) -> Result<Staged, Failure> {
         let runtime = self.node.inputs.runtime();
         let (lake, session, model) = (&runtime.lake, &runtime.session, self.node.model);
         let plan = self.plan(batch, own).await?;
@@ -317,8 +323,8 @@ impl Batches<'_> {
         let part = counts(batch, runtime.options.started_at);
         let staged = match &standing.published {
             Some(published) => {
-                let place = (self.column, batch);
-                let staged = tables::replace_interval(lake, published, staged, place, &runtime.session).await?;
+                let place = (self.column, &Intervals::from(batch));
+                let staged = tables::replace_intervals(lake, published, staged, place, &runtime.session).await?;
                 if staged.is_nothing() {
                     standing.done.add(part);
                     standing.finished.add(batch);
@@ -331,7 +337,9 @@ impl Batches<'_> {
         };
         let mut done = standing.done.clone();
         done.add(part);
-        let (fresh, tests) = self.commit(standing.published.as_ref(), staged, (done.clone(), standing.mixed)).await?;
+        let published = standing.published.as_ref();
+        let (staged, commit, tests) = self.audited(published, staged, (done.clone(), standing.mixed)).await?;
+        let fresh = self.publish_as(published, staged, &commit).await?;
         standing.tests = tests;
         standing.done = done;
         standing.finished.add(batch);
@@ -344,7 +352,7 @@ impl Batches<'_> {
     }
 
     /// The files that stay have the columns of the new ones.
-    async fn reshaped(&self, published: &Published, staged: Staged) -> Result<Staged, Failure> {
+    pub(super) async fn reshaped(&self, published: &Published, staged: Staged) -> Result<Staged, Failure> {
         if !self.reshapes || published.schema == self.schema {
             return Ok(staged);
         }
@@ -352,29 +360,33 @@ impl Batches<'_> {
         Ok(tables::reshape(&runtime.lake, published, staged, &runtime.session).await?)
     }
 
-    /// Audits staged rows and commits them, with the intervals that the table has then.
-    async fn commit(
+    /// Audits staged rows; says what their commit records, with the intervals that the table has then.
+    pub(super) async fn audited(
         &self,
         published: Option<&Published>,
         staged: Staged,
         (done, mixed): (Intervals, bool),
-    ) -> Result<(Published, Vec<TestResult>), Failure> {
+    ) -> Result<(Staged, Commit, Vec<TestResult>), Failure> {
         let (node, lake) = (self.node, &self.node.inputs.runtime().lake);
-        let prepared = async {
-            let future = tables::future_table(published, &staged).await?;
-            let tests = audit(node.inputs, &node.tests, Some((&node.model.name, future))).await;
-            if let Some(message) = failed_tests(&tests) {
-                return Err(Failure::text(message));
+        let tests = match node.gate(published, &staged).await {
+            Ok(tests) => tests,
+            Err(failure) => {
+                staged.discard(lake).await;
+                return Err(failure);
             }
-            let (mut commit, _) = node.commit(self.world, Mode::Incremental, &BTreeMap::new(), &tests).await?;
-            commit.state.intervals = Some(done);
-            if mixed {
-                commit.state.inputs.clear();
-            }
-            Ok((commit, tests))
         };
-        match prepared.await {
-            Ok((commit, tests)) => Ok((self.publish_as(published, staged, &commit).await?, tests)),
+        if let Some(message) = failed_tests(&tests) {
+            node.keep_refused(published, staged, &tests).await?;
+            return Err(Failure::Refused(message));
+        }
+        match node.commit(self.world, Mode::Incremental, &BTreeMap::new(), &tests).await {
+            Ok((mut commit, _)) => {
+                commit.state.intervals = Some(done);
+                if mixed {
+                    commit.state.inputs.clear();
+                }
+                Ok((staged, commit, tests))
+            }
             Err(failure) => {
                 staged.discard(lake).await;
                 Err(failure)
@@ -382,16 +394,19 @@ impl Batches<'_> {
         }
     }
 
-    async fn publish_as(
+    /// Nothing stops a commit that has begun.
+    pub(super) async fn publish_as(
         &self,
         published: Option<&Published>,
         staged: Staged,
         commit: &Commit,
     ) -> Result<Published, Failure> {
         let inputs = self.node.inputs;
+        self.publishing.store(true, Ordering::SeqCst);
         let fresh = tables::publish(&inputs.runtime().lake, published, staged, commit).await?;
         fail_points::reached("published");
         inputs.set_published(fresh.clone());
+        self.publishing.store(false, Ordering::SeqCst);
         Ok(fresh)
     }
 
@@ -412,44 +427,5 @@ impl Batches<'_> {
         standing.published = Some(self.publish_as(standing.published.as_ref(), nothing, &commit).await?);
         standing.commits += 1;
         Ok(())
-    }
-
-    /// All batches in one commit, so that nobody sees a part of them.
-    pub(super) async fn anew(&self, reason: String) -> Result<Outcome, Failure> {
-        let (node, runtime) = (self.node, self.node.inputs.runtime());
-        let mut all = Staged::nothing(&runtime.lake, &node.model.name, &self.schema, &node.model.config.partition_by);
-        all = all.replacing_all();
-        let mut done = Intervals::new();
-        for some in self.due.chunks(self.width()) {
-            let own = match self.in_order && !done.ranges().is_empty() {
-                true => Some(tables::future_table(None, &all).await?),
-                false => None,
-            };
-            let staged = some.iter().map(|batch| self.stage(*batch, own.clone()));
-            let mut failure = None;
-            for (batch, result) in some.iter().zip(futures::future::join_all(staged).await) {
-                match result {
-                    Ok(staged) => {
-                        all = all.with(staged);
-                        done.add(counts(*batch, runtime.options.started_at));
-                    }
-                    Err(error) => {
-                        failure.get_or_insert((*batch, error));
-                    }
-                }
-            }
-            if let Some((batch, why)) = failure {
-                all.discard(&runtime.lake).await;
-                let batch = self.size.name(batch.start);
-                return Err(Failure::text(format!("batch {batch} failed: {why}; nothing was published")));
-            }
-        }
-        fail_points::reached("staged");
-        let mut outcome = Outcome::new(Status::Success, "replace", reason);
-        (outcome.rows, outcome.bytes) = (Some(all.rows()), Some(all.bytes()));
-        let (fresh, tests) = self.commit(self.world.published.as_ref(), all, (done, false)).await?;
-        outcome.version = Some(fresh.version());
-        outcome.tests = tests;
-        Ok(outcome)
     }
 }

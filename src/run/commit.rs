@@ -29,7 +29,7 @@ impl Node<'_> {
             for input in below {
                 stamp.push_str(&match input {
                     Input::Table(name) => {
-                        let version = self.inputs.published(&name).await?.map(|published| published.rows_since());
+                        let version = self.inputs.version_of(&name).await?;
                         format!(" {name}@{version:?}")
                     }
                     Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),

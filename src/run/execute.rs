@@ -1,6 +1,6 @@
 //! Running a schedule: nodes in parallel as their parents finish.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,12 +9,16 @@ use tokio::task::JoinSet;
 
 use super::after_load::archive;
 use super::audit::audit;
+use super::board::{Board, SetEnd};
 use super::inputs::Inputs;
 use super::materialize::materialize;
-use super::report::{NodeResult, RunReport, Status};
+use super::report::{NodeResult, RunReport, Status, TestResult};
 use super::schedule::{Schedule, Step};
+use super::{RunOptions, Runtime};
 use crate::compile::CompiledTest;
+use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
+use crate::project::{OnError, OwnedHooks};
 
 /// What happens while a run goes on.
 #[derive(Debug, Clone)]
@@ -23,6 +27,10 @@ pub enum Event {
     Started(TableName),
     /// A node has ended.
     Finished(Box<NodeResult>),
+    /// Tables that belong together were published.
+    Together(Vec<TableName>),
+    /// Staged tables will not be published, and why.
+    Withdrawn(Vec<TableName>, String),
 }
 
 /// Runs a schedule to its end, or until `stop` is notified: then nothing new starts, what runs is dropped, and
@@ -34,70 +42,234 @@ pub async fn execute(
     on_event: impl Fn(Event),
 ) -> RunReport {
     let start = Instant::now();
-    let options = inputs.runtime().options.clone();
-    let mut report = RunReport {
-        invocation_id: options.invocation_id,
-        started_at: options.started_at,
-        seconds: 0.0,
-        nodes: Vec::new(),
-        tests: Vec::new(),
-        cancelled: false,
-        archived: Vec::new(),
+    let mut report = RunReport::begun(&inputs.runtime().options);
+    let why = match run_level(&inputs, schedule, "on-run-start", &mut report).await {
+        Ok(()) => run_steps(&inputs, schedule, &stop, &on_event, &mut report).await,
+        Err(failure) => Some(failure),
     };
-    let mut board = Board::new(schedule);
+    let done: BTreeSet<TableName> = report.nodes.iter().map(|node| node.name.clone()).collect();
+    for step in schedule.steps.iter().filter(|step| !done.contains(&step.name)) {
+        let why = why.as_deref().unwrap_or("the run was stopped");
+        report.nodes.push(not_run(inputs.runtime(), step, Status::Cancelled, why));
+    }
+    if why.is_none() && !report.cancelled {
+        let tests: Vec<&CompiledTest> =
+            schedule.loose_tests.iter().map(|index| &inputs.runtime().compiled.tests[*index]).collect();
+        report.tests = audit(&inputs, &tests, None).await;
+        report.archived = archive(&inputs, schedule).await;
+    }
+    if !report.cancelled {
+        // What it says stands in the report.
+        let _ = run_level(&inputs, schedule, "on-run-end", &mut report).await;
+    }
+    remember_durations(inputs.runtime(), &report);
+    report.seconds = start.elapsed().as_secs_f64();
+    report
+}
+
+/// Runs the steps; says why some did not run, if they did not.
+async fn run_steps(
+    inputs: &Arc<Inputs>,
+    schedule: &Schedule,
+    stop: &Notify,
+    on_event: &impl Fn(Event),
+    report: &mut RunReport,
+) -> Option<String> {
+    let together = schedule.steps.iter().filter(|step| step.together.is_some());
+    inputs.set_together(together.map(|step| step.name.clone()).collect());
+    let mut board = Board::new(schedule, &durations(inputs.runtime()));
+    let why = work(inputs, schedule, &mut board, stop, on_event, report).await;
+    // What is staged for others that did not come to their end is not published.
+    let names = names_of(schedule, &board.unpublished());
+    withdraw(inputs, &names, why.as_deref().unwrap_or("the run was stopped"), on_event, report).await;
+    why
+}
+
+async fn work(
+    inputs: &Arc<Inputs>,
+    schedule: &Schedule,
+    board: &mut Board<'_>,
+    stop: &Notify,
+    on_event: &impl Fn(Event),
+    report: &mut RunReport,
+) -> Option<String> {
+    let options = &inputs.runtime().options;
     let mut running: JoinSet<(usize, NodeResult)> = JoinSet::new();
     loop {
         for (index, blocker) in board.take_blocked() {
-            let result = not_run(&inputs, &schedule.steps[index], Status::Blocked, &format!("`{blocker}` failed"));
+            let reason = format!("`{blocker}` failed");
+            let result = not_run(inputs.runtime(), &schedule.steps[index], Status::Blocked, &reason);
             on_event(Event::Finished(Box::new(result.clone())));
             report.nodes.push(result);
+        }
+        if let Some(end) = board.take_set() {
+            end_set(inputs, schedule, board, end, on_event, report).await;
+            continue;
         }
         while running.len() < options.threads
             && let Some(index) = board.take_ready()
         {
-            let (inputs, step) = (Arc::clone(&inputs), schedule.steps[index].clone());
+            let (inputs, step) = (Arc::clone(inputs), schedule.steps[index].clone());
             on_event(Event::Started(step.name.clone()));
             running.spawn(async move { (index, materialize(&inputs, &step).await) });
         }
         if running.is_empty() {
-            break;
+            return None;
         }
         tokio::select! {
             () = stop.notified() => {
                 running.shutdown().await;
                 report.cancelled = true;
-                break;
+                return None;
             }
             Some(finished) = running.join_next() => match finished {
-                Ok((index, result)) => {
-                    board.finish(index, &result);
+                Ok((index, mut result)) => {
+                    result.stale = board.stale_parents(index);
+                    settle(inputs, board, index, &mut result).await;
+                    let failed = result.status == Status::Error || result.tests.iter().any(TestResult::blocks);
+                    let name = result.name.clone();
                     on_event(Event::Finished(Box::new(result.clone())));
                     report.nodes.push(result);
+                    if failed && options.fail_fast {
+                        running.shutdown().await;
+                        return Some(format!("`{name}` failed, and --fail-fast ends the run"));
+                    }
                 }
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(_) => {}
             },
         }
     }
-    if report.cancelled {
-        let done: BTreeSet<TableName> = report.nodes.iter().map(|node| node.name.clone()).collect();
-        for step in schedule.steps.iter().filter(|step| !done.contains(&step.name)) {
-            report.nodes.push(not_run(&inputs, step, Status::Cancelled, "the run was stopped"));
-        }
-    } else {
-        let tests: Vec<&CompiledTest> =
-            schedule.loose_tests.iter().map(|index| &inputs.runtime().compiled.tests[*index]).collect();
-        report.tests = audit(&inputs, &tests, None).await;
-        report.archived = archive(&inputs, schedule).await;
-    }
-    report.seconds = start.elapsed().as_secs_f64();
-    report
 }
 
-fn not_run(inputs: &Inputs, step: &Step, status: Status, reason: &str) -> NodeResult {
+/// What the end of a step means for those below it.
+async fn settle(inputs: &Inputs, board: &mut Board<'_>, index: usize, result: &mut NodeResult) {
+    if matches!(result.status, Status::Success | Status::Skipped) {
+        return board.succeed(index);
+    }
+    let model = &inputs.runtime().project.models[&result.name];
+    // Of what is published together either all of it is seen or nothing.
+    let together = inputs.is_together(&result.name);
+    if model.config.on_error == OnError::SkipChildren || result.status != Status::Error || together {
+        return board.fail(index);
+    }
+    // What never was published has no last good version: those below would read nothing, and publish that.
+    inputs.forget(&result.name);
+    let readable = !model.is_stored() || matches!(inputs.published(&result.name).await, Ok(Some(_)));
+    if readable {
+        board.pass_over(index);
+    } else {
+        result.reason.push_str("; it has no earlier version for `on_error: continue` to go on with");
+        board.fail(index);
+    }
+}
+
+fn names_of(schedule: &Schedule, steps: &[usize]) -> Vec<TableName> {
+    steps.iter().map(|index| schedule.steps[*index].name.clone()).collect()
+}
+
+/// Publishes a set of steps, or takes away what is staged of it.
+async fn end_set(
+    inputs: &Inputs,
+    schedule: &Schedule,
+    board: &mut Board<'_>,
+    end: SetEnd,
+    on_event: &impl Fn(Event),
+    report: &mut RunReport,
+) {
+    let members = match end {
+        SetEnd::Complete(members) => members,
+        SetEnd::Spoiled(members, root) => {
+            let why = format!("`{root}` failed, and they are published together");
+            return withdraw(inputs, &names_of(schedule, &members), &why, on_event, report).await;
+        }
+    };
+    let names = names_of(schedule, &members);
+    let staged: Vec<TableName> = names.iter().filter(|name| inputs.held(name).is_some()).cloned().collect();
+    let failed = match inputs.publish_held(&staged).await {
+        Ok(failed) => failed,
+        Err(failure) => {
+            members.iter().for_each(|index| board.fail(*index));
+            let why = failure.to_string();
+            if !staged.iter().any(|name| inputs.held(name).is_some()) {
+                on_event(Event::Withdrawn(staged, why.clone()));
+            }
+            return withdraw(inputs, &names, &why, on_event, report).await;
+        }
+    };
+    if !staged.is_empty() {
+        on_event(Event::Together(staged.iter().filter(|name| !failed.contains_key(name)).cloned().collect()));
+    }
+    let mut results: BTreeMap<TableName, &mut NodeResult> =
+        report.nodes.iter_mut().map(|result| (result.name.clone(), result)).collect();
+    for (index, name) in members.iter().zip(&names) {
+        let Some(result) = results.get_mut(name) else { continue };
+        if let Some(why) = failed.get(name) {
+            (result.status, result.reason) = (Status::Error, why.clone());
+            on_event(Event::Withdrawn(Vec::new(), format!("{name}: {why}")));
+        } else if result.status == Status::Success {
+            let model = &inputs.runtime().project.models[name];
+            if let Err(failure) = inputs.run_model_hooks(model, "post_hook", &mut result.hooks).await {
+                result.status = Status::Error;
+                result.reason = format!("{failure}; what it built is published");
+                on_event(Event::Withdrawn(Vec::new(), result.reason.clone()));
+            }
+        }
+        match result.status {
+            Status::Success | Status::Skipped => board.publish(*index),
+            _ => board.fail(*index),
+        }
+    }
+}
+
+/// Takes away what is staged of these, and says so in the report.
+async fn withdraw(inputs: &Inputs, names: &[TableName], why: &str, on_event: &impl Fn(Event), report: &mut RunReport) {
+    let staged: Vec<TableName> = names.iter().filter(|name| inputs.held(name).is_some()).cloned().collect();
+    inputs.drop_held(&staged).await;
+    let names: BTreeSet<&TableName> = names.iter().collect();
+    for result in report.nodes.iter_mut().filter(|result| names.contains(&result.name)) {
+        if result.status == Status::Success && result.action != "view" {
+            (result.status, result.version) = (Status::Blocked, None);
+            result.reason = format!("not published: {why}");
+        }
+    }
+    if !staged.is_empty() {
+        on_event(Event::Withdrawn(staged, why.to_owned()));
+    }
+}
+
+/// Runs the hooks of a whole run. Says why one failed.
+async fn run_level(
+    inputs: &Inputs,
+    schedule: &Schedule,
+    key: &'static str,
+    report: &mut RunReport,
+) -> Result<(), String> {
+    let project = &inputs.runtime().project;
+    let is_start = key == "on-run-start";
+    let hooks = if is_start { &project.on_run_start } else { &project.on_run_end };
+    if schedule.steps.is_empty() {
+        return Ok(());
+    }
+    let status = (!is_start).then(|| if report.succeeded() { "success" } else { "error" });
+    let owner = OwnedHooks { model: None, key, hooks };
+    inputs.run_hooks(&owner, status, &mut report.hooks).await.map_err(|failure| failure.to_string())
+}
+
+/// The report of a run as long as it has not ended: what a killed one leaves behind.
+pub fn unfinished(runtime: &Runtime, schedule: &Schedule) -> RunReport {
+    let step = |step| not_run(runtime, step, Status::Cancelled, "the run did not come to its end");
+    RunReport {
+        nodes: schedule.steps.iter().map(step).collect(),
+        cancelled: true,
+        ..RunReport::begun(&runtime.options)
+    }
+}
+
+fn not_run(runtime: &Runtime, step: &Step, status: Status, reason: &str) -> NodeResult {
     NodeResult {
         name: step.name.clone(),
-        materialized: inputs.runtime().project.models[&step.name].config.materialized.name(),
+        materialized: runtime.project.models[&step.name].config.materialized.name(),
         status,
         action: "",
         reason: reason.to_owned(),
@@ -109,53 +281,52 @@ fn not_run(inputs: &Inputs, step: &Step, status: Status, reason: &str) -> NodeRe
         started_at: chrono::Utc::now(),
         seconds: 0.0,
         failed_file: None,
+        refused: false,
+        stale: Vec::new(),
+        hooks: Vec::new(),
         tests: Vec::new(),
     }
 }
 
-/// Which steps wait, and for what.
-struct Board<'a> {
-    schedule: &'a Schedule,
-    waiting: BTreeSet<usize>,
-    done: BTreeSet<usize>,
-    /// Steps that failed or were blocked, with the one at the root of it.
-    failed: Vec<(usize, TableName)>,
+fn durations_key(runtime: &Runtime) -> Key {
+    KeyMaker::new("durations").text(&runtime.project.target.name).finish()
 }
 
-impl<'a> Board<'a> {
-    fn new(schedule: &'a Schedule) -> Self {
-        Self { schedule, waiting: (0..schedule.steps.len()).collect(), done: BTreeSet::new(), failed: Vec::new() }
-    }
+/// How long each model took when it was last built.
+fn durations(runtime: &Runtime) -> BTreeMap<TableName, f64> {
+    runtime.memo.get(durations_key(runtime)).unwrap_or_default()
+}
 
-    fn take_ready(&mut self) -> Option<usize> {
-        let is_ready =
-            |index: &usize| self.schedule.steps[*index].after.iter().all(|parent| self.done.contains(parent));
-        let ready = self.waiting.iter().copied().find(|index| is_ready(index))?;
-        self.waiting.remove(&ready);
-        Some(ready)
+fn remember_durations(runtime: &Runtime, report: &RunReport) {
+    let built = report.nodes.iter().filter(|node| node.status == Status::Success && node.action != "view");
+    // Small ones do not decide an order, and would be written again after every run.
+    let built: Vec<_> = built.map(|node| (node.name.clone(), node.seconds.round())).collect();
+    let mut known = durations(runtime);
+    let before = known.clone();
+    for (name, seconds) in built {
+        if seconds >= 1.0 {
+            known.insert(name, seconds)
+        } else {
+            known.remove(&name)
+        };
     }
-
-    /// Steps below a failed one, each with what failed.
-    fn take_blocked(&mut self) -> Vec<(usize, TableName)> {
-        let mut blocked = Vec::new();
-        for index in self.waiting.clone() {
-            let after = &self.schedule.steps[index].after;
-            if let Some((_, root)) = self.failed.iter().find(|(failed, _)| after.contains(failed)) {
-                let root = root.clone();
-                self.waiting.remove(&index);
-                self.failed.push((index, root.clone()));
-                blocked.push((index, root));
-            }
-        }
-        blocked
+    if known != before {
+        runtime.memo.put(durations_key(runtime), &known);
     }
+}
 
-    fn finish(&mut self, index: usize, result: &NodeResult) {
-        match result.status {
-            Status::Success | Status::Skipped => {
-                self.done.insert(index);
-            }
-            Status::Error | Status::Blocked | Status::Cancelled => self.failed.push((index, result.name.clone())),
+impl RunReport {
+    /// Of a run that has done nothing yet.
+    pub fn begun(options: &RunOptions) -> Self {
+        Self {
+            invocation_id: options.invocation_id.clone(),
+            started_at: options.started_at,
+            seconds: 0.0,
+            nodes: Vec::new(),
+            tests: Vec::new(),
+            hooks: Vec::new(),
+            cancelled: false,
+            archived: Vec::new(),
         }
     }
 }

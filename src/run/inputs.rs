@@ -1,7 +1,7 @@
 //! What models read in this run: each source listed once, each table at one version.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
@@ -19,6 +19,7 @@ use crate::template::{SourceRead, plain_relation, source_relation};
 
 use super::materialize::Failure;
 use super::quarantine;
+use super::together::Held;
 
 /// A source, and the name that an incremental listing of it begins after.
 type ListingKey = (TableName, Option<String>);
@@ -29,6 +30,10 @@ pub struct Inputs {
     listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
     deliveries: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
+    /// Models whose tables are published together with others.
+    together: OnceLock<BTreeSet<TableName>>,
+    /// Those of them that are staged.
+    held: Mutex<BTreeMap<TableName, Arc<Held>>>,
 }
 
 /// Which files of a model's own sources its query reads; others are read whole.
@@ -48,7 +53,8 @@ impl Inputs {
         let cell = |files: &Arc<Listing>| Arc::new(OnceCell::new_with(Some(Arc::clone(files))));
         let listed = listed.map(|(name, files)| ((name.clone(), None), cell(files)));
         let listings = Mutex::new(listed.collect());
-        Self { listings, runtime, deliveries: Mutex::default(), published: Mutex::default() }
+        let (published, deliveries, held) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { listings, runtime, deliveries, published, together: OnceLock::new(), held }
     }
 
     /// The runtime that these inputs belong to.
@@ -152,6 +158,29 @@ impl Inputs {
         self.published.lock().expect("no holder panics").remove(name);
     }
 
+    /// Says which models are published together with others, before the first of them runs.
+    pub(super) fn set_together(&self, names: BTreeSet<TableName>) {
+        // A run has one schedule.
+        let _ = self.together.set(names);
+    }
+
+    pub(super) fn is_together(&self, name: &TableName) -> bool {
+        self.together.get().is_some_and(|names| names.contains(name))
+    }
+
+    /// A table that is staged and waits for others.
+    pub(super) fn hold(&self, held: Held) {
+        self.held.lock().expect("no holder panics").insert(held.name().clone(), Arc::new(held));
+    }
+
+    pub(super) fn held(&self, name: &TableName) -> Option<Arc<Held>> {
+        self.held.lock().expect("no holder panics").get(name).cloned()
+    }
+
+    pub(super) fn release(&self, name: &TableName) -> Option<Arc<Held>> {
+        self.held.lock().expect("no holder panics").remove(name)
+    }
+
     /// This run has published a table.
     pub(super) fn set_published(&self, published: Published) {
         let name = published.name.clone();
@@ -213,7 +242,9 @@ impl Inputs {
         let Some(compiled) = self.runtime.compiled.models.get(name) else {
             return Err(Failure::text(format!("`{name}` does not compile")));
         };
-        let provider = if model.is_stored() {
+        let provider = if let Some(held) = self.held(name) {
+            Arc::clone(&held.future)
+        } else if model.is_stored() {
             match self.published(name).await? {
                 Some(published) => tables::table_provider(&published).await?,
                 None => empty(Arc::clone(&compiled.schema)),
@@ -251,19 +282,18 @@ impl Inputs {
         Ok(tables)
     }
 
+    /// Whether there is such a model or source.
+    pub(super) fn knows(&self, name: &TableName) -> bool {
+        self.runtime.project.models.contains_key(name) || self.runtime.compiled.sources.contains_key(name)
+    }
+
     /// Plans SQL over any tables of the project: `lake show`.
     ///
     /// # Errors
     /// When the SQL does not plan or a table cannot be read.
     pub async fn plan_query(&self, sql: &str) -> Result<LogicalPlan, Failure> {
         let statement = session::parse(sql)?;
-        let names: Vec<TableName> = session::tables_of(&statement)?
-            .iter()
-            .map(plain_relation)
-            .filter(|name| {
-                self.runtime.project.models.contains_key(name) || self.runtime.compiled.sources.contains_key(name)
-            })
-            .collect();
+        let names: Vec<TableName> = named_tables(&statement)?.into_iter().filter(|name| self.knows(name)).collect();
         let mut tables = self.tables_named(&names).await?;
         self.add_quarantines(&mut tables).await?;
         session::plan(&self.runtime.session, statement, &tables).map_err(|error| self.unknown_table(error))
@@ -303,4 +333,11 @@ impl Inputs {
             None => Failure::text(format!("there is no table `{name}`; `lake ls` lists all")),
         }
     }
+}
+
+/// `schema.table` names in a statement.
+pub(super) fn named_tables(
+    statement: &datafusion::sql::parser::Statement,
+) -> Result<Vec<TableName>, datafusion::error::DataFusionError> {
+    Ok(session::tables_of(statement)?.iter().map(plain_relation).collect())
 }

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::decide::Counts;
+use super::hooks::HookResult;
 use super::inputs::{Chosen, Delivery, Inputs};
 use super::materialize::Failure;
 use super::replay;
@@ -54,6 +56,12 @@ pub(super) struct Progress {
     pub(super) changed: bool,
     /// Another run published that model meanwhile, from other inputs.
     pub(super) mixed: bool,
+    /// The node is about to commit: nothing stops it any more.
+    pub(super) publishing: Arc<AtomicBool>,
+    /// Its hooks that ran.
+    pub(super) hooks: Vec<HookResult>,
+    /// Those before it are among them.
+    pub(super) began: bool,
     manifests: BTreeMap<TableName, Manifest>,
     hashes: BTreeMap<TableName, BTreeMap<String, String>>,
     redone: BTreeMap<TableName, BTreeSet<String>>,
@@ -62,6 +70,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn new(publishing: Arc<AtomicBool>) -> Self {
+        Self { publishing, ..Self::default() }
+    }
+
     /// A batch of a source is published: its manifest need not be read again.
     pub(super) fn published(&mut self, source: &TableName, manifest: Manifest, pending: &Pending) {
         self.manifests.insert(source.clone(), manifest);
@@ -226,6 +238,9 @@ impl<'a> Intake<'a> {
         }
         if in_parts {
             self.in_order(source, &mut taken.pending)?;
+        }
+        // Tables that are published together have one commit each; a history needs one for each delivery.
+        if in_parts && (self.by_delivery(source) || !self.inputs.is_together(&self.model.name)) {
             let rest = taken.pending.cut(&self.batches_of(self.source(source)));
             // Of several files with one content only the first is pending, until it is taken in.
             let rest = if ingestion.identity == Identity::Path { rest } else { VecDeque::new() };

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 
-use super::audit::audit;
+use super::attempts::Patience;
+use super::audit::{audit, failed_tests};
 use super::changes::{self, Consumed};
 use super::decide::{Action, Facts, decide};
+use super::gate::view;
 use super::inputs::{Chosen, Inputs};
 use super::intake::{Intake, Progress, TakenIn, takes_in};
 use super::quarantine::Readable;
@@ -23,9 +25,6 @@ use crate::project::{Format, Materialization, Model, Strategy};
 use crate::tables::{self, Published, TableError};
 use crate::template::SourceRead;
 
-/// How often a node starts again after another run was faster.
-const ATTEMPTS: usize = 4;
-
 /// Why a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -35,6 +34,9 @@ pub enum Failure {
     /// A source.
     #[error(transparent)]
     Bronze(#[from] BronzeError),
+    /// Its tests refused rows, which are kept.
+    #[error("{0}")]
+    Refused(String),
     /// In words.
     #[error("{0}")]
     Text(String),
@@ -43,10 +45,6 @@ pub enum Failure {
 impl Failure {
     pub(super) fn text(text: String) -> Self {
         Self::Text(text)
-    }
-
-    pub(super) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Table(TableError::Conflict { .. }) | Self::Bronze(BronzeError::BatchExists { .. }))
     }
 }
 
@@ -70,6 +68,8 @@ pub(super) struct Outcome {
     pub(super) tests: Vec<TestResult>,
     /// Another batch waits.
     pub(super) more: bool,
+    /// Its tests refused rows, which are kept.
+    pub(super) refused: bool,
 }
 
 impl Outcome {
@@ -87,6 +87,7 @@ impl Outcome {
             failed_file: None,
             tests: Vec::new(),
             more: false,
+            refused: false,
         }
     }
 
@@ -117,22 +118,22 @@ impl Outcome {
 pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let model = &inputs.runtime().project.models[&step.name];
-    let (mut attempt, mut progress, mut before) = (1, Progress::default(), None);
+    let mut patience = Patience::new(inputs.runtime().options.retries, model.config.timeout);
+    let mut progress = Progress::new(Arc::clone(&patience.publishing));
+    let mut before = None;
     let mut outcome = loop {
-        match run(inputs, model, step, &mut progress).await {
-            Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => {
-                attempt += 1;
-                inputs.forget(&model.name);
-            }
+        match patience.limit(run(inputs, model, step, &mut progress)).await {
+            Err(failure) if patience.again(&failure).await => inputs.forget(&model.name),
             Err(failure) => {
                 let mut outcome = Outcome::new(Status::Error, "", failure.to_string());
+                outcome.refused = matches!(failure, Failure::Refused(_));
                 if let Failure::Bronze(BronzeError::File { file, .. }) = failure {
                     outcome.failed_file = Some(file);
                 }
                 break outcome.after(before, progress.batches);
             }
             Ok(outcome) if outcome.more => {
-                attempt = 1;
+                patience.renew();
                 before = Some(outcome.after(before, progress.batches));
             }
             Ok(outcome) => break outcome.after(before, progress.batches),
@@ -140,6 +141,12 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
     };
     if outcome.status == Status::Success && progress.batches > 1 {
         outcome.reason.push_str(&format!("; in {} batches", progress.batches));
+    }
+    if outcome.status == Status::Success && step.together.is_none() {
+        let ended = inputs.run_model_hooks(model, "post_hook", &mut progress.hooks);
+        if let Err(failure) = patience.limit(ended).await {
+            (outcome.status, outcome.reason) = (Status::Error, format!("{failure}; what it built is published"));
+        }
     }
     NodeResult {
         name: step.name.clone(),
@@ -155,6 +162,9 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         started_at,
         seconds: start.elapsed().as_secs_f64(),
         failed_file: outcome.failed_file,
+        refused: outcome.refused,
+        stale: Vec::new(),
+        hooks: progress.hooks,
         tests: outcome.tests,
     }
 }
@@ -167,7 +177,16 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     };
     let tests: Vec<&CompiledTest> = step.tests.iter().map(|index| &runtime.compiled.tests[*index]).collect();
     if !model.is_stored() {
-        return view(inputs, model, &tests).await;
+        inputs.begin(model, progress).await?;
+        let (mut outcome, tests) = (
+            Outcome::new(Status::Success, "view", "inlined wherever it is read".to_owned()),
+            view(inputs, model, &tests).await?,
+        );
+        outcome.tests = tests;
+        if let Some(message) = failed_tests(&outcome.tests) {
+            (outcome.status, outcome.reason) = (Status::Error, message);
+        }
+        return Ok(outcome);
     }
     let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
     if model.is_microbatch() {
@@ -182,21 +201,6 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
             None => node.build(world, Mode::Incremental, reason, progress).await,
         },
     }
-}
-
-/// A view has nothing to build; its tests run over its query.
-async fn view(inputs: &Inputs, model: &Model, tests: &[&CompiledTest]) -> Result<Outcome, Failure> {
-    let mut outcome = Outcome::new(Status::Success, "view", "inlined wherever it is read".to_owned());
-    if !tests.is_empty() {
-        let plan = inputs.view_plan(&model.name, None).await?;
-        let table = Arc::new(ViewTable::new(plan, None));
-        outcome.tests = audit(inputs, tests, Some((&model.name, table))).await;
-        if let Some(message) = failed_tests(&outcome.tests) {
-            outcome.status = Status::Error;
-            outcome.reason = message;
-        }
-    }
-    Ok(outcome)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -241,7 +245,7 @@ impl Node<'_> {
         for input in &self.compiled.inputs {
             match input {
                 Input::Table(name) => {
-                    let version = self.inputs.published(name).await?.map(|published| published.rows_since());
+                    let version = self.inputs.version_of(name).await?;
                     if version.is_none() {
                         self.not_loaded(name)?;
                     }
@@ -307,7 +311,7 @@ impl Node<'_> {
         }
         let passed = published.state.as_ref().map(|state| state.tests.clone()).unwrap_or_default();
         let mut due: Vec<&CompiledTest> = Vec::new();
-        for test in &self.tests {
+        for test in self.gates() {
             if passed.get(&test.name) != Some(&self.stamp(test).await?) {
                 due.push(test);
             }
@@ -319,6 +323,7 @@ impl Node<'_> {
                 outcome.reason = format!("the published version: {message}");
             }
         }
+        outcome.tests.extend(self.audit_after(published).await?);
         Ok(outcome)
     }
 
@@ -338,6 +343,8 @@ impl Node<'_> {
         progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
         let runtime = self.inputs.runtime();
+        self.inputs.begin(self.model, progress).await?;
+        runtime.lake.forget_kept(&self.model.name).await?;
         let Readable { staged, traces, chosen, bad_rows } = self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
         if let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await {
@@ -358,15 +365,15 @@ impl Node<'_> {
             return self.skip(&world, format!("no row changed: {reason}")).await;
         }
         let published = world.published.as_ref();
-        let future = tables::future_table(published, &staged).await?;
-        let tests = audit(self.inputs, &self.tests, Some((&self.model.name, future))).await;
+        let tests = self.gate(published, &staged).await?;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;
         if let Some(message) = failed_tests(&outcome.tests) {
-            staged.discard(&runtime.lake).await;
+            self.keep_refused(published, staged, &outcome.tests).await?;
             outcome.status = Status::Error;
             outcome.reason = format!("{message}; nothing was published");
+            outcome.refused = true;
             return Ok(outcome);
         }
         let changes = world.taken.iter().map(|(name, taken)| (name.clone(), taken.pending.change(&traces))).collect();
@@ -384,12 +391,24 @@ impl Node<'_> {
         };
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         outcome.rows_quarantined = self.quarantined(&bad_rows);
+        if self.is_held() {
+            outcome.version = Some(self.hold(published, staged, &commit).await?);
+            outcome.tests.extend(self.audit_held().await?);
+            if world.taken.values().any(|taken| taken.pending.more) {
+                outcome.reason.push_str("; what was delivered later follows with the next build");
+            }
+            return Ok(outcome);
+        }
+        progress.publishing.store(true, Ordering::SeqCst);
         let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
         fail_points::reached("published");
         outcome.version = Some(fresh.version());
         outcome.more = world.taken.values().any(|taken| taken.pending.more);
         self.settle(&fresh).await?;
-        self.inputs.set_published(fresh);
+        self.inputs.set_published(fresh.clone());
+        if !outcome.more {
+            outcome.tests.extend(self.audit_after(&fresh).await?);
+        }
         progress.batches += 1;
         for (source, change) in changes {
             if let (Some(taken), Some(id)) = (world.taken.remove(&source), batches.get(&source)) {
@@ -446,18 +465,4 @@ impl Node<'_> {
         }
         failure
     }
-}
-
-/// `2 of 5 tests failed: a, b`, if any stops the publish.
-pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
-    let failed: Vec<String> = tests
-        .iter()
-        .filter(|test| test.blocks())
-        .map(|test| format!("{} ({})", test.name, test.message.as_deref().unwrap_or("failed")))
-        .collect();
-    if failed.is_empty() {
-        return None;
-    }
-    let noun = if tests.len() == 1 { "test" } else { "tests" };
-    Some(format!("{} of {} {noun} failed: {}", failed.len(), tests.len(), failed.join(", ")))
 }

@@ -54,16 +54,26 @@ impl Node<'_> {
                     }
                     None => (Arc::clone(&self.compiled.schema), false),
                 };
-                self.check_columns(&Chosen::new()).await?;
-                let batches = self.batches(&world, size, (schema, reshapes), &due)?;
-                batches.in_place((done, changed), reason, progress).await
+                self.begin_batches(progress).await?;
+                let batches = self.batches(&world, size, (schema, reshapes), &due, progress)?;
+                match self.is_held() {
+                    true => batches.in_place_together(done, reason).await,
+                    false => batches.in_place((done, changed), reason, progress).await,
+                }
             }
             Decision::Anew { due, reason } => {
-                self.check_columns(&Chosen::new()).await?;
-                let batches = self.batches(&world, size, (Arc::clone(&self.compiled.schema), false), &due)?;
+                self.begin_batches(progress).await?;
+                let schema = (Arc::clone(&self.compiled.schema), false);
+                let batches = self.batches(&world, size, schema, &due, progress)?;
                 batches.anew(reason).await
             }
         }
+    }
+
+    async fn begin_batches(&self, progress: &mut Progress) -> Result<(), Failure> {
+        self.inputs.begin(self.model, progress).await?;
+        self.inputs.runtime().lake.forget_kept(&self.model.name).await?;
+        self.check_columns(&Chosen::new()).await
     }
 
     fn batches<'a>(
@@ -72,6 +82,7 @@ impl Node<'_> {
         size: BatchSize,
         (schema, reshapes): (SchemaRef, bool),
         due: &'a Due,
+        progress: &Progress,
     ) -> Result<Batches<'a>, Failure> {
         let incremental = session::parse(&self.model.rendered(true).sql)?;
         let reads_itself = session::tables_of(&incremental)?.contains(&self.model.name);
@@ -85,6 +96,7 @@ impl Node<'_> {
             reshapes,
             in_order: reads_itself || self.model.config.concurrent_batches == Some(false),
             due: &due.batches,
+            publishing: Arc::clone(&progress.publishing),
         })
     }
 

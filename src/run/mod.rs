@@ -4,15 +4,20 @@
 //! decided (`decide`), executed, staged, audited and published in `materialize`.
 
 mod after_load;
+mod attempts;
 mod audit;
+mod batch_burst;
 mod batch_run;
 mod batches;
+mod board;
 mod changes;
 mod commit;
 mod decide;
 mod evolve;
 mod execute;
+mod gate;
 mod history;
+mod hooks;
 mod inputs;
 mod intake;
 mod layouts;
@@ -26,6 +31,7 @@ mod schedule;
 mod seeds;
 mod source_state;
 mod staging;
+mod together;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +48,8 @@ use crate::project::Project;
 use crate::tables::Lake;
 
 pub use audit::run_tests;
-pub use execute::{Event, execute};
+pub use execute::{Event, execute, unfinished};
+pub use hooks::HookResult;
 pub use inputs::Inputs;
 pub use intake::models_that_take_in;
 pub use layouts::layouts;
@@ -87,6 +94,10 @@ pub struct RunOptions {
     pub replay: Option<TableName>,
     /// Of models that run in batches: the batches of this interval, done or not.
     pub event_time: Option<Interval>,
+    /// End the run at the first failure.
+    pub fail_fast: bool,
+    /// How often a node starts again after its storage failed in a way that passes.
+    pub retries: u32,
     /// Nodes that run at once.
     pub threads: usize,
     /// When the run started.

@@ -48,7 +48,9 @@ pub(super) fn sources_of(inputs: &Inputs, model: &Model) -> BTreeSet<TableName> 
 pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &TableName) -> Result<(), Failure> {
     let runtime = inputs.runtime();
     let (model, app_id) = (&published.name, app_id(&published.name, source));
-    let Some(head) = published.transaction(&app_id).await? else { return Ok(()) };
+    let Some(head) = published.transaction(&app_id).await? else {
+        return if published.is_rolled_back(&app_id).await? { undo(inputs, published, source).await } else { Ok(()) };
+    };
     let store = runtime.lake.files_of(model)?;
     for _ in 0..ATTEMPTS {
         let current = runtime.lake.inspect(&table_of(source)).await?;
@@ -56,8 +58,18 @@ pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &Tabl
             Some(current) => current.transaction(&app_id).await?,
             None => None,
         };
-        if done.is_some_and(|done| done >= head) {
-            return Ok(());
+        match done {
+            Some(done) if done == head => return Ok(()),
+            // Another run went on, or a rollback went back.
+            Some(done) if done > head => {
+                let now = runtime.lake.inspect(model).await?;
+                let went_on = match &now {
+                    Some(now) => now.transaction(&app_id).await?.is_some_and(|now| now >= done),
+                    None => true,
+                };
+                return if went_on { Ok(()) } else { undo(inputs, published, source).await };
+            }
+            _ => {}
         }
         let note = quarantine::read(&store, (model, source), head).await?;
         match publish(inputs, current.as_ref(), &note, (model, source)).await {
@@ -95,6 +107,47 @@ async fn publish(
     tables::publish(lake, current, staged, &commit).await?;
     fail_points::reached("quarantined");
     Ok(())
+}
+
+/// Makes the rows of a model in a quarantine what they were at the head that a rollback went back to.
+async fn undo(inputs: &Inputs, published: &Published, source: &TableName) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, session) = (&runtime.lake, &runtime.session);
+    let (model, app_id) = (&published.name, app_id(&published.name, source));
+    let head = published.transaction(&app_id).await?;
+    for _ in 0..ATTEMPTS {
+        let Some(current) = lake.inspect(&table_of(source)).await? else { return Ok(()) };
+        if current.transaction(&app_id).await? == head {
+            return Ok(());
+        }
+        let then = match head {
+            Some(head) => tables::version_at_head(lake, &current, &app_id, head).await?,
+            None => None,
+        };
+        let mut tables = Tables::new();
+        tables.insert(TableName::new("q", "current"), provider_as_source(tables::table_provider(&current).await?));
+        let before = then.as_ref().unwrap_or(&current);
+        tables.insert(TableName::new("q", "before"), provider_as_source(tables::table_provider(before).await?));
+        let name = model.to_string().replace('\'', "''");
+        // Where the log of the quarantine no longer tells, what came later is known by its batch.
+        let sql = format!(
+            "select * from q.current where model <> '{name}' union all \
+             select * from q.before where model = '{name}' and batch_id <= {}",
+            head.unwrap_or(-1)
+        );
+        let plan = session::plan(session, session::parse(&sql)?, &tables)?;
+        let staged = tables::stage(lake, &table_of(source), plan, &schema(), &[], session).await?;
+        let commit = Commit {
+            state: TableState { invocation_id: runtime.options.invocation_id.clone(), ..TableState::default() },
+            transactions: vec![(app_id.clone(), head.unwrap_or(tables::NO_HEAD))],
+            id: uuid::Uuid::new_v4().to_string(),
+        };
+        match tables::publish(lake, Some(&current), staged.replacing_all(), &commit).await {
+            Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
+            outcome => return Ok(outcome.map(|_| ())?),
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: table_of(source) }))
 }
 
 /// The rows that a note adds, and those of before as they are now, if they are written again.
@@ -206,6 +259,7 @@ impl Node<'_> {
                 }
                 Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
                 Err(failure @ Failure::Bronze(BronzeError::NewColumns { .. })) => return Err(failure),
+                Err(failure) if failure.is_transient() => return Err(failure),
                 Err(failure) => {
                     let found = self.unreadable(&mut chosen).await?;
                     if found.is_empty() {

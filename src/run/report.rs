@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::hooks::HookResult;
 use crate::names::TableName;
 use crate::project::TestSeverity;
 
@@ -51,6 +52,15 @@ pub struct NodeResult {
     pub seconds: f64,
     /// The source file that could not be read.
     pub failed_file: Option<String>,
+    /// Its tests refused to publish its rows; they are kept for `lake show --staged`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// It was built on the last good version of these, which failed in this run and let it go on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<TableName>,
+    /// Its hooks that ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookResult>,
     /// Its tests.
     pub tests: Vec<TestResult>,
 }
@@ -108,6 +118,8 @@ pub struct RunReport {
     pub nodes: Vec<NodeResult>,
     /// Tests that belong to no node of the run.
     pub tests: Vec<TestResult>,
+    /// Hooks of the run.
+    pub hooks: Vec<HookResult>,
     /// The run was stopped from outside.
     pub cancelled: bool,
     /// Files that moved to the archives of their sources, or into compacted files.
@@ -141,6 +153,7 @@ impl RunReport {
         !self.cancelled
             && !self.nodes.iter().any(|node| failed(node.status))
             && !self.all_tests().any(TestResult::blocks)
+            && self.hooks.iter().all(|hook| hook.ok)
             && !self.archived.iter().any(|archive| archive.error.is_some())
     }
 

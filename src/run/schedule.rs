@@ -25,6 +25,8 @@ pub struct Step {
     pub after: Vec<usize>,
     /// Tests that see this model's new rows before they are published, as indices of the compiled tests.
     pub tests: Vec<usize>,
+    /// The set of steps that are published with it in one burst.
+    pub together: Option<usize>,
 }
 
 /// What a run will do, in order.
@@ -34,6 +36,14 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// Tests selected by name whose models are not part of the run.
     pub loose_tests: Vec<usize>,
+}
+
+impl Schedule {
+    /// All tables are published in one burst: `--atomic`.
+    pub fn all_together(mut self) -> Self {
+        self.steps.iter_mut().for_each(|step| step.together = Some(0));
+        self
+    }
 }
 
 /// Orders the selected models and binds each test to one of them: the model it is declared on, or the last of the
@@ -70,14 +80,16 @@ pub fn schedule(
     };
     let order: Vec<&TableName> = waits.order().into_iter().filter(|name| is_step(name)).collect();
     let position: BTreeMap<&TableName, usize> = order.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-    let steps = order
+    let mut steps: Vec<Step> = order
         .iter()
         .map(|name| Step {
             name: (*name).clone(),
             after: waits.nearest(name, &position),
             tests: tests.get(name).cloned().unwrap_or_default(),
+            together: None,
         })
         .collect();
+    super::together::assign(project, &mut steps);
     Schedule { steps, loose_tests }
 }
 

@@ -1,27 +1,29 @@
-//! Replacing the rows of one interval of time, and nothing else.
+//! Replacing the rows of intervals of time, and nothing else.
 //!
 //! The log tells which files can hold rows of the interval: by the least and the greatest time of each. One that holds
-//! rows of the interval alone goes as it is; one that reaches over its edge is written again without them.
+//! rows of an interval alone goes as it is; one that reaches over its edge is written again without them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit, not};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, not};
 use serde_json::Value;
 
 use super::files::DataFile;
-use super::read::{Files, exact, scan};
+use super::read::{Files, exact, scan, table_provider, view};
 use super::stage::{Staged, discard, stage};
 use super::{Lake, Published, TableError, TableState};
 use crate::exact_files::rows_of;
-use crate::intervals::{BatchSize, Interval, moment};
+use crate::intervals::{BatchSize, Interval, Intervals, moment};
 use crate::session;
 
 /// Whether a time, or midnight of a day, is in an interval; times without a zone are in UTC.
@@ -108,54 +110,84 @@ fn type_of<'s>(staged: &'s Staged, column: &str) -> Result<&'s DataType, TableEr
     Ok(field.map_err(DataFusionError::from)?.data_type())
 }
 
-/// Lets staged rows take the place of all rows of their interval.
+/// Lets staged rows take the place of all rows of some intervals.
 ///
 /// # Errors
 /// The query's or the storage's; then the staged files are taken away.
-pub async fn replace_interval(
+pub async fn replace_intervals(
     lake: &Lake,
     published: &Published,
     staged: Staged,
-    (column, interval): (&str, Interval),
+    (column, intervals): (&str, &Intervals),
     session: &SessionState,
 ) -> Result<Staged, TableError> {
     let (adds, name) = (staged.adds.clone(), staged.name.clone());
-    let replaced = without_interval(lake, published, staged, (column, interval), session).await;
+    let replaced = without(lake, published, staged, (column, intervals), session).await;
     if replaced.is_err() {
         discard(lake, &name, &adds).await;
     }
     replaced
 }
 
-async fn without_interval(
+async fn without(
     lake: &Lake,
     published: &Published,
     mut staged: Staged,
-    (column, interval): (&str, Interval),
+    (column, intervals): (&str, &Intervals),
     session: &SessionState,
 ) -> Result<Staged, TableError> {
     let (mut goes, mut reaches_over) = (BTreeSet::new(), BTreeSet::new());
     for file in published.files()? {
-        match part(&file, column, interval) {
-            Part::None => {}
-            Part::All => {
+        let mut parts = intervals.ranges().iter().map(|interval| part(&file, column, *interval));
+        match parts.clone().find(|part| *part == Part::All).or_else(|| parts.find(|part| *part == Part::Some)) {
+            Some(Part::All) => {
                 goes.insert(file.path);
             }
-            Part::Some => {
+            Some(_) => {
                 reaches_over.insert(file.path);
             }
+            None => {}
         }
     }
     if !reaches_over.is_empty() {
         let old = rows_of(scan(published, Files::Only(&reaches_over), false).await?, &staged.schema)?;
-        let inside = within(column, type_of(&staged, column)?, interval)?;
-        let kept = LogicalPlanBuilder::from(old).filter(not(inside.clone()).or(inside.is_null()))?.build()?;
+        let kept = outside(old, column, type_of(&staged, column)?, intervals)?;
         let rewritten = stage(lake, &staged.name, kept, &staged.schema, &staged.partition_by, session).await?;
         staged.adds.extend(rewritten.adds);
     }
     staged.removed.extend(goes);
     staged.removed.extend(reaches_over);
     Ok(staged)
+}
+
+/// The rows of a plan that are in none of these intervals.
+fn outside(
+    rows: LogicalPlan,
+    column: &str,
+    data_type: &DataType,
+    intervals: &Intervals,
+) -> Result<LogicalPlan, TableError> {
+    let mut rows = LogicalPlanBuilder::from(rows);
+    for interval in intervals.ranges() {
+        let inside = within(column, data_type, *interval)?;
+        rows = rows.filter(not(inside.clone()).or(inside.is_null()))?;
+    }
+    Ok(rows.build()?)
+}
+
+/// A table as it is when staged rows have taken the place of all rows of some intervals, which may not be all that the
+/// next publish replaces.
+///
+/// # Errors
+/// When the log of the table cannot be read.
+pub async fn with_intervals(
+    published: &Published,
+    staged: &Staged,
+    (column, intervals): (&str, &Intervals),
+) -> Result<Arc<dyn TableProvider>, TableError> {
+    let old = rows_of(table_provider(published).await?, &staged.schema)?;
+    let kept = outside(old, column, type_of(staged, column)?, intervals)?;
+    Ok(view(LogicalPlanBuilder::from(kept).union(staged.rows_plan()?)?.build()?))
 }
 
 /// How much of a file belongs to an interval.

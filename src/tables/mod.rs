@@ -7,12 +7,16 @@ mod changes;
 mod files;
 mod history;
 mod intervals;
+mod journal;
+mod kept;
 mod layout;
 mod maintain;
 mod merge;
 mod metadata;
 mod outside;
 mod pack;
+mod past;
+mod prepared;
 mod prune;
 mod publish;
 mod read;
@@ -39,13 +43,17 @@ use crate::paths;
 
 pub use changes::Changes;
 pub use history::{History, add_versions, first_versions};
-pub use intervals::{replace_interval, rows_outside, within};
+pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
+pub use journal::Resumed;
+pub use kept::Kept;
 pub use layout::Layout;
 pub use maintain::{Packing, Removal, checkpoint, clean_log, optimize, remove, retention, transactions, vacuum};
 pub use merge::{Merge, Placement, place};
 pub use metadata::describe;
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use pack::{pack_along, reshape};
+pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_head};
+pub use prepared::Prepared;
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};
@@ -192,7 +200,19 @@ impl Published {
     pub async fn transaction(&self, app_id: &str) -> Result<Option<i64>, TableError> {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let snapshot = self.table.snapshot().map_err(fail)?;
-        snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)
+        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
+        Ok(head.filter(|head| *head != NO_HEAD))
+    }
+
+    /// Whether an application has moved its head, and a rollback has taken it back to before the first one.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn is_rolled_back(&self, app_id: &str) -> Result<bool, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let snapshot = self.table.snapshot().map_err(fail)?;
+        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
+        Ok(head == Some(NO_HEAD))
     }
 }
 
@@ -280,12 +300,30 @@ impl Lake {
         }
         let mut table = DeltaTable::new(log_store);
         table.load().await.map_err(fail)?;
-        let said = last_state(&table).await.map_err(fail)?;
-        let state = said.clone().and_then(|json| serde_json::from_value(json).ok());
-        let schema = table.snapshot().map_err(fail)?.snapshot().arrow_schema();
-        Ok(Some(Published { name: name.clone(), schema: read::plain(&schema), table, state, said }))
+        published(name, table).await.map(Some).map_err(fail)
+    }
+
+    /// A version of a table, perhaps an old one.
+    ///
+    /// # Errors
+    /// When it is not there, or no longer.
+    pub async fn inspect_at(&self, name: &TableName, version: u64) -> Result<Published, TableError> {
+        let fail = |source| TableError::Delta { table: name.clone(), source };
+        let mut table = DeltaTable::new(self.log_store(name)?);
+        table.load_version(version).await.map_err(fail)?;
+        published(name, table).await.map_err(fail)
     }
 }
+
+async fn published(name: &TableName, table: DeltaTable) -> Result<Published, DeltaTableError> {
+    let said = last_state(&table).await?;
+    let state = said.clone().and_then(|json| serde_json::from_value(json).ok());
+    let schema = table.snapshot()?.snapshot().arrow_schema();
+    Ok(Published { name: name.clone(), schema: read::plain(&schema), table, state, said })
+}
+
+/// The version of a `txn` action that stands for none: a log cannot take one away.
+pub(crate) const NO_HEAD: i64 = -1;
 
 /// The key of [`TableState`] in a commit's `commitInfo`.
 pub(crate) const STATE_KEY: &str = "lake";

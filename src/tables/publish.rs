@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Protocol, Transaction};
+use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
@@ -74,7 +75,7 @@ pub(super) async fn fate(
     error: TableError,
 ) -> Result<Fate, TableError> {
     Ok(match lake.log_store(table)?.read_commit_entry(version).await {
-        Ok(Some(entry)) if String::from_utf8_lossy(&entry).contains(id) => Fate::Done,
+        Ok(Some(entry)) if contains(&entry, id) => Fate::Done,
         Ok(Some(_)) => Fate::Lost(TableError::Conflict { table: table.clone() }),
         Ok(None) => Fate::Lost(error),
         Err(_) => Fate::Unknown(error),
@@ -91,6 +92,10 @@ pub(super) async fn checkpoint_if_due(fresh: &Published) {
     }
 }
 
+pub(super) fn contains(entry: &[u8], id: &str) -> bool {
+    String::from_utf8_lossy(entry).contains(id)
+}
+
 async fn commit_once(
     lake: &Lake,
     published: Option<&Published>,
@@ -98,21 +103,12 @@ async fn commit_once(
     commit: &Commit,
 ) -> Result<(), TableError> {
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
-    let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
-    state["commit_id"] = commit.id.clone().into();
-    let transactions = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
-    let transactions = transactions.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
-    let properties = CommitProperties::default()
-        .with_metadata([(STATE_KEY.to_owned(), state)])
-        .with_application_transactions(transactions)
-        .with_create_checkpoint(false)
-        .with_cleanup_expired_logs(Some(false))
-        .with_max_retries(0);
-    let Some(published) = published else { return create(lake, staged, properties).await.map_err(fail) };
-    let actions = actions(lake, published, staged).map_err(fail)?;
+    let properties = properties(commit, staged).map_err(fail)?;
+    let Some(published) = published else {
+        return create(lake, lake.log_store(&staged.name)?, staged, properties).await.map_err(fail);
+    };
+    let (actions, operation) = changes(lake, published, staged).map_err(fail)?;
     let snapshot = published.table.snapshot().map_err(fail)?;
-    let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
-    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
     CommitBuilder::from(properties)
         .with_actions(actions)
         .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
@@ -121,9 +117,38 @@ async fn commit_once(
     Ok(())
 }
 
+/// What every commit says of itself.
+pub(super) fn properties(commit: &Commit, staged: &Staged) -> Result<CommitProperties, DeltaTableError> {
+    let mut state = serde_json::to_value(&commit.state)?;
+    state["commit_id"] = commit.id.clone().into();
+    let heads = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
+    let transactions = heads.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    Ok(CommitProperties::default()
+        .with_metadata([(STATE_KEY.to_owned(), state)])
+        .with_application_transactions(transactions)
+        .with_create_checkpoint(false)
+        .with_cleanup_expired_logs(Some(false))
+        .with_max_retries(0))
+}
+
+/// What the publish of staged files does to the version below it.
+pub(super) fn changes(
+    lake: &Lake,
+    published: &Published,
+    staged: &Staged,
+) -> Result<(Vec<Action>, DeltaOperation), DeltaTableError> {
+    let mode = if staged.replaces_all { SaveMode::Overwrite } else { SaveMode::Append };
+    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+    Ok((actions(lake, published, staged)?, operation))
+}
+
 /// Version 0: protocol, schema and rows in one commit.
-async fn create(lake: &Lake, staged: &Staged, properties: CommitProperties) -> Result<(), DeltaTableError> {
-    let log_store = lake.log_store(&staged.name).map_err(|error| DeltaTableError::Generic(error.to_string()))?;
+pub(super) async fn create(
+    lake: &Lake,
+    log_store: LogStoreRef,
+    staged: &Staged,
+    properties: CommitProperties,
+) -> Result<(), DeltaTableError> {
     metadata::described(CreateBuilder::new(), &staged.schema, lake.layout(&staged.name))?
         .with_log_store(log_store)
         .with_table_name(staged.name.to_string())

@@ -25,6 +25,7 @@ use url::Url;
 
 use super::{Lake, Layout, TableError, read, zorder};
 use crate::exact_files::rows_of;
+use crate::fail_points;
 use crate::names::TableName;
 use crate::session;
 
@@ -280,6 +281,8 @@ pub(super) async fn write(
 async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableError> {
     let path = Path::from_iter(["_lake", &format!("write-probe-{}", uuid::Uuid::new_v4())]);
     let fail = |source| TableError::File { table: name.clone(), path: "_lake".to_owned(), source };
+    let refused = |source: std::io::Error| object_store::Error::Generic { store: "test", source: source.into() };
+    fail_points::refuse("stage").map_err(refused).map_err(fail)?;
     store.put(&path, PutPayload::from_static(b"lake")).await.map_err(fail)?;
     store.delete(&path).await.map_err(fail)
 }

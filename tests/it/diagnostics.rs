@@ -99,6 +99,14 @@ shows!(warning_in_sql_of_a_macro,
     "macros/a.sql" => "{% macro helper() %}\nunused as (select 1 as one)\n{% endmacro %}\n",
     "models/gold/g.sql" => "with {{ helper() }}\nselect 1 as one",
     "models/gold/h.sql" => "with {{ helper() }}\nselect 2 as two");
+shows!(hooks_that_cannot_run,
+    "models/gold/g.sql" => "{{ config(materialized='table', pre_hook=\"copy (select plaform from {{ ref('views') }}) to 'x.csv'\", post_hook=\"delete from {{ this }}\") }}\nselect user_id from {{ ref('views') }}",
+    "models/gold/h.sql" => "{{ config(materialized='table', post_hook={'comand': 'ls'}) }}\nselect 1 as one",
+    "models/gold/i.sql" => "{{ config(materialized='table', post_hook={'command': 'ls {{ nothing.here }}'}) }}\nselect 1 as one",
+    "project.yml" => "name: sandbox\ntargets:\n  dev: { root: lake, retries: some }\non-run-start: [1]\non-run-end: copy (select * from {{ ref('veiws') }}) to 'x.csv'\n");
+shows!(settings_of_a_run_that_are_wrong,
+    "models/gold/g.sql" => "{{ config(timeout='soon', on_error='ignore', audit='maybe') }}\nselect user_id from {{ ref('views') }}",
+    "models/gold/g.yml" => "models:\n  - name: g\n    config: { timeout: 0s, on_error: skip, audit: 1 }\n");
 shows!(a_template_that_measures_a_macro,
     "macros/a.sql" => "{% macro name() %}platfrom{% endmacro %}\n",
     "models/gold/g.sql" => "select {{ name() }}{% if name() == 'platfrom' %} as p{% endif %} from {{ ref('views') }}");

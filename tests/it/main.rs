@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
 mod architecture;
+mod atomic;
 mod bad_rows;
 mod care;
 mod changes;
@@ -15,6 +16,7 @@ mod file_sources;
 mod formats;
 mod fuzz;
 mod guarantees;
+mod history;
 mod hostile;
 mod idioms;
 mod incremental;
@@ -27,6 +29,7 @@ mod merge;
 mod microbatch;
 mod new_columns;
 mod reader;
+mod running;
 mod sample;
 mod sandbox;
 mod scd2;
@@ -35,6 +38,7 @@ mod schema_changes;
 mod seeds;
 mod selection;
 mod size;
+mod staged;
 mod state;
 mod strategies;
 mod terminal;

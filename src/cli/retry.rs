@@ -1,0 +1,94 @@
+//! `lake retry`: the last command again, for what failed or did not run.
+
+use serde_json::{Value, json};
+
+use super::args::{Global, RetryArgs, RunArgs, SeedArgs, SelectArgs};
+use super::printer::{Printer, plural};
+use super::{ExitStatus, Pipeline, build, test};
+use crate::artifacts::{self, ARTIFACTS_FOLDER, StateError};
+use crate::project::Project;
+
+/// What a command was called with, as `run_results.json` keeps it: dbt's `args`.
+pub(super) fn called(which: &str, global: &Global, args: &impl serde::Serialize) -> Value {
+    let mut called = json!({"which": which, "target": global.target, "vars": global.vars});
+    if let (Some(called), Ok(Value::Object(args))) = (called.as_object_mut(), serde_json::to_value(args)) {
+        called.extend(args);
+    }
+    called
+}
+
+pub(super) fn run(global: &Global, args: &RetryArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let folder = match &args.state {
+        Some(folder) => folder.clone(),
+        None => crate::project::read(&global.project_dir)?.folder.join(ARTIFACTS_FOLDER),
+    };
+    let last = artifacts::read_last_run(&folder)?;
+    let called = &last["args"];
+    let which = called["which"].as_str().unwrap_or_default();
+    // The flags of this call win over those of the last one.
+    let text = |key: &str| called[key].as_str().map(str::to_owned);
+    let global = Global {
+        target: global.target.clone().or_else(|| text("target")),
+        vars: global.vars.clone().or_else(|| text("vars")),
+        ..global.clone()
+    };
+    let Ok(pipeline) = Pipeline::load(&global, printer)? else { return Ok(ExitStatus::Wrong) };
+    let (names, gone) = to_do(&last, &pipeline.project);
+    if gone > 0 {
+        printer.note(&format!("{} of the last run no longer in the project", plural(gone as u64, "node")));
+    }
+    if names.is_empty() {
+        printer.note(&format!("nothing to retry: `lake {which}` left nothing undone"));
+        return Ok(ExitStatus::Fine);
+    }
+    let again = |selection: &SelectArgs| SelectArgs { select: names.clone(), selector: None, ..selection.clone() };
+    let unreadable = |_| damaged(which);
+    match which {
+        "build" | "run" => {
+            let mut before: RunArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
+            before.selection = again(&before.selection);
+            before.fail_fast |= args.fail_fast;
+            let what = if which == "build" { build::What::All } else { build::What::Models };
+            build::run_loaded(pipeline, &global, &before, what, printer)
+        }
+        "seed" => {
+            let mut before: SeedArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
+            before.selection = again(&before.selection);
+            build::run_loaded(pipeline, &global, &before.into(), build::What::Seeds, printer)
+        }
+        "test" => {
+            let before: SelectArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
+            test::run_loaded(pipeline, &global, &again(&before), printer)
+        }
+        "source replay" => anyhow::bail!("the last run was `lake source replay`: call it again, it takes what is left"),
+        _ => Err(damaged(which).into()),
+    }
+}
+
+fn damaged(which: &str) -> StateError {
+    StateError {
+        message: format!("the last run, `{which}`, cannot be called again from its run_results.json"),
+        help: "it was written by another version of lake, or edited: call the command itself".to_owned(),
+    }
+}
+
+/// Names of the nodes and tests that failed or did not run, and how many are no longer there.
+fn to_do(last: &Value, project: &Project) -> (Vec<String>, usize) {
+    let list = |value: &'static str| last[value].as_array().map(Vec::as_slice).unwrap_or_default();
+    let failed = |result: &Value, words: &[&str]| result["status"].as_str().is_some_and(|word| words.contains(&word));
+    let test_failed = |test: &Value| failed(test, &["fail", "error"]);
+    let is_undone = |node: &&Value| {
+        failed(node, &["error", "blocked", "cancelled"])
+            || node["tests"].as_array().is_some_and(|tests| tests.iter().any(test_failed))
+            || node["stale"].as_array().is_some_and(|stale| !stale.is_empty())
+    };
+    let name = |result: &Value| result["name"].as_str().map(str::to_owned);
+    let nodes = list("nodes").iter().filter(is_undone).filter_map(name);
+    let tests = list("tests").iter().filter(|test| test_failed(test)).filter_map(name);
+    let is_there = |name: &String| {
+        project.models.keys().any(|model| model.to_string() == *name)
+            || project.data_tests.iter().any(|test| test.name == *name)
+    };
+    let (there, gone): (Vec<String>, Vec<String>) = nodes.chain(tests).partition(is_there);
+    (there, gone.len())
+}
