@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::exposures::Exposure;
 use super::load::ref_span;
 use super::yaml::{Node, Reader};
-use super::{Materialization, Model, Publish, config};
+use super::{Materialization, Model, Publish, config, values};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
 
@@ -86,7 +86,7 @@ pub(super) fn read(list: &Node, found: &mut BTreeMap<String, Group>, reader: &mu
 }
 
 fn is_together(node: &Node, reader: &mut Reader<'_>) -> bool {
-    match config::word("publish", &node.to_json(), config::PUBLISH) {
+    match values::word("publish", &node.to_json(), config::PUBLISH) {
         Ok(publish) => publish == Publish::Together,
         Err(message) => {
             let (message, help) = message.split_once("; ").unwrap_or((&message, "known: alone, together"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::config::word;
+use super::values::word;
 use super::{Format, Materialization, Model, ModelConfig, Source};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::names::{TableName, nearest};

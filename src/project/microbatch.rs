@@ -1,6 +1,7 @@
 //! Settings of `incremental_strategy: microbatch`.
 
-use super::config::{ModelConfig, boolean, text, word};
+use super::config::ModelConfig;
+use super::values::{boolean, text, word};
 use crate::intervals::{self, BatchSize};
 
 /// The settings that mean nothing elsewhere.

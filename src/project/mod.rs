@@ -30,6 +30,7 @@ mod settings;
 mod source_options;
 mod sources;
 mod table_properties;
+mod values;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};

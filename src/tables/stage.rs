@@ -1,9 +1,9 @@
 //! Staging: rows into Delta data files that no reader sees.
 //!
-//! Partitions of the plan are written in parallel. Nothing is committed, so a crash leaves files that no
+//! Partitions of the plan are written in parallel; what is little goes into one file. Nothing is committed, so a crash leaves files that no
 //! log names; an error removes what it can.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Once};
 
 use datafusion::arrow::array::RecordBatch;
@@ -13,6 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlanProperties;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::ObjectStoreRef;
@@ -31,6 +32,9 @@ use crate::session;
 
 /// Fewer new rows are not worth a second write: `lake maintain` orders them with others.
 const ZORDER_FROM: u64 = 100_000;
+
+/// Rows of a partition of a plan that take no more than this many bytes of memory share a file with those of others.
+const FEW_BYTES: usize = 8 << 20;
 
 /// Data files that are written and not published.
 #[derive(Debug, Clone)]
@@ -184,7 +188,7 @@ pub(super) async fn stage_streams(
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
-    let adds = write_partitions(&store, streams, config, schema, name).await?;
+    let adds = write_partitions(&store, streams, config, schema, name, 0).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
 
@@ -238,7 +242,8 @@ async fn write_files(
         let context = session.task_ctx();
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
         let partitions = physical.output_partitioning().partition_count();
-        write_partitions(store, (0..partitions).map(streams), config.clone(), schema, name).await
+        let streams = (0..partitions).map(streams);
+        write_partitions(store, streams, config.clone(), schema, name, FEW_BYTES).await
     };
     match attempt(session).await {
         Err(TableError::Query(error)) if session::is_out_of_memory(&error) => {
@@ -287,29 +292,43 @@ async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableErro
     store.delete(&path).await.map_err(fail)
 }
 
-/// One task for each partition; the first error ends them all.
+/// One task for each stream; the first error ends them all. A stream of up to `few` bytes gets no file of its own: what
+/// there is of those goes into one.
 async fn write_partitions(
     store: &ObjectStoreRef,
     streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
     config: WriterConfig,
     schema: &SchemaRef,
     name: &TableName,
+    few: usize,
 ) -> Result<Vec<Add>, TableError> {
     let mut tasks = JoinSet::new();
-    for stream in streams {
-        let writer = DeltaWriter::new(Arc::clone(store), config.clone());
-        tasks.spawn(write_partition(stream?, writer, Arc::clone(schema), name.clone()));
+    for (at, stream) in streams.enumerate() {
+        let writing = Writing::new(store, &config, schema, name);
+        let stream = stream?;
+        tasks.spawn(async move { Ok((at, writing.write(stream, few).await?)) });
     }
-    let (mut adds, mut failure) = (Vec::new(), None);
+    let (mut adds, mut left, mut failure) = (Vec::new(), BTreeMap::new(), None);
     while let Some(finished) = tasks.join_next().await {
         match finished {
-            Ok(Ok(found)) => adds.extend(found),
+            Ok(Ok((at, (found, rows)))) => {
+                adds.extend(found);
+                left.insert(at, rows);
+            }
             Ok(Err(error)) => {
                 failure.get_or_insert(error);
                 tasks.abort_all();
             }
             Err(joined) if joined.is_panic() => std::panic::resume_unwind(joined.into_panic()),
             Err(_) => {}
+        }
+    }
+    if failure.is_none() {
+        let rows = futures::stream::iter(left.into_values().flatten().map(Ok));
+        let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows));
+        match Writing::new(store, &config, schema, name).write(rows, 0).await {
+            Ok((found, _)) => adds.extend(found),
+            Err(error) => failure = Some(error),
         }
     }
     match failure {
@@ -321,30 +340,56 @@ async fn write_partitions(
     }
 }
 
-async fn write_partition(
-    mut stream: SendableRecordBatchStream,
-    mut writer: DeltaWriter,
+/// A stream on its way into files.
+struct Writing {
+    writer: DeltaWriter,
     schema: SchemaRef,
     name: TableName,
-) -> Result<Vec<Add>, TableError> {
-    let fail = |source| TableError::Delta { table: name.clone(), source };
-    while let Some(batch) = stream.next().await {
-        let written = match batch {
-            Ok(batch) if batch.num_rows() == 0 => continue,
-            Ok(batch) => {
-                let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
-                    .map_err(|error| TableError::Query(error.into()))?;
-                writer.write(&batch).await.map_err(fail)
-            }
-            Err(error) => Err(TableError::Query(error)),
-        };
-        if let Err(error) = written {
-            // Best effort: a file that stays behind is invisible, and care removes it later.
-            let _ = writer.abort().await;
-            return Err(error);
-        }
+}
+
+impl Writing {
+    fn new(store: &ObjectStoreRef, config: &WriterConfig, schema: &SchemaRef, name: &TableName) -> Self {
+        let writer = DeltaWriter::new(Arc::clone(store), config.clone());
+        Self { writer, schema: Arc::clone(schema), name: name.clone() }
     }
-    writer.close().await.map_err(fail)
+
+    /// Writes a stream; gives it back instead if it is not longer than `few` bytes.
+    async fn write(
+        mut self,
+        mut stream: SendableRecordBatchStream,
+        few: usize,
+    ) -> Result<(Vec<Add>, Vec<RecordBatch>), TableError> {
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = stream.next().await {
+            let written = match batch {
+                Ok(batch) if batch.num_rows() == 0 => continue,
+                Ok(batch) if bytes < few => {
+                    bytes += batch.get_array_memory_size();
+                    held.push(batch);
+                    continue;
+                }
+                Ok(batch) => self.put(held.drain(..).chain([batch])).await,
+                Err(error) => Err(TableError::Query(error)),
+            };
+            if let Err(error) = written {
+                // Best effort: a file that stays behind is invisible, and care removes it later.
+                let _ = self.writer.abort().await;
+                return Err(error);
+            }
+        }
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        Ok((self.writer.close().await.map_err(fail)?, held))
+    }
+
+    async fn put(&mut self, batches: impl Iterator<Item = RecordBatch>) -> Result<(), TableError> {
+        for batch in batches {
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())
+                .map_err(|error| TableError::Query(error.into()))?;
+            let fail = |source| TableError::Delta { table: self.name.clone(), source };
+            self.writer.write(&batch).await.map_err(fail)?;
+        }
+        Ok(())
+    }
 }
 
 async fn remove_files(store: &ObjectStoreRef, adds: &[Add]) {

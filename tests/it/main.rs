@@ -12,6 +12,7 @@ mod changes;
 mod compact;
 mod crash;
 mod diagnostics;
+mod every_way;
 mod file_sources;
 mod formats;
 mod fuzz;

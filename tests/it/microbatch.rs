@@ -262,6 +262,59 @@ fn a_full_refresh_is_one_commit() {
 }
 
 #[test]
+fn batches_of_a_burst_are_one_commit() {
+    let sandbox = project(3, ", lookback=3", COPY);
+    deliver(&sandbox, &[(3, "a"), (2, "b"), (1, "c"), (0, "d")]);
+    let report = build(&sandbox, &["--atomic"]);
+    assert_eq!((&report["action"], &report["rows"], &report["version"]), (&json!("create"), &json!(4), &json!(0)));
+    deliver(&sandbox, &[(3, "late"), (0, "e")]);
+    build(&sandbox, &["--atomic"]);
+    assert_eq!(values(&sandbox), ["a", "late", "b", "c", "d", "e"]);
+    assert_eq!((commits(&sandbox).len(), intervals(&sandbox).as_array().unwrap().len()), (2, 1));
+    // Rows that are refused are kept, with those of all batches, and nothing is published.
+    deliver(&sandbox, &[(1, ""), (0, "f")]);
+    sandbox.lake(&["build", "--atomic"]).assert_failed(1, "not_null_daily_value");
+    assert_eq!((values(&sandbox).len(), commits(&sandbox).len()), (6, 2));
+    assert_eq!(sandbox.json(&["show", "--staged", "daily", "--limit", "0"]).as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn batches_of_a_burst_that_read_the_table_see_those_before_them() {
+    let sql = format!(
+        "select at, value{} from {{{{ ref('events') }}}}",
+        "{% if is_incremental() %} || coalesce((select max(value) from {{ this }}), '') {% endif %} as value"
+    );
+    let sandbox = project(3, ", lookback=1", &sql);
+    deliver(&sandbox, &[(3, "a"), (2, "b"), (1, "c")]);
+    build(&sandbox, &["--atomic"]);
+    assert_eq!(values(&sandbox), ["a", "ba", "cba"]);
+    deliver(&sandbox, &[(1, "d"), (0, "e")]);
+    build(&sandbox, &["--atomic"]);
+    // Yesterday is made again and sees the table as it was; today sees the new yesterday.
+    assert_eq!(values(&sandbox), ["a", "ba", "ccba", "dcba", "edcba"]);
+    assert_eq!(commits(&sandbox).len(), 2);
+}
+
+#[test]
+fn old_batches_have_the_columns_of_new_ones() {
+    let sandbox =
+        project(3, ", on_schema_change='sync_all_columns'", "select at, value, 1 as old from {{ ref('events') }}");
+    deliver(&sandbox, &[(3, "a"), (1, "c")]);
+    build(&sandbox, &[]);
+    sandbox.write(
+        "models/gold/daily.sql",
+        model(3, ", on_schema_change='sync_all_columns'", "select at, value, 2.5 as new from {{ ref('events') }}"),
+    );
+    deliver(&sandbox, &[(1, "d")]);
+    build(&sandbox, &[]);
+    let rows = sandbox.query("select value, new from gold.daily order by value");
+    assert_eq!(rows, [json!({"value": "a"}), json!({"value": "c", "new": 2.5}), json!({"value": "d", "new": 2.5})]);
+    if let Some(python) = reader::python() {
+        reader::assert_agree(&python, &sandbox, "lake", "gold.daily");
+    }
+}
+
+#[test]
 fn an_earlier_beginning_and_another_size_find_what_is_missing() {
     let sandbox = project(1, "", COPY);
     deliver(&sandbox, &[(40, "old"), (3, "a"), (1, "b"), (0, "c")]);

@@ -217,6 +217,10 @@ fn a_failed_test_leaves_the_columns_as_they_were() {
     let Some(python) = python() else { return };
     let found = seen(&python, &sandbox, "silver.items");
     assert_eq!((&found["version"], &found["types"]), (&json!(0), &json!({"id": "long", "value": "string"})));
+    // What was refused has the new columns, until it is cleaned up.
+    let refused = sandbox.json(&["show", "--staged", "items"]);
+    assert!(refused.as_array().unwrap().iter().all(|row| row.get("value").is_none()), "{refused}");
+    sandbox.ok(&["clean", "--staged"]);
     let files = std::fs::read_dir(sandbox.path("lake/silver/items")).unwrap();
     let data = files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().ends_with(".parquet")).count();
     assert_eq!(data, 1, "what was staged is gone");

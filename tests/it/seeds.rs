@@ -70,6 +70,8 @@ fn a_seed_is_loaded_again_exactly_when_its_content_or_its_settings_change() {
     sandbox.write("seeds/countries.csv", COUNTRIES);
     skipped("touched");
     sandbox.write("seeds/properties.yml", PROPERTIES.replace("Where customers live", "Countries"));
+    let described = reason(&sandbox, &["build"], "seeds.countries");
+    assert_eq!(described, ("success".to_owned(), "descriptions changed".to_owned()));
     skipped("a description");
     sandbox.write("seeds/countries.csv", format!("{COUNTRIES}IT,Italy,59,1861-03-17\n"));
     let report = sandbox.json(&["build"]);
