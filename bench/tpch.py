@@ -4,8 +4,7 @@
     python3 bench/tpch.py [--scale 1] [--format csv|parquet] [--memory 2GB] [--runs 5]
 
 Beside it, in the same run, a bare DataFusion program does the same SQL one after another and copies each result to Parquet
-(benches/bare_engine.rs). Then 1 % more orders and lines arrive: appended, merged where all keys are new, and merged where
-they are spread over the whole table. --data keeps the generated files; --folder is where the lakes are written.
+(benches/bare_engine.rs). --data keeps the generated files; --folder is where the lakes are written.
 """
 
 import argparse

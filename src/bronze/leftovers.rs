@@ -1,5 +1,5 @@
-//! Batches of manifests and notes of quarantines that no commit of a table leads to: crashed runs have left them, or
-//! newer ones hold all that they said.
+//! Batches of manifests, notes of quarantines and sets of tombstones that no commit of a table leads to: crashed runs have
+//! left them, or newer ones hold all that they said. And what tests refused long ago.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::names::TableName;
 type Heads = BTreeMap<String, BTreeSet<i64>>;
 
 /// Files beside a table that were last written before `cutoff` and that none of `heads` leads to. `heads` are those of
-/// all versions that can still be read.
+/// all versions that can still be read, `tombstones` the application of the sets.
 ///
 /// # Errors
 /// When one of them cannot be read: then it is not known what is needed.
@@ -26,6 +26,7 @@ pub async fn leftovers(
     store: &Arc<dyn ObjectStore>,
     table: &TableName,
     heads: &Heads,
+    tombstones: &str,
     cutoff: DateTime<Utc>,
 ) -> Result<Vec<Path>, BronzeError> {
     let own = Path::from("_lake");
@@ -48,6 +49,11 @@ pub async fn leftovers(
                     needed.insert(key.clone(), names);
                 }
                 needed[&key].contains(*name)
+            }
+            // The files that it names are taken away as no longer named by any version.
+            [_, "staged", _] => false,
+            [_, "tombstones", set, _] => {
+                heads.get(tombstones).is_some_and(|sets| sets.iter().any(|id| id.to_string() == *set))
             }
             // Nothing that is known here.
             _ => true,

@@ -119,7 +119,7 @@ pub(super) fn run_schedule(
 }
 
 /// What an earlier run had begun to publish together, and could not finish.
-fn resumed_note(resumed: &Resumed, printer: &Printer) {
+pub(super) fn resumed_note(resumed: &Resumed, printer: &Printer) {
     let listed = |names: &[TableName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     printer.note(&format!(
         "finished what run {} had begun to publish together: {}",

@@ -73,9 +73,7 @@ pub(super) fn definition(
     if !partly.0.is_empty() || !partly.1.is_empty() {
         add(&format!("{partly:?}"));
     }
-    if let Some(condition) = &config.delete_when {
-        add(condition);
-    }
+    config.delete_when.iter().chain(&config.incremental_predicates).for_each(|condition| add(condition));
     if model.is_microbatch() {
         add(&format!("{:?} {:?} {:?}", config.event_time, config.batch_size, super::cut_by_time(project, model)));
     }

@@ -374,7 +374,7 @@ impl Compiler<'_> {
             }
         }
         problems.extend(strategy::check(model));
-        problems.extend(strategy::check_condition(model, schema, self.session));
+        problems.extend(strategy::check_conditions(model, schema, self.session));
         problems.extend(layout::check(model, schema));
         problems.extend(self.check_batches(model, schema));
         if config.contract {

@@ -9,9 +9,23 @@ use crate::catalog::sql_type;
 use crate::diagnostics::{Diagnostic, Id};
 use crate::project::{Materialization, Model, Strategy};
 
-/// What is wrong with the condition of `delete_when`, over the columns of the model.
-pub(super) fn check_condition(model: &Model, schema: &SchemaRef, session: &SessionState) -> Option<Diagnostic> {
-    let condition = model.config.delete_when.as_deref()?;
+/// What is wrong with the conditions of `delete_when` and `incremental_predicates`, over the columns of the model.
+pub(super) fn check_conditions(model: &Model, schema: &SchemaRef, session: &SessionState) -> Vec<Diagnostic> {
+    let deletes = model.config.delete_when.iter().map(|condition| ("delete_when", condition));
+    let replaced = model.config.incremental_predicates.iter().map(|condition| ("incremental_predicates", condition));
+    deletes
+        .chain(replaced)
+        .filter_map(|(key, condition)| check_condition(model, key, condition, schema, session))
+        .collect()
+}
+
+fn check_condition(
+    model: &Model,
+    key: &str,
+    condition: &str,
+    schema: &SchemaRef,
+    session: &SessionState,
+) -> Option<Diagnostic> {
     let of_type = || -> Result<DataType, DataFusionError> {
         let columns = schema.as_ref().clone().to_dfschema()?;
         session.create_logical_expr(condition, &columns)?.get_type(&columns)
@@ -20,7 +34,7 @@ pub(super) fn check_condition(model: &Model, schema: &SchemaRef, session: &Sessi
     match of_type() {
         Ok(DataType::Boolean) => None,
         Ok(other) => {
-            let message = format!("`delete_when` is a condition, and `{condition}` is `{}`", sql_type(&other));
+            let message = format!("`{key}` is a condition, and `{condition}` is `{}`", sql_type(&other));
             Some(error(message).help("write a comparison over the columns of the model, such as `op = 'D'`"))
         }
         Err(why) => {
@@ -29,7 +43,7 @@ pub(super) fn check_condition(model: &Model, schema: &SchemaRef, session: &Sessi
                 other => other.strip_backtrace().lines().next().unwrap_or_default().replacen("Schema error: ", "", 1),
             };
             let message = format!(
-                "`delete_when` is not a condition over the columns of `{}`: {}",
+                "`{key}` is not a condition over the columns of `{}`: {}",
                 model.name,
                 why.trim_end_matches('.')
             );
@@ -54,6 +68,15 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
         let help = "set `materialized='incremental'`, `incremental_strategy='merge'` and a `unique_key`";
         problems.push(error(message.to_owned()).help(help));
     }
+    let overwrites = is_incremental && strategy == Strategy::InsertOverwrite;
+    if !config.incremental_predicates.is_empty() && !overwrites {
+        let message = "`incremental_predicates` does nothing here: it tells which rows `insert_overwrite` replaces";
+        let help = match model.merges() {
+            true => "leave it out: a merge reads only the files that can hold one of the new keys",
+            false => "set `materialized='incremental'` and `incremental_strategy='insert_overwrite'`",
+        };
+        problems.push(error(message.to_owned()).help(help));
+    }
     let (update, exclude) = (&config.merge_update_columns, &config.merge_exclude_columns);
     if !update.is_empty() && !exclude.is_empty() {
         let message = format!("`{name}` has both `merge_update_columns` and `merge_exclude_columns`");
@@ -76,10 +99,12 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
             let help = "set `unique_key` to the columns whose old rows go, or `incremental_strategy='append'`";
             problems.push(error(message).help(help));
         }
-        Strategy::InsertOverwrite if is_incremental && config.partition_by.is_empty() => {
+        Strategy::InsertOverwrite
+            if is_incremental && config.partition_by.is_empty() && config.incremental_predicates.is_empty() =>
+        {
             let message = format!("`{name}` overwrites partitions, and has no `partition_by`");
-            let help = "set `partition_by=['day']` to the columns that tell what is replaced, or \
-                        `materialized='table'` to replace all";
+            let help = "set `partition_by=['day']` to the columns that tell what is replaced, \
+                        `incremental_predicates=\"day >= '2026-01-01'\"`, or `materialized='table'` to replace all";
             problems.push(error(message).help(help));
         }
         Strategy::InsertOverwrite if is_incremental && !config.unique_key.is_empty() => {

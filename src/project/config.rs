@@ -130,6 +130,8 @@ pub struct ModelConfig {
     pub sequence_by: Option<String>,
     /// `delete_when`: a condition; a new row that meets it deletes the row of its key.
     pub delete_when: Option<String>,
+    /// `incremental_predicates`: conditions; the rows of the table that meet all of them are replaced.
+    pub incremental_predicates: Vec<String>,
     /// `strategy`: how a history tells a new version of a row from the one before.
     pub strategy: Option<HistoryStrategy>,
     /// `updated_at`: the column that says when a row changed.
@@ -213,6 +215,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "merge_exclude_columns",
     "sequence_by",
     "delete_when",
+    "incremental_predicates",
     "strategy",
     "updated_at",
     "check_cols",
@@ -290,6 +293,7 @@ impl Default for ModelConfig {
             merge_exclude_columns: Vec::new(),
             sequence_by: None,
             delete_when: None,
+            incremental_predicates: Vec::new(),
             strategy: None,
             updated_at: None,
             check_cols: None,
@@ -365,6 +369,7 @@ impl ModelConfig {
             key if microbatch::KEYS.contains(&key) => self.set_batches(key, value)?,
             "sequence_by" => self.sequence_by = Some(text(key, value)?),
             "delete_when" => self.delete_when = Some(text(key, value)?),
+            "incremental_predicates" => self.incremental_predicates = texts(key, value)?,
             "strategy" | "updated_at" | "check_cols" | "hard_deletes" | "snapshot_meta_column_names" => {
                 history::set(self, key, value)?;
             }

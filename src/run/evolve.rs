@@ -44,7 +44,13 @@ impl Node<'_> {
             return Placement::Merge(Merge { key, updates, sequence_by, delete_when });
         }
         match (config.materialized, config.incremental_strategy) {
-            (Materialization::Incremental, Strategy::InsertOverwrite) => Placement::OverPartitions,
+            (Materialization::Incremental, Strategy::InsertOverwrite) if config.incremental_predicates.is_empty() => {
+                Placement::OverPartitions
+            }
+            (Materialization::Incremental, Strategy::InsertOverwrite) => {
+                let all: Vec<String> = config.incremental_predicates.iter().map(|one| format!("({one})")).collect();
+                Placement::OverRows { condition: all.join(" and ") }
+            }
             (Materialization::Incremental, Strategy::DeleteInsert) => Placement::OverKeys { key },
             _ => Placement::Beside,
         }

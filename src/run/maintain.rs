@@ -156,9 +156,11 @@ async fn vacuum(
             }
         }
     }
+    let tombstones = tables::tombstones_of(&published.name);
+    heads.entry(tombstones.clone()).or_default().extend(published.transaction(&tombstones).await?);
     let cutoff = chrono::Utc::now() - retention;
     let store = inputs.runtime().lake.files_of(&published.name)?;
-    let files = bronze::leftovers(&store, &published.name, &heads, cutoff).await?;
+    let files = bronze::leftovers(&store, &published.name, &heads, &tombstones, cutoff).await?;
     done.leftovers = tables::remove(published, files, dry_run).await?;
     Ok(())
 }

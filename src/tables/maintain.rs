@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::pack::{DataFile, data_files, one_by_one, rewrite};
 use super::stage::{Staged, discard};
 use super::upkeep::commit_upkeep;
-use super::{Lake, Published, TableError};
+use super::{Lake, NO_HEAD, Published, TableError};
 use crate::fail_points;
 use crate::project::{RETENTION, SHORTEST_RETENTION, property_interval};
 
@@ -270,7 +270,8 @@ pub async fn transactions(published: &Published) -> Result<BTreeMap<String, BTre
             let Ok(action) = serde_json::from_slice::<Value>(line) else { continue };
             let transaction = &action["txn"];
             if let (Some(app_id), Some(version)) = (transaction["appId"].as_str(), transaction["version"].as_i64()) {
-                found.entry(app_id.to_owned()).or_default().insert(version);
+                // After a rollback to before its first one, an application has none.
+                found.entry(app_id.to_owned()).or_default().extend((version != NO_HEAD).then_some(version));
             }
         }
     }

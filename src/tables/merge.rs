@@ -1,19 +1,19 @@
-//! Placing new rows among those of a table: by key, or by partition.
+//! Placing new rows among those of a table: by key, by partition, or by a condition.
 //!
 //! The new rows are staged as they are. Of the published files those that can hold one of their keys are told by the
 //! log (`prune`), then those that do by a semi join on the keys alone, and only these are written again, without
 //! the rows that the new ones replace. Keys compare with `is not distinct from`: NULL equals NULL, so a row with a NULL
-//! key does not multiply. Where whole partitions are replaced, the log alone says which files go.
+//! key does not multiply. Where a part of the table is replaced as a whole, `overwrite` says which files are touched.
 //!
 //! New rows are the small side of each join: it is them that a join holds in memory, or spills.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::{Column, JoinType, NullEquality, ScalarValue, ToDFSchema};
+use datafusion::common::{Column, JoinType, NullEquality, ToDFSchema};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
@@ -23,6 +23,7 @@ use deltalake::kernel::Add;
 
 use percent_encoding::percent_decode_str;
 
+use super::overwrite::{files_that_meet, refuse_outside, same_partitions};
 use super::read::{FILE_COLUMN, Files, exact, named, scan};
 use super::stage::{Staged, collect, discard, stage};
 use super::{Lake, Published, TableError, prune, tombstones};
@@ -48,6 +49,11 @@ pub enum Placement<'a> {
     },
     /// In place of all old rows of their partitions.
     OverPartitions,
+    /// In place of all old rows that meet a condition, which all new rows have to meet.
+    OverRows {
+        /// The condition in SQL.
+        condition: String,
+    },
 }
 
 /// How rows are merged by key.
@@ -84,6 +90,7 @@ pub async fn place(
             Some(paths) => paths.map(|paths| Staged { removed: paths, ..staged }),
             None => Ok(staged),
         },
+        Placement::OverRows { condition } => placing.over_rows(staged, condition).await,
     };
     let used: HashSet<&str> = placed.iter().flat_map(|placed| &placed.adds).map(|add| add.path.as_str()).collect();
     placing.written.retain(|add| !used.contains(add.path.as_str()));
@@ -155,6 +162,20 @@ impl Placing<'_> {
         Ok(placed)
     }
 
+    async fn over_rows(&mut self, mut staged: Staged, condition: &str) -> Result<Staged, TableError> {
+        // A table that is made anew has all rows of the query.
+        let Some(published) = self.published else { return Ok(staged) };
+        refuse_outside(&staged, condition, self.session).await?;
+        let touched = files_that_meet(published, &staged, condition, self.session).await?;
+        let Some(old) = self.rows_of_files(&touched, &staged).await? else { return Ok(staged) };
+        let stays = parsed(condition, &staged, self.session)?.is_not_true();
+        let kept = self.write(LogicalPlanBuilder::from(old).filter(stays)?.build()?, &staged).await?;
+        staged.kept_files.extend(kept.iter().map(|add| add.path.clone()));
+        staged.adds.extend(kept);
+        staged.removed = touched;
+        Ok(staged)
+    }
+
     /// The rows of published files in the columns of the table as it will be; `None` of no files.
     async fn rows_of_files(&self, paths: &BTreeSet<String>, like: &Staged) -> Result<Option<LogicalPlan>, TableError> {
         match self.published.filter(|_| !paths.is_empty()) {
@@ -201,9 +222,14 @@ fn not_older(
     Ok(rows.build()?)
 }
 
+/// A condition over the columns of the table.
+pub(super) fn parsed(condition: &str, staged: &Staged, session: &SessionState) -> Result<Expr, TableError> {
+    Ok(session.create_logical_expr(condition, &staged.schema.as_ref().clone().to_dfschema()?)?)
+}
+
 /// Which new rows are deletes, and which are not.
 fn deletes(staged: &Staged, condition: &str, session: &SessionState) -> Result<(Expr, Expr), TableError> {
-    let condition = session.create_logical_expr(condition, &staged.schema.as_ref().clone().to_dfschema()?)?;
+    let condition = parsed(condition, staged, session)?;
     Ok((condition.clone().is_true(), condition.is_not_true()))
 }
 
@@ -236,31 +262,6 @@ fn updated_rows(
         })
         .collect();
     Ok(both.project(values?)?.build()?)
-}
-
-/// Paths of the published files whose partitions have new rows. No data is read: the log says it.
-fn same_partitions(published: &Published, staged: &Staged) -> Result<BTreeSet<String>, TableError> {
-    let fields: Result<Vec<_>, _> =
-        staged.partition_by.iter().map(|name| staged.schema.field_with_name(name)).collect();
-    let fields = fields.map_err(DataFusionError::from)?;
-    // Other writers may write a value otherwise, and an empty text is NULL (Delta protocol, "Partition Value
-    // Serialization").
-    let values = |texts: &HashMap<String, Option<String>>| -> Result<Vec<ScalarValue>, DataFusionError> {
-        let value = |field: &&Field| match texts.get(field.name()) {
-            Some(Some(text)) if !text.is_empty() => ScalarValue::try_from_string(text.clone(), field.data_type()),
-            _ => ScalarValue::try_from(field.data_type()),
-        };
-        fields.iter().map(value).collect()
-    };
-    let new: HashSet<_> = staged.adds.iter().map(|add| values(&add.partition_values)).collect::<Result<_, _>>()?;
-    let fail = |source| TableError::Delta { table: published.name.clone(), source };
-    let mut paths = BTreeSet::new();
-    for file in published.table.snapshot().map_err(fail)?.log_data().iter() {
-        if new.contains(&values(&file.partition_values_map())?) {
-            paths.insert(file.path().into_owned());
-        }
-    }
-    Ok(paths)
 }
 
 /// Some keys that several new rows have, in words.
@@ -318,7 +319,17 @@ async fn touched_files(
     let table = scan(published, Files::Only(&candidates), true).await?;
     let plan = LogicalPlanBuilder::scan("old", provider_as_source(table), None)?;
     let matched = join(plan.build()?, staged, key, JoinType::LeftSemi)?;
-    let files = LogicalPlanBuilder::from(matched).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
+    files_of(published, matched, &candidates, session).await
+}
+
+/// Paths of the files that the rows of a scan of `candidates` are in.
+pub(super) async fn files_of(
+    published: &Published,
+    rows: LogicalPlan,
+    candidates: &BTreeSet<String>,
+    session: &SessionState,
+) -> Result<BTreeSet<String>, TableError> {
+    let files = LogicalPlanBuilder::from(rows).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
     let mut touched = BTreeSet::new();
     let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
     for batch in collect(files, session).await? {

@@ -14,6 +14,7 @@ mod maintain;
 mod merge;
 mod metadata;
 mod outside;
+mod overwrite;
 mod pack;
 mod past;
 mod prepared;
@@ -57,6 +58,7 @@ pub use prepared::Prepared;
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage};
+pub use tombstones::app_id as tombstones_of;
 
 /// A lake root, and how to reach it.
 #[derive(Debug, Clone)]

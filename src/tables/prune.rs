@@ -26,10 +26,10 @@ const MAX_KEYS: u64 = 200_000;
 const MAX_PAIRS: usize = 1 << 30;
 
 /// What the log says of one key column, file by file. A bound that is not known is NULL.
-struct Bounds {
-    least: ArrayRef,
-    greatest: ArrayRef,
-    nulls: UInt64Array,
+pub(super) struct Bounds {
+    pub(super) least: ArrayRef,
+    pub(super) greatest: ArrayRef,
+    pub(super) nulls: UInt64Array,
 }
 
 /// Paths of the published files that can hold a key of the staged rows.
@@ -59,7 +59,7 @@ pub(super) async fn candidates(
 }
 
 /// The bounds of a column; `None` where they say nothing.
-fn bounds(published: &Published, schema: &Schema, name: &str) -> Option<Bounds> {
+pub(super) fn bounds(published: &Published, schema: &Schema, name: &str) -> Option<Bounds> {
     let data_type = schema.field_with_name(name).ok()?.data_type();
     let snapshot = published.table.snapshot().ok()?;
     let (log, column) = (snapshot.log_data(), Column::from_name(name));

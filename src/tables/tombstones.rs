@@ -26,8 +26,8 @@ use super::{Lake, Published, TableError};
 use crate::exact_files::{ExactFiles, rows_of};
 use crate::names::TableName;
 
-/// The `txn` application of a table's tombstones.
-fn app_id(table: &TableName) -> String {
+/// The `txn` application of a table's tombstones. Its versions are names of folders below `_lake/tombstones`.
+pub fn app_id(table: &TableName) -> String {
     format!("lake:tombstones:{table}")
 }
 

@@ -120,6 +120,47 @@ fn small_files_are_packed_and_nothing_is_built_again() {
 }
 
 #[test]
+fn deletes_that_count_are_remembered_and_what_was_refused_long_ago_is_not() {
+    let latest = "{{ config(materialized='incremental', unique_key='id', sequence_by='seq', delete_when=\"value = 'gone'\") }} \
+                  select id, value, length(value) as seq from {{ source('raw', 'items') }}";
+    let sandbox = items(&[
+        ("models/silver/items.sql", latest),
+        (
+            "models/silver/items.yml",
+            "models:\n  - name: items\n    columns: [{ name: value, data_tests: [not_null] }]\n",
+        ),
+    ]);
+    sandbox.ok(&["build"]);
+    sandbox.write("in/items/2.csv", "id,value\n2,gone\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(rows(&sandbox, "items"), ["1 a 1"]);
+    // A killed run has left a set of its own.
+    let own = sandbox.path("lake/silver/items/_lake");
+    let sets = std::fs::read_dir(own.join("tombstones"))
+        .unwrap()
+        .flat_map(|set| std::fs::read_dir(set.unwrap().path()).unwrap());
+    let file = sets
+        .map(|file| file.unwrap().path())
+        .find(|file| file.extension().is_some_and(|ending| ending == "parquet"))
+        .unwrap();
+    sandbox.write("in/items/3.csv", "id,value\n3,\n");
+    sandbox.lake(&["build"]).assert_failed(1, "not_null_items_value");
+    std::fs::remove_file(sandbox.path("in/items/3.csv")).unwrap();
+    let crashed = own.join("tombstones/77/x.parquet");
+    std::fs::create_dir_all(crashed.parent().unwrap()).unwrap();
+    std::fs::copy(&file, &crashed).unwrap();
+    let record = std::fs::read_dir(own.join("staged")).unwrap().next().unwrap().unwrap().path();
+    age_log(&sandbox, "silver.items", 8);
+    [&file, &crashed, &record].into_iter().for_each(|path| age(path, 8));
+    let report = sandbox.json(&["maintain"]);
+    assert_eq!(maintained(&report, "silver.items")["leftovers"]["files"], 2, "{report}");
+    assert!(file.exists() && !crashed.exists() && !record.exists());
+    sandbox.write("in/items/4.csv", "id,value\n2,b\n4,d\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(rows(&sandbox, "items"), ["1 a 1", "4 d 1"]);
+}
+
+#[test]
 fn old_files_go_and_young_ones_stay() {
     let Some(python) = python() else { return };
     let sandbox = delivered(4);

@@ -105,6 +105,30 @@ fn delete_insert_replaces_all_rows_of_a_key() {
 }
 
 #[test]
+fn insert_overwrite_replaces_the_rows_that_meet_a_condition() {
+    let only = "day >= '2026-01-01' and day < '2026-01-02'";
+    let sandbox =
+        sales(&format!("incremental_strategy='insert_overwrite', incremental_predicates=[\"{only}\", 'price > 1']"));
+    deliver(&sandbox, "2026-01-01,north,mug,7\n2026-01-01,west,new,10\n", "overwrite");
+    let first = rows(&sandbox, "sales");
+    let after =
+        ["2026-01-01 north mug 7", "2026-01-01 north tea 1", "2026-01-01 west new 10", "2026-01-02 south jug 4"];
+    assert_eq!(first[..4], after);
+    assert_eq!(first[4..], ["north jar 5", "pot 6"]);
+    // A row that the condition does not cover would be there twice after the next run.
+    sandbox.write("in/sales/bad.csv", "day,shop,item,price\n2026-01-02,south,lid,9\n2026-01-01,south,lid,9\n");
+    sandbox.lake(&["build"]).assert_failed(
+        1,
+        &format!("1 new row does not meet `({only}) and (price > 1)`, such as (day=2026-01-02, price=9)"),
+    );
+    assert_eq!(rows(&sandbox, "sales"), first);
+    // Files that cannot hold such a row are not touched.
+    std::fs::remove_file(sandbox.path("in/sales/bad.csv")).unwrap();
+    deliver(&sandbox, "2026-01-01,east,pan,12\n", "overwrite");
+    assert_eq!(rows(&sandbox, "sales").len(), 5);
+}
+
+#[test]
 fn insert_overwrite_replaces_the_partitions_that_have_new_rows() {
     let sandbox = sales("incremental_strategy='insert_overwrite', partition_by=['day', 'shop']");
     deliver(&sandbox, "2026-01-01,north,mug,7\n2026-01-03,west,new,10\n", "overwrite");

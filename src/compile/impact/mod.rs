@@ -318,6 +318,7 @@ const ROW_SETTINGS: &[&str] = &[
     "merge_exclude_columns",
     "sequence_by",
     "delete_when",
+    "incremental_predicates",
     "strategy",
     "updated_at",
     "check_cols",
