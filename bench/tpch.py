@@ -108,15 +108,6 @@ def engine_statements(data, kind, out):
     return ";\n".join(line.replace("\n", " ") for line in lines)
 
 
-def medians(runs, command, before):
-    found = []
-    for _ in range(runs):
-        before()
-        found.append(once(command))
-    times, peaks = zip(*found)
-    return statistics.median(times), statistics.median(peaks)
-
-
 def build(data, kind, memory, runs, lake, parent):
     """The rows of the table: bare engine, `lake run`, `lake build`."""
     out, folder = parent / "out", parent / "lake"
@@ -131,12 +122,20 @@ def build(data, kind, memory, runs, lake, parent):
 
     limit = [memory] if memory else []
     here = ["--project-dir", str(folder)]
-    return [
-        ("engine alone", medians(runs, [bare_engine(pathlib.Path(lake).parent), "sql", str(script), *limit], clean)),
-        ("`lake run`, no tests", medians(runs, [lake, "run", *here], clean)),
-        ("`lake build`, with tests", medians(runs, [lake, "build", *here], clean)),
-        ("`lake build` again", medians(runs, [lake, "build", *here], lambda: None)),
-    ]
+    commands = {
+        "engine alone": [bare_engine(pathlib.Path(lake).parent), "sql", str(script), *limit],
+        "`lake run`, no tests": [lake, "run", *here],
+        "`lake build`, with tests": [lake, "build", *here],
+        "`lake build` again": [lake, "build", *here],
+    }
+    found = {name: [] for name in commands}
+    # In turn, so that an hour in which the machine is slow is slow for all.
+    for _ in range(runs):
+        for name, command in commands.items():
+            if not name.endswith("again"):
+                clean()
+            found[name].append(once(command))
+    return [(name, tuple(statistics.median(values) for values in zip(*known))) for name, known in found.items()]
 
 
 def main():

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, Result, ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
@@ -24,6 +24,7 @@ pub struct ExactFiles {
     format: Arc<dyn FileFormat>,
     schema: TableSchema,
     files: Vec<PartitionedFile>,
+    statistics: Option<Statistics>,
 }
 
 impl ExactFiles {
@@ -37,7 +38,21 @@ impl ExactFiles {
     ) -> Self {
         let partitions: Vec<_> = partitions.into_iter().map(Arc::new).collect();
         let schema = TableSchema::builder(columns).with_table_partition_cols(partitions).build();
-        Self { store, format, schema, files }
+        Self { store, format, schema, files, statistics: None }
+    }
+
+    /// With what is known of all of the files together, by the statistics that each of them has; without any if one has
+    /// none.
+    ///
+    /// # Errors
+    /// When values of one column have several types.
+    pub fn with_statistics(mut self) -> Result<Self> {
+        let known: Option<Vec<&Statistics>> = self.files.iter().map(|file| file.statistics.as_deref()).collect();
+        self.statistics = match known {
+            Some(known) if !known.is_empty() => Some(Statistics::try_merge_iter(known, self.schema.table_schema())?),
+            _ => None,
+        };
+        Ok(self)
     }
 
     /// With a column after all others that counts the rows of each file from 0: Parquet's reader knows it.
@@ -86,8 +101,11 @@ impl TableProvider for ExactFiles {
         let config = FileScanConfigBuilder::new(self.store.clone(), self.format.file_source(self.schema.clone()))
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
+            .with_limit(limit);
+        let config = match &self.statistics {
+            Some(statistics) => config.with_statistics(statistics.clone()).build(),
+            None => config.build(),
+        };
         self.format.create_physical_plan(state, config).await
     }
 }

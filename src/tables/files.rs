@@ -1,9 +1,12 @@
-//! Data files of a table, read by themselves, with values that each is given as a whole.
+//! Data files of a table, read by themselves, with values that each is given as a whole, and with what the log says of them.
+//! DataFusion's own Parquet scan reads them: it knows how to order joins, prune and push filters down, and copies nothing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, SchemaRef};
-use datafusion::common::ScalarValue;
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::DataFusionError;
@@ -11,6 +14,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake::kernel::{Add, LogicalFileView};
 use object_store::ObjectMeta;
 use object_store::path::Path;
+use serde_json::Value;
 use url::Url;
 
 use super::{Published, TableError};
@@ -27,7 +31,7 @@ pub(super) struct DataFile {
     /// Statistics, as JSON (Delta protocol, "Per-file Statistics").
     pub(super) stats: Option<String>,
     /// Some of its rows are deleted, which only the log knows.
-    has_deletions: bool,
+    pub(super) has_deletions: bool,
 }
 
 impl From<&Add> for DataFile {
@@ -103,9 +107,96 @@ pub(super) fn files_table(
         };
         let mut values: Vec<ScalarValue> = partitions.iter().map(value).collect::<Result<_, _>>()?;
         values.extend(label(file));
-        found.push(PartitionedFile::new_from_meta(meta).with_partition_values(values));
+        let statistics = file.stats.as_deref().and_then(|stats| statistics(stats, &columns, &values));
+        let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(values);
+        file.statistics = statistics.map(Arc::new);
+        found.push(file);
     }
     partitions.extend(labels.iter().cloned());
     let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
-    Ok(ExactFiles::new(store, std::sync::Arc::new(ParquetFormat::default()), columns, partitions, found))
+    let mut format = ParquetFormat::default();
+    let mut options = format.options().clone();
+    // Spark's times of 96 bits, in the unit that Delta has.
+    options.global.coerce_int96 = Some("us".to_owned());
+    format = format.with_options(options);
+    Ok(ExactFiles::new(store, Arc::new(format), columns, partitions, found).with_statistics()?)
+}
+
+/// What the log says of the rows of a file (Delta protocol, "Per-file Statistics"), and of the values that all of them
+/// have. Counts and the bounds of whole numbers, dates and truth values are exact; others may be rounded, so they are left out.
+fn statistics(stats: &str, columns: &SchemaRef, labels: &[ScalarValue]) -> Option<Statistics> {
+    let stats: Value = serde_json::from_str(stats).ok()?;
+    let rows = usize::try_from(stats["numRecords"].as_u64()?).ok()?;
+    // After deletes by another program the bounds are those of before.
+    let is_tight = stats["tightBounds"].as_bool() != Some(false);
+    let bound = |key: &str, field: &Field| {
+        let exact = field.data_type().is_integer() || matches!(field.data_type(), DataType::Date32 | DataType::Boolean);
+        let value = match &stats[key][field.name()] {
+            Value::String(text) => text.clone(),
+            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
+            _ => return Precision::Absent,
+        };
+        match ScalarValue::try_from_string(value, field.data_type()) {
+            Ok(value) if exact && is_tight => Precision::Exact(value),
+            _ => Precision::Absent,
+        }
+    };
+    let of_column = |field: &Arc<Field>| {
+        let nulls = stats["nullCount"][field.name()].as_u64().and_then(|nulls| usize::try_from(nulls).ok());
+        ColumnStatistics {
+            null_count: nulls.map_or(Precision::Absent, Precision::Exact),
+            min_value: bound("minValues", field),
+            max_value: bound("maxValues", field),
+            ..ColumnStatistics::new_unknown()
+        }
+    };
+    let of_label = |value: &ScalarValue| {
+        let known = |value: &ScalarValue| match value.is_null() {
+            true => Precision::Absent,
+            false => Precision::Exact(value.clone()),
+        };
+        ColumnStatistics {
+            null_count: Precision::Exact(if value.is_null() { rows } else { 0 }),
+            min_value: known(value),
+            max_value: known(value),
+            ..ColumnStatistics::new_unknown()
+        }
+    };
+    Some(Statistics {
+        num_rows: Precision::Exact(rows),
+        total_byte_size: Precision::Absent,
+        column_statistics: columns.fields().iter().map(of_column).chain(labels.iter().map(of_label)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::datatypes::Schema;
+
+    #[test]
+    fn only_what_is_exact_is_said_of_a_file() {
+        let field = |name, data_type| Field::new(name, data_type, true);
+        let columns = Arc::new(Schema::new(vec![
+            field("id", DataType::Int64),
+            field("day", DataType::Date32),
+            field("name", DataType::Utf8),
+            field("later", DataType::Int32),
+        ]));
+        let stats = r#"{"numRecords":3,"minValues":{"id":-2,"day":"2026-01-01","name":"a"},
+            "maxValues":{"id":7,"day":"2026-01-03","name":"z"},"nullCount":{"id":1,"day":0,"name":2}}"#;
+        let found = statistics(stats, &columns, &[ScalarValue::Int32(None), ScalarValue::from("x")]).unwrap();
+        assert_eq!(found.num_rows, Precision::Exact(3));
+        let [id, day, name, later, none, label] = found.column_statistics.as_slice() else { panic!("{found:?}") };
+        assert_eq!((&id.min_value, &id.null_count), (&Precision::Exact(ScalarValue::from(-2i64)), &Precision::Exact(1)));
+        assert_eq!(day.max_value, Precision::Exact(ScalarValue::Date32(Some(20_456))));
+        assert_eq!((&name.min_value, &name.null_count), (&Precision::Absent, &Precision::Exact(2)));
+        assert_eq!(later.null_count, Precision::Absent);
+        assert_eq!((&none.min_value, &none.null_count), (&Precision::Absent, &Precision::Exact(3)));
+        assert_eq!((&label.max_value, &label.null_count), (&Precision::Exact(ScalarValue::from("x")), &Precision::Exact(0)));
+        let loose = stats.replace("{\"numRecords", "{\"tightBounds\":false,\"numRecords");
+        let found = statistics(&loose, &columns, &[]).unwrap();
+        assert_eq!(found.column_statistics[0].min_value, Precision::Absent);
+        assert!(statistics("{}", &columns, &[]).is_none());
+    }
 }

@@ -9,9 +9,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Column, JoinType, NullEquality, ToDFSchema};
 use datafusion::datasource::provider_as_source;
@@ -21,10 +18,8 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use deltalake::kernel::Add;
 
-use percent_encoding::percent_decode_str;
-
 use super::overwrite::{files_that_meet, refuse_outside, same_partitions};
-use super::read::{FILE_COLUMN, Files, exact, named, scan};
+use super::read::{Files, exact, files_of, named, scan};
 use super::stage::{Staged, collect, discard, stage};
 use super::{Lake, Published, TableError, prune, tombstones};
 use crate::exact_files::rows_of;
@@ -320,29 +315,6 @@ async fn touched_files(
     let plan = LogicalPlanBuilder::scan("old", provider_as_source(table), None)?;
     let matched = join(plan.build()?, staged, key, JoinType::LeftSemi)?;
     files_of(published, matched, &candidates, session).await
-}
-
-/// Paths of the files that the rows of a scan of `candidates` are in.
-pub(super) async fn files_of(
-    published: &Published,
-    rows: LogicalPlan,
-    candidates: &BTreeSet<String>,
-    session: &SessionState,
-) -> Result<BTreeSet<String>, TableError> {
-    let files = LogicalPlanBuilder::from(rows).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
-    let mut touched = BTreeSet::new();
-    let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
-    for batch in collect(files, session).await? {
-        let names = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
-        for name in names.as_string::<i32>().iter().flatten() {
-            // The column holds absolute addresses; the log holds paths relative to the table.
-            let path = percent_decode_str(name.strip_prefix(&root).unwrap_or(name)).decode_utf8_lossy();
-            let known = candidates.get(path.as_ref());
-            let known = known.ok_or_else(|| TableError::Rows(format!("file `{name}` is not in the log")))?;
-            touched.insert(known.clone());
-        }
-    }
-    Ok(touched)
 }
 
 fn join(old: LogicalPlan, staged: &Staged, key: &[String], how: JoinType) -> Result<LogicalPlan, TableError> {

@@ -15,9 +15,9 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
-use super::merge::{files_of, parsed};
+use super::merge::parsed;
 use super::prune::bounds;
-use super::read::{FILE_COLUMN, Files, exact, scan};
+use super::read::{FILE_COLUMN, Files, exact, files_of, scan};
 use super::stage::{Staged, collect};
 use super::{Published, TableError};
 

@@ -3,15 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use deltalake::kernel::Add;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::files::{DataFile, files_table};
+use super::stage::collect;
 use super::{Published, Staged, TableError};
 use crate::exact_files::rows_of;
 
@@ -32,12 +38,51 @@ pub async fn table_provider(published: &Published) -> Result<Arc<dyn TableProvid
     Ok(view(rows_of(scan(published, Files::All, false).await?, &published.schema)?))
 }
 
+/// What a protocol may ask of readers that a plain scan of Parquet files does.
+const PLAIN_FEATURES: [&str; 4] = ["timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck"];
+
+/// Whether the rows of a table are those of its files as they are, whatever else Delta can say of them.
+fn is_plain(published: &Published, files: &[DataFile]) -> Result<bool, TableError> {
+    let fail = |source| TableError::Delta { table: published.name.clone(), source };
+    let snapshot = published.table.snapshot().map_err(fail)?;
+    let mapping = snapshot.metadata().configuration().get("delta.columnMapping.mode");
+    let protocol = serde_json::to_value(snapshot.protocol()).map_err(|error| fail(error.into()))?;
+    let features = protocol["readerFeatures"].as_array().into_iter().flatten();
+    let mut features = features.map(|feature| feature.as_str().unwrap_or_default());
+    Ok(mapping.is_none_or(|mode| mode == "none")
+        && features.all(|feature| PLAIN_FEATURES.contains(&feature))
+        && files.iter().all(|file| !file.has_deletions)
+        && !published.schema.fields().iter().any(|field| has_map(field.data_type())))
+}
+
+/// Writers name what is inside of a map in several ways.
+fn has_map(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(..) => true,
+        DataType::List(item) => has_map(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_map(field.data_type())),
+        _ => false,
+    }
+}
+
 /// The scan of a published table, perhaps of some files, perhaps with [`FILE_COLUMN`].
 pub(super) async fn scan(
     published: &Published,
     files: Files<'_>,
     file_column: bool,
 ) -> Result<Arc<dyn TableProvider>, TableError> {
+    let mut chosen = published.files()?;
+    if let Files::Only(paths) = files {
+        chosen.retain(|file| paths.contains(&file.path));
+    }
+    if is_plain(published, &chosen)? {
+        let labels = file_column.then(|| Field::new(FILE_COLUMN, DataType::Utf8, false));
+        let label = |file: &DataFile| labels.iter().map(|_| ScalarValue::from(file.path.as_str())).collect();
+        let url = published.table.log_store().root_url().clone();
+        let labels = labels.as_slice();
+        let partition_by = published.partition_columns();
+        return Ok(Arc::new(files_table(&url, &chosen, &published.schema, partition_by, labels, label)?));
+    }
     let mut builder = published.table.table_provider();
     if let Files::Only(paths) = files {
         let root = published.table.log_store().root_url().clone();
@@ -85,6 +130,31 @@ pub(super) fn staged_table(
 ) -> Result<Arc<dyn TableProvider>, TableError> {
     let files: Vec<DataFile> = adds.iter().map(DataFile::from).collect();
     Ok(Arc::new(files_table(table_url, &files, schema, partition_by, &[], |_| Vec::new())?))
+}
+
+/// Paths of the files that the rows of a scan of `candidates` with [`FILE_COLUMN`] are in.
+pub(super) async fn files_of(
+    published: &Published,
+    rows: LogicalPlan,
+    candidates: &BTreeSet<String>,
+    session: &SessionState,
+) -> Result<BTreeSet<String>, TableError> {
+    let files = LogicalPlanBuilder::from(rows).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
+    let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
+    let mut found = BTreeSet::new();
+    for batch in collect(files, session).await? {
+        let names = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
+        for name in names.as_string::<i32>().iter().flatten() {
+            // A path of the log, or an absolute address.
+            let path = match name.strip_prefix(&root) {
+                Some(path) => percent_decode_str(path).decode_utf8_lossy(),
+                None => name.into(),
+            };
+            let known = candidates.get(path.as_ref());
+            found.insert(known.ok_or_else(|| TableError::Rows(format!("file `{name}` is not in the log")))?.clone());
+        }
+    }
+    Ok(found)
 }
 
 /// A plan as a table.

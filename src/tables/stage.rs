@@ -12,8 +12,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlanProperties, displayable};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::logstore::ObjectStoreRef;
@@ -239,6 +239,7 @@ async fn write_files(
     let plan = session.optimize(&plan)?;
     let attempt = async |session: &SessionState| {
         let physical = session.create_physical_plan(&plan).await?;
+        tracing::debug!("plan of `{name}`:\n{}", displayable(physical.as_ref()).indent(false));
         let context = session.task_ctx();
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
         let partitions = physical.output_partitioning().partition_count();

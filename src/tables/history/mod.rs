@@ -10,8 +10,7 @@ mod versions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::compute::{SortOptions, cast as cast_array};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column as Name, JoinType, NullEquality, ScalarValue};
@@ -23,11 +22,10 @@ use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr, Physica
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use percent_encoding::percent_decode_str;
 
 use self::fold::{Column, Finding, Findings, HELPERS, Layout, Output, fold};
 use self::versions::Rules;
-use super::read::{FILE_COLUMN, Files, exact, named, scan, view};
+use super::read::{FILE_COLUMN, Files, exact, files_of, named, scan, view};
 use super::stage::{Staged, stage, stage_streams};
 use super::{Lake, Published, TableError};
 use crate::exact_files::rows_of;
@@ -373,22 +371,8 @@ impl Change<'_> {
         let rows = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?;
         let columns = self.history.key.iter().map(String::as_str).chain([FILE_COLUMN]).map(exact);
         let rows = self.of_keys(rows.project(columns)?.build()?, keys, JoinType::RightSemi)?;
-        let files = LogicalPlanBuilder::from(rows).project(vec![exact(FILE_COLUMN)])?.distinct()?.build()?;
-        let found = session::query(&joining(self.session, keys.rows()), files).collect().await?;
-        let root = published.table.log_store().root_url().as_str().trim_end_matches('/').to_owned() + "/";
         let paths = super::publish::file_paths(published)?;
-        let mut touched = BTreeSet::new();
-        for batch in found {
-            let addresses = cast_array(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
-            for address in addresses.as_string::<i32>().iter().flatten() {
-                // The column holds absolute addresses; the log holds paths relative to the table.
-                let path = percent_decode_str(address.strip_prefix(&root).unwrap_or(address)).decode_utf8_lossy();
-                let known = paths.get(path.as_ref());
-                let known = known.ok_or_else(|| TableError::Rows(format!("file `{address}` is not in the log")))?;
-                touched.insert(known.clone());
-            }
-        }
-        Ok(touched)
+        files_of(published, rows, &paths, &joining(self.session, keys.rows())).await
     }
 }
 
