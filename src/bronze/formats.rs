@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
@@ -87,7 +87,7 @@ pub(super) async fn groups(
             Some(group) => group.files.push(file.clone()),
             None => {
                 let reader: Arc<dyn FileFormat> = match kind {
-                    Kind::Parquet | Kind::Compacted => Arc::new(ParquetFormat::default()),
+                    Kind::Parquet | Kind::Compacted => Arc::new(parquet()),
                     Kind::Avro => Arc::new(AvroFormat),
                     Kind::Arrow => Arc::new(ArrowFormat),
                     Kind::Text => {
@@ -124,14 +124,31 @@ pub(super) async fn schema_of(
         }
         Kind::Parquet => {
             checked(file, folder, parquet_files::check).await?;
-            Arc::new(ParquetFormat::default())
+            Arc::new(parquet())
         }
-        Kind::Compacted => Arc::new(ParquetFormat::default()),
+        Kind::Compacted => Arc::new(parquet()),
         Kind::Avro => Arc::new(AvroFormat),
         Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
     };
     let schema = guard::future(reader.infer_schema(session, &store, std::slice::from_ref(&file.meta))).await;
-    schema.map_err(|error| scan::bad_file(file, folder, &error))
+    schema.map(|schema| as_text(&schema)).map_err(|error| scan::bad_file(file, folder, &error))
+}
+
+/// Reads texts as they will be stored, and Spark's times of 96 bits in the unit that Delta has.
+fn parquet() -> ParquetFormat {
+    ParquetFormat::default().with_force_view_types(false).with_coerce_int96(Some("us".to_owned()))
+}
+
+/// Texts and bytes in the one type that tables have, which readers give at once: to turn them into it later is a copy.
+fn as_text(columns: &Schema) -> SchemaRef {
+    let field = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8View | DataType::LargeUtf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        DataType::BinaryView | DataType::LargeBinary => {
+            Arc::new(field.as_ref().clone().with_data_type(DataType::Binary))
+        }
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
 /// An Arrow file, checked before its reader believes it.

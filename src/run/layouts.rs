@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use super::materialize::{Failure, Node};
 use crate::fail_points;
 use crate::names::TableName;
-use crate::project::{Model, Project};
+use crate::project::{Materialization, Model, Project, Strategy};
 use crate::tables::{self, Layout, Published};
+
+/// Bytes of a data file of a table whose files are written again for a few rows of theirs.
+const BYTES_IF_REWRITTEN: u64 = 32 * 1024 * 1024;
 
 /// The layouts of all stored models and seeds.
 pub fn layouts(project: &Project) -> BTreeMap<TableName, Layout> {
@@ -21,7 +24,7 @@ fn layout(model: &Model) -> Layout {
     Layout {
         sort_by: config.sort_by.clone(),
         zorder_by: config.zorder_by.clone(),
-        target_file_size: config.target_file_size,
+        target_file_size: config.target_file_size.or_else(|| is_rewritten_by_key(model).then_some(BYTES_IF_REWRITTEN)),
         compression: config.compression,
         bloom_filter_columns: config.bloom_filter_columns.clone(),
         properties: config.tblproperties.clone(),
@@ -29,6 +32,13 @@ fn layout(model: &Model) -> Layout {
         comments: config.persist_docs.columns.then(comments),
         auto_optimize: config.auto_optimize,
     }
+}
+
+/// Whether new rows replace old ones wherever these are: then files are written again that hold a few of them.
+fn is_rewritten_by_key(model: &Model) -> bool {
+    let config = &model.config;
+    let incremental = config.materialized == Materialization::Incremental;
+    model.merges() || config.is_history() || incremental && config.incremental_strategy == Strategy::DeleteInsert
 }
 
 impl Node<'_> {

@@ -114,11 +114,8 @@ pub(super) fn files_table(
     }
     partitions.extend(labels.iter().cloned());
     let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
-    let mut format = ParquetFormat::default();
-    let mut options = format.options().clone();
     // Spark's times of 96 bits, in the unit that Delta has.
-    options.global.coerce_int96 = Some("us".to_owned());
-    format = format.with_options(options);
+    let format = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
     Ok(ExactFiles::new(store, Arc::new(format), columns, partitions, found).with_statistics()?)
 }
 
@@ -188,12 +185,18 @@ mod tests {
         let found = statistics(stats, &columns, &[ScalarValue::Int32(None), ScalarValue::from("x")]).unwrap();
         assert_eq!(found.num_rows, Precision::Exact(3));
         let [id, day, name, later, none, label] = found.column_statistics.as_slice() else { panic!("{found:?}") };
-        assert_eq!((&id.min_value, &id.null_count), (&Precision::Exact(ScalarValue::from(-2i64)), &Precision::Exact(1)));
+        assert_eq!(
+            (&id.min_value, &id.null_count),
+            (&Precision::Exact(ScalarValue::from(-2i64)), &Precision::Exact(1))
+        );
         assert_eq!(day.max_value, Precision::Exact(ScalarValue::Date32(Some(20_456))));
         assert_eq!((&name.min_value, &name.null_count), (&Precision::Absent, &Precision::Exact(2)));
         assert_eq!(later.null_count, Precision::Absent);
         assert_eq!((&none.min_value, &none.null_count), (&Precision::Absent, &Precision::Exact(3)));
-        assert_eq!((&label.max_value, &label.null_count), (&Precision::Exact(ScalarValue::from("x")), &Precision::Exact(0)));
+        assert_eq!(
+            (&label.max_value, &label.null_count),
+            (&Precision::Exact(ScalarValue::from("x")), &Precision::Exact(0))
+        );
         let loose = stats.replace("{\"numRecords", "{\"tightBounds\":false,\"numRecords");
         let found = statistics(&loose, &columns, &[]).unwrap();
         assert_eq!(found.column_statistics[0].min_value, Precision::Absent);
