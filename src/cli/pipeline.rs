@@ -180,6 +180,10 @@ impl Compiled {
             fail_fast: self.fail_fast,
             retries: self.project.target.retries.map_or(RETRIES, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             threads: self.threads,
+            nodes_at_once: session::nodes_at_once(Resources {
+                threads: self.threads,
+                memory: self.project.target.memory,
+            }),
             started_at: self.options.run_started_at,
             invocation_id: self.options.invocation_id,
         };

@@ -10,6 +10,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::session_state::SessionState;
 
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -117,7 +118,8 @@ async fn count(
     }
     let session = &inputs.runtime().session;
     let plan = session::plan(session, session::parse(sql)?, &tables)?;
-    let batches = session::query(session, plan).collect().await?;
+    let run = |session: SessionState| session::query(&session, plan.clone()).collect();
+    let batches = session::within_memory(session, run).await?;
     let batch = batches.iter().find(|batch| batch.num_rows() > 0);
     let batch = batch.ok_or_else(|| Failure::text("the test returned no count".to_owned()))?;
     let counts = batch.columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0));

@@ -106,7 +106,7 @@ async fn work(
             end_set(inputs, schedule, board, end, on_event, report).await;
             continue;
         }
-        while running.len() < options.threads
+        while running.len() < options.nodes_at_once
             && let Some(index) = board.take_ready()
         {
             let (inputs, step) = (Arc::clone(inputs), schedule.steps[index].clone());

@@ -98,8 +98,10 @@ pub struct RunOptions {
     pub fail_fast: bool,
     /// How often a node starts again after its storage failed in a way that passes.
     pub retries: u32,
-    /// Nodes that run at once.
+    /// Partitions of a query, batches of a model and tables under care that run at once.
     pub threads: usize,
+    /// Nodes that run at once.
+    pub nodes_at_once: usize,
     /// When the run started.
     pub started_at: chrono::DateTime<chrono::Utc>,
     /// The id of the run.

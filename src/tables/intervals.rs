@@ -20,11 +20,10 @@ use serde_json::Value;
 
 use super::files::DataFile;
 use super::read::{Files, exact, scan, table_provider, view};
-use super::stage::{Staged, discard, stage};
+use super::stage::{Staged, collect, discard, stage};
 use super::{Lake, Published, TableError, TableState};
 use crate::exact_files::rows_of;
 use crate::intervals::{BatchSize, Interval, Intervals, moment};
-use crate::session;
 
 /// Whether a time, or midnight of a day, is in an interval; times without a zone are in UTC.
 ///
@@ -83,7 +82,7 @@ pub async fn rows_outside(
             ],
         )?
         .build()?;
-    let batches = session::query(session, counts).collect().await?;
+    let batches = collect(counts, session).await?;
     let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
     let number = |at: usize| batch.column(at).as_primitive::<Int64Type>().value(0);
     let (rows, timed) = (number(0), number(1));

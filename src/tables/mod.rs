@@ -41,6 +41,7 @@ use url::Url;
 use crate::intervals::Intervals;
 use crate::names::TableName;
 use crate::paths;
+use crate::session::OutOfMemory;
 
 pub use changes::Changes;
 pub use history::{History, add_versions, first_versions};
@@ -108,6 +109,12 @@ pub enum TableError {
         /// Why.
         source: object_store::Error,
     },
+}
+
+impl OutOfMemory for TableError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Query(error) if error.is_out_of_memory())
+    }
 }
 
 /// What a table says of itself: recorded in the commit that made its current version.
@@ -370,6 +377,9 @@ fn query_message(error: &DataFusionError) -> String {
         "Parser error: ",
         "Error evaluating filter predicate: ",
     ];
+    if error.is_out_of_memory() {
+        return "it needs more memory than there is, even sorted and alone: give the target more `memory`".to_owned();
+    }
     let text = error.find_root().strip_backtrace();
     let mut text = text.lines().next().unwrap_or("the query failed");
     while let Some(rest) = NOISE.iter().find_map(|noise| text.strip_prefix(noise)) {

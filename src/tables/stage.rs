@@ -237,8 +237,9 @@ async fn write_files(
     hide_caught_panics();
     let session = &session::for_query(session);
     let plan = session.optimize(&plan)?;
-    let attempt = async |session: &SessionState| {
-        let physical = session.create_physical_plan(&plan).await?;
+    let (plan, config) = (&plan, &config);
+    let run = |session: SessionState| async move {
+        let physical = session.create_physical_plan(plan).await?;
         tracing::debug!("plan of `{name}`:\n{}", displayable(physical.as_ref()).indent(false));
         let context = session.task_ctx();
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
@@ -246,12 +247,7 @@ async fn write_files(
         let streams = (0..partitions).map(streams);
         write_partitions(store, streams, config.clone(), schema, name, FEW_BYTES).await
     };
-    match attempt(session).await {
-        Err(TableError::Query(error)) if session::is_out_of_memory(&error) => {
-            attempt(&session::spilling(session)).await
-        }
-        done => done,
-    }
+    session::within_memory(session, run).await
 }
 
 /// The rows of a query, which are few.
@@ -259,12 +255,8 @@ async fn write_files(
 /// # Errors
 /// The query's.
 pub(super) async fn collect(plan: LogicalPlan, session: &SessionState) -> Result<Vec<RecordBatch>, TableError> {
-    match session::query(session, plan.clone()).collect().await {
-        Err(error) if session::is_out_of_memory(&error) => {
-            Ok(session::query(&session::spilling(session), plan).collect().await?)
-        }
-        done => Ok(done?),
-    }
+    let run = |session: SessionState| session::query(&session, plan.clone()).collect();
+    Ok(session::within_memory(session, run).await?)
 }
 
 /// Runs a plan of exactly the columns of `staged`, and adds its files.

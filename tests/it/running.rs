@@ -190,6 +190,23 @@ const HOOKED: &str = "{{ config(
 select id from {{ source('raw', 'items') }}";
 
 #[test]
+fn joins_that_are_larger_than_the_memory_are_slower_and_right() {
+    let join = "{{ config(materialized='table') }}
+        with a as (select value as id, repeat('x', 60) || value as text from generate_series(1, 400000)),
+            b as (select value as id, repeat('y', 60) || value as text from generate_series(1, 400000))
+        select a.id, length(a.text) + length(b.text) as n from a join b on a.id = b.id and a.text <> b.text";
+    let sandbox = Sandbox::new(&[
+        ("project.yml", "name: sandbox\ntarget: dev\ntargets: { dev: { root: lake, memory: 12MB, threads: 2 } }\n"),
+        ("models/gold/one.sql", join),
+        ("models/gold/two.sql", join),
+        ("models/gold/two.yml", "models:\n  - name: two\n    columns: [{ name: id, data_tests: [unique] }]\n"),
+    ]);
+    let report = sandbox.json(&["build"]);
+    assert_eq!(statuses(&report), ["gold.one success", "gold.two success"], "{report}");
+    assert_eq!(sandbox.value("select count(distinct id) = 400000 and sum(n) = 52577790 as ok from gold.one"), true);
+}
+
+#[test]
 fn hooks_run_around_models_and_runs() {
     let sandbox = items(&[("models/silver/a.sql", HOOKED), ("models/gold/v.sql", "select * from {{ ref('a') }}")]);
     let project = "name: sandbox\ntargets:\n  dev: { root: lake }\non-run-start: { command: 'echo start >> log.txt' }

@@ -36,9 +36,6 @@ use crate::session;
 /// Keys up to which a join holds them in memory; more are sorted, which spills.
 const KEYS_IN_MEMORY: u64 = 1_000_000;
 
-/// Rows of a batch where memory is short.
-const SMALL_BATCH_ROWS: usize = 1024;
-
 /// What tells the versions of a table.
 #[derive(Debug)]
 pub struct History<'a> {
@@ -257,15 +254,10 @@ impl Change<'_> {
         joined: u64,
     ) -> Result<Staged, TableError> {
         let layout = Arc::new(layout);
-        let mut session = session::for_query(&joining(self.session, joined));
-        let staged = match self.folded_once(&rows, &layout, partition_by, &session).await {
-            Err(TableError::Query(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
-                let config = session.config().clone().with_target_partitions(1).with_batch_size(SMALL_BATCH_ROWS);
-                *session.config_mut() = config;
-                self.folded_once(&rows, &layout, partition_by, &session).await?
-            }
-            staged => staged?,
-        };
+        let session = session::for_query(&joining(self.session, joined));
+        let (rows, layout) = (&rows, &layout);
+        let run = |session: SessionState| async move { self.folded_once(rows, layout, partition_by, &session).await };
+        let staged = session::within_memory(&session, run).await?;
         match self.refused(&layout.findings) {
             None => Ok(staged),
             Some(why) => {

@@ -11,12 +11,9 @@ use datafusion::catalog::TableFunctionArgs;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::file_options::file_type::FileType;
-use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::disk_manager::DiskManagerBuilder;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
@@ -27,12 +24,17 @@ use sqlparser::dialect::GenericDialect;
 
 use crate::names::{TableName, nearest};
 
+mod memory;
+
+use memory::Turns;
+pub use memory::{OutOfMemory, nodes_at_once, within_memory};
+
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Resources {
     /// Partitions of a query.
     pub threads: usize,
-    /// Bytes that queries may hold before they spill to disk; `None` is no limit.
+    /// Bytes that the process should not take more of; `None` is no limit.
     pub memory: Option<usize>,
 }
 
@@ -52,34 +54,10 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
     Ok(SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime(resources)?)
+        .with_config(config.with_extension(Arc::new(Turns::default())))
+        .with_runtime_env(memory::runtime(resources.memory)?)
         .with_default_features()
         .build())
-}
-
-fn runtime(resources: Resources) -> Result<Arc<RuntimeEnv>> {
-    let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(DiskManagerBuilder::default());
-    if let Some(bytes) = resources.memory {
-        let consumers = std::num::NonZeroUsize::new(5).expect("five is not zero");
-        builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
-    }
-    builder.build_arc()
-}
-
-/// Whether a query failed because the memory of the run is too small for it.
-pub fn is_out_of_memory(error: &DataFusionError) -> bool {
-    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
-}
-
-/// The session for a query again that ran out of memory: slower, with joins that sort and spill instead of holding a side
-/// of them in memory, and one partition at a time.
-pub fn spilling(session: &SessionState) -> SessionState {
-    let mut state = session.clone();
-    let options = state.config_mut().options_mut();
-    options.optimizer.prefer_hash_join = false;
-    options.execution.target_partitions = 1;
-    state
 }
 
 /// The tables that SQL may name.
