@@ -120,10 +120,9 @@ def build(data, kind, memory, runs, lake, parent):
         folder.mkdir(parents=True)
         project(folder, data, kind, memory)
 
-    limit = [memory] if memory else []
     here = ["--project-dir", str(folder)]
     commands = {
-        "engine alone": [bare_engine(pathlib.Path(lake).parent), "sql", str(script), *limit],
+        "engine alone": [bare_engine(pathlib.Path(lake).parent), "sql", str(script)],
         "`lake run`, no tests": [lake, "run", *here],
         "`lake build`, with tests": [lake, "build", *here],
         "`lake build` again": [lake, "build", *here],
@@ -142,7 +141,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--format", choices=["csv", "parquet"], default="csv")
-    parser.add_argument("--memory", help="of both, such as 2GB")
+    parser.add_argument("--memory", help="of the lake, such as 2GB; the engine has no limit, for its hash joins do not spill")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--bin", default=LAKE)
     parser.add_argument("--data", type=pathlib.Path)
