@@ -68,6 +68,16 @@ pub fn change_fields() -> [Field; 3] {
 const LIST_ITEM: &str = "element";
 const MAP_ENTRIES: &str = "key_value";
 
+/// Whether a type, or one inside of it, is such a one.
+pub fn holds(data_type: &DataType, is: &impl Fn(&DataType) -> bool) -> bool {
+    is(data_type)
+        || match data_type {
+            DataType::List(item) | DataType::Map(item, _) => holds(item.data_type(), is),
+            DataType::Struct(fields) => fields.iter().any(|field| holds(field.data_type(), is)),
+            _ => false,
+        }
+}
+
 /// The nearest type that Delta can store without losing values.
 fn stored_type(data_type: &DataType) -> Result<DataType, String> {
     let refused = |hint: &str| Err(format!("a Delta table has no type for {data_type}: {hint}"));

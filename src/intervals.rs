@@ -228,14 +228,14 @@ pub fn moment(text: &str) -> Option<DateTime<Utc>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn at(text: &str) -> DateTime<Utc> {
+    pub(crate) fn at(text: &str) -> DateTime<Utc> {
         moment(text).unwrap()
     }
 
-    fn between(start: &str, end: &str) -> Interval {
+    pub(crate) fn between(start: &str, end: &str) -> Interval {
         Interval { start: at(start), end: at(end) }
     }
 

@@ -284,9 +284,9 @@ pub(super) struct SeedArgs {
     pub(super) full_refresh: bool,
 }
 
-impl From<SeedArgs> for RunArgs {
-    fn from(args: SeedArgs) -> Self {
-        Self { selection: args.selection, full_refresh: args.full_refresh, ..Self::default() }
+impl From<&SeedArgs> for RunArgs {
+    fn from(args: &SeedArgs) -> Self {
+        Self { selection: args.selection.clone(), full_refresh: args.full_refresh, ..Self::default() }
     }
 }
 

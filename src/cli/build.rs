@@ -40,8 +40,7 @@ impl What {
 
 /// Loads seeds.
 pub(super) fn seed(global: &Global, args: &SeedArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let args = RunArgs { selection: args.selection.clone(), full_refresh: args.full_refresh, ..RunArgs::default() };
-    run(global, &args, What::Seeds, printer)
+    run(global, &args.into(), What::Seeds, printer)
 }
 
 pub(super) fn run(global: &Global, args: &RunArgs, what: What, printer: &Printer) -> anyhow::Result<ExitStatus> {

@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use super::args::{CleanArgs, Global};
+use super::history::runtime;
 use super::printer::{Printer, plural};
 use super::{ExitStatus, Pipeline};
 use crate::artifacts::ARTIFACTS_FOLDER;
@@ -28,7 +29,7 @@ pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyho
 fn staged(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let lake = Lake::new(&pipeline.project.target.root, &pipeline.project.folder)?;
-    let async_runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let async_runtime = runtime()?;
     let mut cleaned = 0;
     for model in pipeline.project.models.values().filter(|model| model.is_stored()) {
         cleaned += usize::from(async_runtime.block_on(lake.forget_kept(&model.name))? > 0);

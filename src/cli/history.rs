@@ -33,7 +33,8 @@ pub(super) fn history(global: &Global, args: &HistoryArgs, printer: &Printer) ->
     Ok(ExitStatus::Fine)
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// Enough to look at tables: nothing is queried.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(super::STACK).build()?)
 }
 

@@ -54,7 +54,7 @@ pub(super) fn run(global: &Global, args: &RetryArgs, printer: &Printer) -> anyho
         "seed" => {
             let mut before: SeedArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
             before.selection = again(&before.selection);
-            build::run_loaded(pipeline, &global, &before.into(), build::What::Seeds, printer)
+            build::run_loaded(pipeline, &global, &(&before).into(), build::What::Seeds, printer)
         }
         "test" => {
             let before: SelectArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;

@@ -379,19 +379,23 @@ impl Batches<'_> {
             node.keep_refused(published, staged, &tests).await?;
             return Err(Failure::Refused(message));
         }
-        match node.commit(self.world, Mode::Incremental, &BTreeMap::new(), &tests).await {
-            Ok((mut commit, _)) => {
-                commit.state.intervals = Some(done);
-                if mixed {
-                    commit.state.inputs.clear();
-                }
-                Ok((staged, commit, tests))
-            }
+        match self.commit(&tests, (done, mixed)).await {
+            Ok(commit) => Ok((staged, commit, tests)),
             Err(failure) => {
                 staged.discard(lake).await;
                 Err(failure)
             }
         }
+    }
+
+    /// What a commit records of the intervals that the table has then; of its inputs nothing, if other runs read others.
+    async fn commit(&self, tests: &[TestResult], (done, mixed): (Intervals, bool)) -> Result<Commit, Failure> {
+        let (mut commit, _) = self.node.commit(self.world, Mode::Incremental, &BTreeMap::new(), tests).await?;
+        commit.state.intervals = Some(done);
+        if mixed {
+            commit.state.inputs.clear();
+        }
+        Ok(commit)
     }
 
     /// Nothing stops a commit that has begun.
@@ -417,11 +421,7 @@ impl Batches<'_> {
         if let Some(published) = &standing.published {
             nothing = self.reshaped(published, nothing).await?;
         }
-        let (mut commit, _) = node.commit(self.world, Mode::Incremental, &BTreeMap::new(), &[]).await?;
-        commit.state.intervals = Some(standing.done.clone());
-        if standing.mixed {
-            commit.state.inputs.clear();
-        }
+        let mut commit = self.commit(&[], (standing.done.clone(), standing.mixed)).await?;
         let before = standing.published.as_ref().and_then(|published| published.state.as_ref());
         commit.state.tests = before.map(|state| state.tests.clone()).unwrap_or_default();
         standing.published = Some(self.publish_as(standing.published.as_ref(), nothing, &commit).await?);

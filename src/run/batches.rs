@@ -80,15 +80,7 @@ pub(super) fn counts(batch: Interval, now: DateTime<Utc>) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intervals::moment;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        moment(text).unwrap()
-    }
-
-    fn between(start: &str, end: &str) -> Interval {
-        Interval { start: at(start), end: at(end) }
-    }
+    use crate::intervals::tests::{at, between};
 
     fn ask<'a>(done: &'a Intervals, now: &str) -> Question<'a> {
         let (size, begin, now) = (BatchSize::Day, at("2026-01-01"), at(now));

@@ -297,6 +297,13 @@ fn compare_types(path: &mut Vec<String>, old: &DataType, new: &DataType, found: 
     }
 }
 
+/// Whether a type is another one, but for fields of objects that it may lack.
+pub(super) fn grows(old: &DataType, new: &DataType) -> bool {
+    let mut found = Vec::new();
+    compare_types(&mut Vec::new(), old, new, &mut found);
+    found.iter().all(|difference| matches!(difference.what, What::Added))
+}
+
 /// The columns of a table with the types and fields of new ones, and then those that it lacks; `drops` those that are gone.
 fn merged(old: &Schema, new: &Schema, drops: bool) -> SchemaRef {
     Arc::new(Schema::new(merged_fields(old.fields(), new.fields(), drops)))

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::decide::Action;
-use super::evolve::merged_types;
+use super::evolve::{grows, merged_types};
 use super::inputs::Chosen;
 use super::intake::{Intake, TakenIn, count};
 use super::materialize::{Failure, Mode, Node, World};
@@ -308,15 +308,4 @@ fn read_of(file: &BronzeFile, manifest: &Manifest) -> Read {
         Some(_) => Why::Changed(None),
     };
     Read { file: file.clone(), why, hash: None, retried: known.is_some_and(|entry| entry.bad.is_some()) }
-}
-
-/// Whether a type is another one, but for fields of objects that it may lack.
-fn grows(old: &DataType, new: &DataType) -> bool {
-    match (old, new) {
-        (DataType::Struct(old), DataType::Struct(new)) => old
-            .iter()
-            .all(|field| new.find(field.name()).is_some_and(|(_, more)| grows(field.data_type(), more.data_type()))),
-        (DataType::List(old), DataType::List(new)) => grows(old.data_type(), new.data_type()),
-        (old, new) => old == new,
-    }
 }

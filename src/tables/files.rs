@@ -66,8 +66,17 @@ impl Published {
     /// # Errors
     /// When the log cannot be read.
     pub(super) fn files(&self) -> Result<Vec<DataFile>, TableError> {
+        self.files_at(|_| true)
+    }
+
+    /// The data files of the version at some paths.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) fn files_at(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<DataFile>, TableError> {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
-        Ok(self.table.snapshot().map_err(fail)?.log_data().iter().map(DataFile::from).collect())
+        let snapshot = self.table.snapshot().map_err(fail)?;
+        Ok(snapshot.log_data().iter().filter(|file| is_wanted(&file.path())).map(DataFile::from).collect())
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::files::DataFile;
 use super::read::{Files, exact, scan, table_provider, view};
-use super::stage::{Staged, collect, discard, stage};
+use super::stage::{Staged, collect, or_discard, stage};
 use super::{Lake, Published, TableError, TableState};
 use crate::exact_files::rows_of;
 use crate::intervals::{BatchSize, Interval, Intervals, moment};
@@ -120,12 +120,7 @@ pub async fn replace_intervals(
     (column, intervals): (&str, &Intervals),
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let (adds, name) = (staged.adds.clone(), staged.name.clone());
-    let replaced = without(lake, published, staged, (column, intervals), session).await;
-    if replaced.is_err() {
-        discard(lake, &name, &adds).await;
-    }
-    replaced
+    or_discard(lake, staged, async |staged| without(lake, published, staged, (column, intervals), session).await).await
 }
 
 async fn without(

@@ -207,10 +207,7 @@ impl Published {
     /// # Errors
     /// When the log cannot be read.
     pub async fn transaction(&self, app_id: &str) -> Result<Option<i64>, TableError> {
-        let fail = |source| TableError::Delta { table: self.name.clone(), source };
-        let snapshot = self.table.snapshot().map_err(fail)?;
-        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
-        Ok(head.filter(|head| *head != NO_HEAD))
+        Ok(self.head(app_id).await?.filter(|head| *head != NO_HEAD))
     }
 
     /// Whether an application has moved its head, and a rollback has taken it back to before the first one.
@@ -218,10 +215,14 @@ impl Published {
     /// # Errors
     /// When the log cannot be read.
     pub async fn is_rolled_back(&self, app_id: &str) -> Result<bool, TableError> {
+        Ok(self.head(app_id).await? == Some(NO_HEAD))
+    }
+
+    /// What the log says, which may be that there is none any more.
+    async fn head(&self, app_id: &str) -> Result<Option<i64>, TableError> {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let snapshot = self.table.snapshot().map_err(fail)?;
-        let head = snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)?;
-        Ok(head == Some(NO_HEAD))
+        snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) fn same_partitions(published: &Published, staged: &Staged) -> Result<
 
 /// A new row that does not meet the condition would stand beside what the result does not replace.
 pub(super) async fn refuse_outside(staged: &Staged, condition: &str, session: &SessionState) -> Result<(), TableError> {
-    let outside = parsed(condition, staged, session)?.is_not_true();
-    let outside = LogicalPlanBuilder::from(staged.rows_plan()?).filter(outside)?.build()?;
+    let parsed = parsed(condition, staged, session)?;
+    let outside = LogicalPlanBuilder::from(staged.rows_plan()?).filter(parsed.clone().is_not_true())?.build()?;
     let counted = LogicalPlanBuilder::from(outside.clone()).aggregate(Vec::<Expr>::new(), vec![count(lit(1))])?;
     let batches = collect(counted.build()?, session).await?;
     let rows = batches.iter().find(|batch| batch.num_rows() == 1);
@@ -57,7 +57,6 @@ pub(super) async fn refuse_outside(staged: &Staged, condition: &str, session: &S
     if rows == 0 {
         return Ok(());
     }
-    let parsed = parsed(condition, staged, session)?;
     let used: BTreeSet<&str> = parsed.column_refs().into_iter().map(|column| column.name.as_str()).collect();
     let used: Vec<Expr> = used.into_iter().map(exact).collect();
     let first = LogicalPlanBuilder::from(outside).project(used)?.limit(0, Some(1))?.build()?;

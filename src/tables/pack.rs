@@ -9,7 +9,7 @@ use datafusion::execution::session_state::SessionState;
 use deltalake::kernel::LogicalFileView;
 
 use super::read::{Files, scan};
-use super::stage::{Staged, discard, write};
+use super::stage::{Staged, or_discard, write};
 use super::{Lake, Published, TableError, zorder};
 use crate::exact_files::rows_of;
 
@@ -97,17 +97,12 @@ pub async fn reshape(
     staged: Staged,
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let (adds, name) = (staged.adds.clone(), staged.name.clone());
-    let reshaped = async {
+    or_discard(lake, staged, async |staged| {
         let files = data_files(published)?;
         let stay: Vec<&DataFile> = files.iter().filter(|file| !staged.removed.contains(&file.path)).collect();
         rewrite(lake, published, &stay, staged, session).await
-    };
-    let reshaped = reshaped.await;
-    if reshaped.is_err() {
-        discard(lake, &name, &adds).await;
-    }
-    reshaped
+    })
+    .await
 }
 
 /// Packs small files of the partitions that staged rows go to along with them.
@@ -125,21 +120,16 @@ pub async fn pack_along(
     if !layout.auto_optimize || staged.replaces_all || !adds_rows {
         return Ok(staged);
     }
-    let (adds, name) = (staged.adds.clone(), staged.name.clone());
     let touched: HashSet<Partition> =
-        adds.iter().map(|add| add.partition_values.clone().into_iter().collect()).collect();
-    let packed = async {
+        staged.adds.iter().map(|add| add.partition_values.clone().into_iter().collect()).collect();
+    or_discard(lake, staged, async |staged| {
         let files = data_files(published)?;
         let stays = |file: &&DataFile| !staged.removed.contains(&file.path) && !file.has_deleted_rows;
         let near = files.iter().filter(stays).filter(|file| touched.contains(&file.partition));
         let full = full_tiers(near, layout.target());
         rewrite(lake, published, &full, staged, &one_by_one(session)).await
-    };
-    let packed = packed.await;
-    if packed.is_err() {
-        discard(lake, &name, &adds).await;
-    }
-    packed
+    })
+    .await
 }
 
 /// Files of tiers that are full, in each partition.

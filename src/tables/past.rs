@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use deltalake::kernel::Action;
-use deltalake::kernel::transaction::CommitProperties;
 use deltalake::kernel::{MetadataExt, Transaction};
 use deltalake::protocol::DeltaOperation;
 use object_store::ObjectStoreExt;
@@ -12,6 +11,7 @@ use object_store::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::publish::once;
 use super::{Lake, NO_HEAD, Prepared, Published, STATE_KEY, TableError, TableState};
 use crate::names::TableName;
 
@@ -193,11 +193,7 @@ pub async fn prepare_rollback(
         }
     }
     let id = uuid::Uuid::new_v4().to_string();
-    let mut properties = CommitProperties::default()
-        .with_application_transactions(heads(current, old.as_ref()).await?)
-        .with_create_checkpoint(false)
-        .with_cleanup_expired_logs(Some(false))
-        .with_max_retries(0);
+    let heads = heads(current, old.as_ref()).await?;
     // The state is that of the old version; without one, the next build starts anew.
     let state = old.as_ref().and_then(|old| old.state.clone());
     let state = state.map(|state| TableState { invocation_id: invocation_id.to_owned(), ..state });
@@ -206,7 +202,7 @@ pub async fn prepare_rollback(
         None => serde_json::json!({"invocation_id": invocation_id}),
     };
     state["commit_id"] = id.clone().into();
-    properties = properties.with_metadata([(STATE_KEY.to_owned(), state)]);
+    let properties = once().with_application_transactions(heads).with_metadata([(STATE_KEY.to_owned(), state)]);
     let operation = DeltaOperation::Restore { version: to, datetime: None };
     Prepared::on(current, actions, operation, properties, &id).await
 }

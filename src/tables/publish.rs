@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Protocol, Transaction};
+use deltalake::kernel::{Action, Add, Protocol, Transaction};
 use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
+use super::stage::discard;
 use super::{Lake, Published, STATE_KEY, Staged, TableError, TableState, metadata};
+use crate::catalog::holds;
 use crate::names::TableName;
 
 /// What goes into a commit beside the files.
@@ -40,24 +42,36 @@ pub async fn publish(
     commit: &Commit,
 ) -> Result<Published, TableError> {
     let version = published.map_or(0, |published| published.version() + 1);
-    if let Err(error) = commit_once(lake, published, &staged, commit).await {
-        match fate(lake, &staged.name, version, &commit.id, error).await? {
+    let committed = commit_once(lake, published, &staged, commit).await;
+    settled(lake, (&staged.name, version), &commit.id, committed, &staged.adds).await
+}
+
+/// The table after an attempt to commit this version of it. `adds` are taken away if they will never be published.
+pub(super) async fn settled(
+    lake: &Lake,
+    (name, version): (&TableName, u64),
+    id: &str,
+    committed: Result<(), TableError>,
+    adds: &[Add],
+) -> Result<Published, TableError> {
+    if let Err(error) = committed {
+        match fate(lake, name, version, id, error).await? {
             Fate::Done => {}
             Fate::Lost(error) => {
-                staged.discard(lake).await;
+                discard(lake, name, adds).await;
                 return Err(error);
             }
             Fate::Unknown(error) => return Err(error),
         }
     }
-    let fresh = lake.inspect(&staged.name).await?;
-    let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished after its publish", staged.name)))?;
+    let fresh = lake.inspect(name).await?;
+    let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{name}` vanished after its publish")))?;
     checkpoint_if_due(&fresh).await;
     Ok(fresh)
 }
 
 /// What came of a commit that ended with an error.
-pub(super) enum Fate {
+enum Fate {
     /// It took place, and something after it failed.
     Done,
     /// It did not.
@@ -67,13 +81,7 @@ pub(super) enum Fate {
 }
 
 /// An error after the commit took place is not a failure of the commit: the log knows.
-pub(super) async fn fate(
-    lake: &Lake,
-    table: &TableName,
-    version: u64,
-    id: &str,
-    error: TableError,
-) -> Result<Fate, TableError> {
+async fn fate(lake: &Lake, table: &TableName, version: u64, id: &str, error: TableError) -> Result<Fate, TableError> {
     Ok(match lake.log_store(table)?.read_commit_entry(version).await {
         Ok(Some(entry)) if contains(&entry, id) => Fate::Done,
         Ok(Some(_)) => Fate::Lost(TableError::Conflict { table: table.clone() }),
@@ -123,12 +131,12 @@ pub(super) fn properties(commit: &Commit, staged: &Staged) -> Result<CommitPrope
     state["commit_id"] = commit.id.clone().into();
     let heads = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
     let transactions = heads.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
-    Ok(CommitProperties::default()
-        .with_metadata([(STATE_KEY.to_owned(), state)])
-        .with_application_transactions(transactions)
-        .with_create_checkpoint(false)
-        .with_cleanup_expired_logs(Some(false))
-        .with_max_retries(0))
+    Ok(once().with_metadata([(STATE_KEY.to_owned(), state)]).with_application_transactions(transactions))
+}
+
+/// Every commit is one attempt on the version that was read, and does nothing beside it.
+pub(super) fn once() -> CommitProperties {
+    CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false)).with_max_retries(0)
 }
 
 /// What the publish of staged files does to the version below it.
@@ -171,7 +179,7 @@ fn actions(lake: &Lake, published: &Published, staged: &Staged) -> Result<Vec<Ac
     actions.extend(staged.adds.iter().cloned().map(Action::Add));
     if published.schema != staged.schema {
         // A type that the table did not have may need a feature: timestamps without a zone do.
-        if staged.schema.fields().iter().any(|field| has_local_times(field.data_type())) {
+        if staged.schema.fields().iter().any(|field| holds(field.data_type(), &is_local_time)) {
             actions.extend(with_local_times(snapshot.protocol())?.map(Action::Protocol));
         }
     }
@@ -184,14 +192,8 @@ fn actions(lake: &Lake, published: &Published, staged: &Staged) -> Result<Vec<Ac
     Ok(actions)
 }
 
-fn has_local_times(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Timestamp(_, zone) => zone.is_none(),
-        DataType::List(item) => has_local_times(item.data_type()),
-        DataType::Map(entries, _) => has_local_times(entries.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| has_local_times(field.data_type())),
-        _ => false,
-    }
+fn is_local_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None))
 }
 
 /// The protocol of a table that gets its first timestamps without a zone; `None` if it may have them already (Delta

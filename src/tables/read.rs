@@ -19,6 +19,7 @@ use url::Url;
 use super::files::{DataFile, files_table};
 use super::stage::collect;
 use super::{Published, Staged, TableError};
+use crate::catalog::holds;
 use crate::exact_files::rows_of;
 
 /// Delta's column of file names, where a scan asks for it.
@@ -52,17 +53,12 @@ fn is_plain(published: &Published, files: &[DataFile]) -> Result<bool, TableErro
     Ok(mapping.is_none_or(|mode| mode == "none")
         && features.all(|feature| PLAIN_FEATURES.contains(&feature))
         && files.iter().all(|file| !file.has_deletions)
-        && !published.schema.fields().iter().any(|field| has_map(field.data_type())))
+        && !published.schema.fields().iter().any(|field| holds(field.data_type(), &is_map)))
 }
 
 /// Writers name what is inside of a map in several ways.
-fn has_map(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Map(..) => true,
-        DataType::List(item) => has_map(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| has_map(field.data_type())),
-        _ => false,
-    }
+fn is_map(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Map(..))
 }
 
 /// The scan of a published table, perhaps of some files, perhaps with [`FILE_COLUMN`].
@@ -71,10 +67,10 @@ pub(super) async fn scan(
     files: Files<'_>,
     file_column: bool,
 ) -> Result<Arc<dyn TableProvider>, TableError> {
-    let mut chosen = published.files()?;
-    if let Files::Only(paths) = files {
-        chosen.retain(|file| paths.contains(&file.path));
-    }
+    let chosen = match files {
+        Files::All => published.files()?,
+        Files::Only(paths) => published.files_at(|path| paths.contains(path))?,
+    };
     if is_plain(published, &chosen)? {
         let labels = file_column.then(|| Field::new(FILE_COLUMN, DataType::Utf8, false));
         let label = |file: &DataFile| labels.iter().map(|_| ScalarValue::from(file.path.as_str())).collect();

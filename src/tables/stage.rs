@@ -145,6 +145,20 @@ pub(super) async fn discard(lake: &Lake, name: &TableName, adds: &[Add]) {
     }
 }
 
+/// What comes of staged files; if nothing does, they are taken away.
+pub(super) async fn or_discard(
+    lake: &Lake,
+    staged: Staged,
+    change: impl AsyncFnOnce(Staged) -> Result<Staged, TableError>,
+) -> Result<Staged, TableError> {
+    let (adds, name) = (staged.adds.clone(), staged.name.clone());
+    let changed = change(staged).await;
+    if changed.is_err() {
+        discard(lake, &name, &adds).await;
+    }
+    changed
+}
+
 /// Runs a plan and writes its rows as data files of `name`, in the columns of `schema`.
 ///
 /// # Errors

@@ -1,11 +1,10 @@
 //! Commits that change no row: what they leave as it was is told in words that the next build understands.
 
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::transaction::CommitBuilder;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 
-use super::publish::{Fate, checkpoint_if_due, fate};
-use super::stage::discard;
+use super::publish::{once, settled};
 use super::{Lake, Published, ROWS_SINCE, STATE_KEY, TableError};
 
 /// One commit on top of `published` with the state of that version: for every reader the rows are what they were, so
@@ -28,28 +27,12 @@ pub(super) async fn commit_upkeep(
         said[ROWS_SINCE] = published.rows_since().into();
         (STATE_KEY.to_owned(), said)
     });
-    let properties = CommitProperties::default()
-        .with_metadata(state.into_iter().chain([("lakeUpkeep".to_owned(), id.clone().into())]))
-        .with_create_checkpoint(false)
-        .with_cleanup_expired_logs(Some(false))
-        .with_max_retries(0);
+    let properties = once().with_metadata(state.into_iter().chain([("lakeUpkeep".to_owned(), id.clone().into())]));
     let snapshot = published.table.snapshot().map_err(fail)?;
     let committed = CommitBuilder::from(properties)
         .with_actions(actions)
         .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
         .await;
-    if let Err(error) = committed {
-        match fate(lake, &published.name, published.version() + 1, &id, fail(error)).await? {
-            Fate::Done => {}
-            Fate::Lost(error) => {
-                discard(lake, &published.name, adds).await;
-                return Err(error);
-            }
-            Fate::Unknown(error) => return Err(error),
-        }
-    }
-    let fresh = lake.inspect(&published.name).await?;
-    let fresh = fresh.ok_or_else(|| TableError::Rows(format!("table `{}` vanished", published.name)))?;
-    checkpoint_if_due(&fresh).await;
-    Ok(fresh)
+    let committed = committed.map(|_| ()).map_err(fail);
+    settled(lake, (&published.name, published.version() + 1), &id, committed, adds).await
 }

@@ -2,19 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::materialize::SOURCES;
 use crate::sandbox::{Random, Sandbox, node};
-
-const SOURCES: &str = "sources:
-  - name: raw
-    root: in
-    tables:
-      - name: items
-        path: items/
-        format: csv
-        columns:
-          - { name: id, data_type: bigint }
-          - { name: value, data_type: varchar }
-";
 
 const APPENDED: &str = "{{ config(materialized='incremental') }} select id, value from {{ source('raw', 'items') }}";
 const MERGED: &str =

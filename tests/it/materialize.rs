@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, node};
 
-const SOURCES: &str = "sources:
+/// A source `raw.items`.
+pub const SOURCES: &str = "sources:
   - name: raw
     root: in
     tables:
