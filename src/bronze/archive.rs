@@ -67,10 +67,15 @@ fn move_one(file: &BronzeFile, to: &str) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     put_aside(&target, &base.join(to), below, &now)?;
-    rename(&from, &target, now.modified()?)
+    match rename(&from, &target, now.modified()?) {
+        // Another run was faster, between the two looks.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !from.exists() => Ok(()),
+        other => other,
+    }
 }
 
-/// What already has this name in the archive came from an older delivery.
+/// What already has this name in the archive came from an older delivery: it gets a second name, and loses its first one
+/// when the new file is put there. So of two runs at the same time neither can take the new file for the old one.
 fn put_aside(target: &Path, archive: &Path, below: &Path, new: &fs::Metadata) -> io::Result<()> {
     let Ok(old) = fs::metadata(target) else { return Ok(()) };
     if old.len() == new.len() && old.modified()? == new.modified()? {
@@ -83,7 +88,13 @@ fn put_aside(target: &Path, archive: &Path, below: &Path, new: &fs::Metadata) ->
     if let Some(parent) = aside.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::rename(target, aside)
+    match fs::hard_link(target, &aside) {
+        // Another run, or one that ended before its rename, did it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // A file system without links.
+        Err(error) if error.kind() != io::ErrorKind::NotFound && !aside.exists() => fs::rename(target, aside),
+        other => other,
+    }
 }
 
 /// A rename, or where the archive is another disk: a copy that appears whole, and then the removal.
