@@ -17,7 +17,7 @@ use super::Resources;
 
 /// Of the memory of a run, in hundredths, what queries reserve: beside it there are batches on their way, pages that are
 /// read and row groups that are written, and a join that is built holds its rows twice for a moment.
-const RESERVED: usize = 45;
+const RESERVED: usize = 40;
 
 /// With less than this no query of more than a few megabytes could be sorted: whatever the memory of a run is said to be, they
 /// have so much.
