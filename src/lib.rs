@@ -18,6 +18,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`names`] | what a table may be called, and which name a typo meant |
+//! | [`words`] | numbers and nouns as people read them |
 //! | [`paths`] | absolute paths without dots |
 //! | [`intervals`] | time in batches of hours, days, months and years |
 //! | [`memo`] | what earlier runs worked out, by the hash of what decides it |
@@ -26,6 +27,7 @@
 //! | [`catalog`] | schemas of sources, and the types that Delta can store |
 //! | [`session`] | the configuration of DataFusion, and the one planner of SQL |
 //! | [`exact_files`] | a table over exactly the files it was given |
+//! | [`checks`] | generic tests that are built in, and the SQL that they become |
 //! | [`template`] | Jinja, and the way back from SQL to the template |
 //! | [`project`] | files -> `Project`: YAML, settings, sources, models, tests |
 //! | [`graph`] | `Project` -> `Graph`: order, cycles, selection |
@@ -43,6 +45,8 @@
 
 pub mod names;
 
+pub mod words;
+
 pub mod paths;
 
 pub mod intervals;
@@ -58,6 +62,8 @@ pub mod catalog;
 pub mod session;
 
 pub mod exact_files;
+
+pub mod checks;
 
 pub mod template;
 

@@ -80,7 +80,7 @@ pub(super) enum Command {
     /// Call the last build, run, seed or test again, for what failed or did not run
     Retry(RetryArgs),
     /// Test what is published
-    Test(SelectArgs),
+    Test(TestArgs),
     /// Check every model without running it, and write the compiled SQL
     Compile(SelectArgs),
     /// List models and sources
@@ -259,6 +259,30 @@ pub(super) struct RunArgs {
     /// End the run at the first failure: what runs is stopped, and nothing else starts
     #[arg(long, short = 'x')]
     pub(super) fail_fast: bool,
+    /// Run the tests that the plan of their model proves, too
+    #[arg(long)]
+    pub(super) no_prove: bool,
+}
+
+/// What to test.
+#[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct TestArgs {
+    /// Which tests.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) selection: SelectArgs,
+    /// Run the tests that the plan of their model proves, too
+    #[arg(long)]
+    pub(super) no_prove: bool,
+    /// Show the rows that failed a test when it last failed: `orders.unique_orders_id`, or the name alone
+    #[arg(long, value_name = "MODEL.TEST")]
+    #[serde(skip)]
+    pub(super) failures: Option<String>,
+    /// Show the generic tests that are built in, and what they take
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) list: bool,
 }
 
 /// What to take up again.

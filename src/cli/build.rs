@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::args::{Global, RunArgs, SeedArgs};
 use super::pipeline::record;
-use super::printer::{Paint, Printer, plural};
+use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
 use super::{ExitStatus, Pipeline};
@@ -16,6 +16,7 @@ use crate::intervals::{self, Interval};
 use crate::names::TableName;
 use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
 use crate::tables::Resumed;
+use crate::words::plural;
 
 /// What a command runs of the selected nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,7 @@ pub(super) fn run_loaded(
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let schedule = if args.atomic { schedule.all_together() } else { schedule };
     compiled.fail_fast = args.fail_fast;
+    compiled.prove = !args.no_prove;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
     run_schedule(runtime, async_runtime, &schedule, &called(what.command(), global, args), printer)
@@ -100,8 +102,9 @@ pub(super) fn run_schedule(
     for resumed in async_runtime.block_on(runtime.lake.resume())? {
         resumed_note(&resumed, printer);
     }
-    let report = async_runtime.block_on(execute(inputs, schedule, printer));
+    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report, called)?;
+    async_runtime.block_on(remember(&inputs, &report, called, printer));
     artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
@@ -115,6 +118,14 @@ pub(super) fn run_schedule(
         (false, true) => ExitStatus::Fine,
         (false, false) => ExitStatus::Failed,
     })
+}
+
+/// Adds a run to the tables of what happened. The run is over: that it cannot be noted does not undo it.
+pub(super) async fn remember(inputs: &Inputs, report: &RunReport, called: &serde_json::Value, printer: &Printer) {
+    let command = called["which"].as_str().unwrap_or_default();
+    if let Err(failure) = run::chronicle(inputs, report, command).await {
+        printer.failure(&format!("the run is not noted in the lake's own tables: {failure}"));
+    }
 }
 
 /// What an earlier run had begun to publish together, and could not finish.

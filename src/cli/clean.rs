@@ -4,10 +4,11 @@ use anyhow::Context;
 
 use super::args::{CleanArgs, Global};
 use super::history::runtime;
-use super::printer::{Printer, plural};
+use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts::ARTIFACTS_FOLDER;
 use crate::tables::Lake;
+use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     if args.staged {

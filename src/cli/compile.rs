@@ -2,10 +2,11 @@
 
 use super::args::{Global, SelectArgs};
 use super::pipeline::{record, timed};
-use super::printer::{Printer, plural};
+use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::diagnostics::render;
+use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let start = std::time::Instant::now();

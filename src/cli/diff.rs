@@ -2,7 +2,7 @@
 
 use super::args::{Deny, DiffArgs, Global};
 use super::choice::state_folder;
-use super::printer::{Paint, Printer, plural};
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
 use crate::compile::Use;
@@ -10,6 +10,7 @@ use crate::compile::impact::{Affected, AffectedRead, Change, Class, Impact, Node
 use crate::compile::state;
 use crate::names::TableName;
 use crate::project::EXPOSURE_SCHEMA;
+use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &DiffArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let before = artifacts::read_picture(state_folder(args.selection.state.as_ref())?)?;

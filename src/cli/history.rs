@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use super::args::{Global, HistoryArgs, RollbackArgs};
-use super::printer::{Paint, Printer, plural, thousands};
+use super::printer::{Paint, Printer};
 use super::show::stored;
 use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
 use crate::names::TableName;
 use crate::project::Project;
 use crate::tables::{self, Lake, Published, RunOnTable, TableError, Version};
+use crate::words::{plural, thousands};
 
 pub(super) fn history(global: &Global, args: &HistoryArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::args::{Global, MaintainArgs};
 use super::build::resumed_note;
-use super::printer::{Paint, Printer, plural, thousands};
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
 use crate::run::{self, Inputs, Maintained};
+use crate::words::{plural, thousands};
 
 pub(super) fn run(global: &Global, args: &MaintainArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };

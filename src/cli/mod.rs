@@ -11,6 +11,7 @@ mod compile;
 mod diff;
 mod docs;
 mod explain;
+mod failures;
 mod history;
 mod infer;
 mod init;

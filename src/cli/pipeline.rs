@@ -8,7 +8,7 @@ use datafusion::execution::session_state::SessionState;
 use tokio::runtime;
 
 use super::args::{Deny, Global};
-use super::printer::{Printer, plural};
+use super::printer::Printer;
 use crate::artifacts;
 use crate::bronze::{self, Listings, Slice};
 use crate::compile::{self, CompiledProject};
@@ -21,6 +21,7 @@ use crate::project::{self, LoadOptions, Project};
 use crate::run::{self, RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
 use crate::tables::{self, Lake};
+use crate::words::plural;
 
 /// How often a node starts again after its storage failed, unless the target says it.
 const RETRIES: u32 = 3;
@@ -49,6 +50,8 @@ pub(super) struct Compiled {
     threads: usize,
     /// End a run at the first failure.
     pub(super) fail_fast: bool,
+    /// Tests that plans prove are not run.
+    pub(super) prove: bool,
     memo: Memo,
     listings: Listings,
 }
@@ -136,6 +139,7 @@ impl Pipeline {
             diagnostics: self.diagnostics,
             threads,
             fail_fast: false,
+            prove: true,
             memo: self.memo,
             listings,
         }))
@@ -178,6 +182,7 @@ impl Compiled {
             replay,
             event_time,
             fail_fast: self.fail_fast,
+            prove: self.prove,
             retries: self.project.target.retries.map_or(RETRIES, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             threads: self.threads,
             nodes_at_once: session::nodes_at_once(Resources {

@@ -138,32 +138,3 @@ impl Printer {
 fn painted(on: bool, paint: Paint, text: &str) -> String {
     if on { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
 }
-
-/// `1234567` -> `1,234,567`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 row`, `2 rows`.
-pub(super) fn plural(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(count)) }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!(super::thousands(1_234_567), "1,234,567");
-        assert_eq!(super::thousands(999), "999");
-        assert_eq!(super::plural(1, "row"), "1 row");
-        assert_eq!(super::plural(2000, "row"), "2,000 rows");
-    }
-}

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::printer::{Paint, Printer, plural, thousands};
+use super::printer::{Paint, Printer};
 use crate::names::TableName;
 use crate::run::{Event, NodeResult, Schedule, Status, TestResult, TestStatus};
+use crate::words::{plural, thousands};
 
 pub(super) struct Progress<'a> {
     printer: &'a Printer,
@@ -137,7 +138,9 @@ impl<'a> Progress<'a> {
         }
         if !result.tests.is_empty() {
             let passed = result.tests.iter().filter(|test| test.status == TestStatus::Pass).count();
-            parts.push(format!("{passed} of {}", plural(result.tests.len() as u64, "test")));
+            let proved = result.tests.iter().filter(|test| test.proved.is_some()).count();
+            let proved = if proved > 0 { format!(" ({proved} proved)") } else { String::new() };
+            parts.push(format!("{passed} of {}{proved}", plural(result.tests.len() as u64, "test")));
         }
         if result.action != "view" {
             parts.push(format!("{:.2}s", result.seconds));
@@ -168,6 +171,9 @@ pub(super) fn test_line(printer: &Printer, test: &TestResult) -> String {
         TestStatus::Fail => ("FAIL", Paint::Red),
         TestStatus::Error => ("ERROR", Paint::Red),
     };
-    let message = test.message.as_deref().map(|message| format!("  {message}")).unwrap_or_default();
-    format!("        {} {}{message}", printer.paint(paint, &format!("{word:<5}")), test.name)
+    let proved = test.proved.as_ref().map(|why| printer.paint(Paint::Dim, &format!("  proved: {why}")));
+    let message = test.message.as_deref().map(|message| format!("  {message}")).or(proved).unwrap_or_default();
+    let declared =
+        test.declared.as_deref().map(|place| printer.paint(Paint::Dim, &format!("  {place}"))).unwrap_or_default();
+    format!("        {} {}{message}{declared}", printer.paint(paint, &format!("{word:<5}")), test.name)
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Global, RetryArgs, RunArgs, SeedArgs, SelectArgs};
-use super::printer::{Printer, plural};
+use super::args::{Global, RetryArgs, RunArgs, SeedArgs, SelectArgs, TestArgs};
+use super::printer::Printer;
 use super::{ExitStatus, Pipeline, build, test};
 use crate::artifacts::{self, ARTIFACTS_FOLDER, StateError};
 use crate::project::Project;
+use crate::words::plural;
 
 /// What a command was called with, as `run_results.json` keeps it: dbt's `args`.
 pub(super) fn called(which: &str, global: &Global, args: &impl serde::Serialize) -> Value {
@@ -57,8 +58,9 @@ pub(super) fn run(global: &Global, args: &RetryArgs, printer: &Printer) -> anyho
             build::run_loaded(pipeline, &global, &(&before).into(), build::What::Seeds, printer)
         }
         "test" => {
-            let before: SelectArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
-            test::run_loaded(pipeline, &global, &again(&before), printer)
+            let mut before: TestArgs = serde_json::from_value(called.clone()).map_err(unreadable)?;
+            before.selection = again(&before.selection);
+            test::run_loaded(pipeline, &global, &before, printer)
         }
         "source replay" => anyhow::bail!("the last run was `lake source replay`: call it again, it takes what is left"),
         _ => Err(damaged(which).into()),

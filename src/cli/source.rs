@@ -6,12 +6,13 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs, SourceReplayArgs};
-use super::printer::{Paint, Printer, plural, thousands};
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline, build, infer};
 use crate::artifacts;
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
 use crate::run::{self, FileState, FreshnessResult, FreshnessStatus, Inputs, Intake, TestMode};
+use crate::words::{plural, thousands};
 
 /// Sources that are looked at at once.
 const AT_ONCE: usize = 4;

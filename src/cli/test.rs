@@ -2,16 +2,26 @@
 
 use std::sync::Arc;
 
-use super::args::{Global, SelectArgs};
+use super::args::{Global, TestArgs};
+use super::build::remember;
 use super::pipeline::record;
-use super::printer::{Paint, Printer, plural};
+use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, failures};
 use crate::artifacts;
+use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
+use crate::words::plural;
 
-pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &TestArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if args.list {
+        list(printer);
+        return Ok(ExitStatus::Fine);
+    }
+    if let Some(name) = &args.failures {
+        return failures::run(global, name, printer);
+    }
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     run_loaded(pipeline, global, args, printer)
 }
@@ -20,11 +30,12 @@ pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyh
 pub(super) fn run_loaded(
     pipeline: Pipeline,
     global: &Global,
-    args: &SelectArgs,
+    args: &TestArgs,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let choice = pipeline.choose(args)?;
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let choice = pipeline.choose(&args.selection)?;
+    let Ok(mut compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    compiled.prove = !args.no_prove;
     let selection = choice.over(&compiled)?;
     let (runtime, async_runtime) = compiled.into_runtime()?;
     record(&runtime)?;
@@ -38,13 +49,42 @@ pub(super) fn run_loaded(
     let tests = async_runtime.block_on(run::run_tests(&inputs, &selection, &show));
     let seconds = start.elapsed().as_secs_f64();
     let report = RunReport { seconds, tests, ..RunReport::begun(&runtime.options) };
-    artifacts::write_run_results(&runtime.folder, &report, &called("test", global, args))?;
+    let called = called("test", global, args);
+    artifacts::write_run_results(&runtime.folder, &report, &called)?;
+    async_runtime.block_on(remember(&inputs, &report, &called, printer));
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
     } else {
         printer.result(&summary(&report, printer));
     }
     Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
+}
+
+/// The tests that are built in: their names, what they take, what they say.
+fn list(printer: &Printer) {
+    if printer.is_json() {
+        let tests: Vec<serde_json::Value> = checks::all().map(|test| {
+            let parameters = test.parameters.iter().map(|p| serde_json::json!({"names": p.names, "required": p.required}));
+            serde_json::json!({"names": test.names, "about": test.about, "parameters": parameters.collect::<Vec<_>>()})
+        }).collect();
+        printer.json(&tests.into());
+        return;
+    }
+    for test in checks::all() {
+        let needed = test.parameters.iter().filter(|parameter| parameter.required).map(|p| p.names[0].to_owned());
+        let others =
+            test.parameters.iter().filter(|parameter| !parameter.required).map(|p| format!("[{}]", p.names[0]));
+        let parameters = needed.chain(others).collect::<Vec<_>>().join(" ");
+        printer.result(&format!(
+            "{}  {}",
+            printer.paint(Paint::Bold, test.name()),
+            printer.paint(Paint::Cyan, &parameters)
+        ));
+        printer.result(&format!("    {}", test.about));
+        if test.names.len() > 1 {
+            printer.result(&printer.paint(Paint::Dim, &format!("    also {}", test.names[1..].join(", "))));
+        }
+    }
 }
 
 fn summary(report: &RunReport, printer: &Printer) -> String {

@@ -7,6 +7,7 @@
 mod changes;
 mod contract;
 mod errors;
+mod facts;
 mod fingerprint;
 mod history;
 mod hooks;
@@ -16,6 +17,7 @@ mod layout;
 mod lineage;
 mod lints;
 mod microbatch;
+mod proofs;
 mod seeds;
 mod shape;
 pub mod state;
@@ -41,10 +43,11 @@ use crate::project::{Format, Model, Project};
 use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead, source_relation};
 
+pub use facts::{ColumnFacts, Facts};
 pub use lineage::{ColumnName, Lineage, Use};
 pub(crate) use microbatch::cut_by_time;
 pub use shape::{ColumnShape, Shape};
-pub use tests::{Check, CompiledTest};
+pub use tests::{CompiledTest, bound, condition, quoted};
 
 /// A project whose every model has a type.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ pub struct CompiledModel {
     pub lineage: Lazy<Lineage>,
     /// What it is made of, for comparison with another compile.
     pub shape: Lazy<Shape>,
+    /// What holds for its rows whatever its inputs hold.
+    pub facts: Lazy<Facts>,
     /// What models that read it can see of it.
     key: Key,
     /// What decided all of this.
@@ -238,6 +243,7 @@ impl Compiler<'_> {
         }
         let mut lineage = lineage::of_plan(&full.plan);
         let (mut shape, mut statements) = (full.shape, vec![full.text]);
+        let mut facts = facts::of_plan(&full.plan);
         if let Some(rendered) = &model.incremental {
             let mut with_this = visible;
             with_this.insert(model.name.clone(), schema_source(&schema));
@@ -246,6 +252,7 @@ impl Compiler<'_> {
             same_columns(model, &schema, &own).map_err(|d| vec![d])?;
             volatile = volatile.or_else(|| fingerprint::volatile_function(&incremental.plan));
             lineage.merge(lineage::of_plan(&incremental.plan));
+            facts = facts.and(&facts::of_plan(&incremental.plan));
             shape.merge(incremental.shape);
             warnings.extend(incremental.warnings);
             statements.push(incremental.text);
@@ -253,6 +260,12 @@ impl Compiler<'_> {
         if warnings.iter().any(|d| d.severity == Severity::Error) {
             return Err(warnings);
         }
+        // A history has several versions of a row, and a stored column may be of another type than the queried one.
+        let facts = if model.config.is_history() {
+            Facts::default()
+        } else {
+            facts.stored_as(full.plan.schema().as_arrow(), &schema)
+        };
         let (inputs, parents) = self.inputs(model);
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));
         refuse_doubling(model, &parents, self.project).map_err(|d| vec![d])?;
@@ -264,13 +277,14 @@ impl Compiler<'_> {
         shape.body = state::body(model, &statements);
         let mut compiled = CompiledModel {
             name: model.name.clone(),
-            schema: schema.into(),
+            schema: Arc::clone(&schema).into(),
             inputs,
             definition,
             content: None,
             volatile,
             lineage: lineage.into(),
             shape: shape.into(),
+            facts: facts.into(),
             key: Key::default(),
             made_from,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::facts::Facts;
 use super::shape::{ColumnShape, Shape, digest};
 use super::{CompiledModel, Compiler, Lineage, fingerprint};
 use crate::catalog::stored_schema;
@@ -34,6 +35,7 @@ impl Compiler<'_> {
             content: Some(file.content.clone()),
             volatile: None,
             lineage: Lineage { columns: BTreeMap::new(), filters: BTreeSet::new() }.into(),
+            facts: Facts::default().into(),
             shape: Shape { body: rows.clone(), rows, columns: columns.collect() }.into(),
             schema: schema.into(),
             key: Key::default(),

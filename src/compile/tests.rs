@@ -7,10 +7,11 @@ use rayon::prelude::*;
 
 use super::errors::{self, Place, Written};
 use super::{Compiler, schema_source};
-use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::checks::{self, Check, Shape};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id};
 use crate::memo::Key;
 use crate::names::TableName;
-use crate::project::{DataTest, TestKind};
+use crate::project::{DataTest, TestKind, Violation};
 use crate::session::{self, Tables};
 use crate::template::{SourceRead, source_relation};
 
@@ -31,41 +32,72 @@ impl Deref for CompiledTest {
     }
 }
 
-/// How failures are found.
-#[derive(Debug, Clone)]
-pub enum Check {
-    /// A condition that is true for each wrong row of the test's table: many share one scan.
-    Rows {
-        /// SQL over the columns of the table.
-        wrong: String,
-    },
-    /// A query whose rows are the failures.
-    Query {
-        /// SQL.
-        sql: String,
-    },
-}
-
 impl CompiledTest {
     /// A query whose rows are the failures.
     pub fn failures_sql(&self) -> String {
-        match (self.check(), &self.table) {
-            (Check::Rows { wrong }, Some(table)) => format!("select * from {} where {wrong}", table.quoted()),
-            (Check::Rows { wrong }, None) => format!("select 1 where {wrong}"),
-            (Check::Query { sql }, _) => sql,
+        let table = self.table.as_ref().map(TableName::quoted).unwrap_or_default();
+        match self.check() {
+            Check::Rows { wrong } => format!("select * from {table} where {wrong}"),
+            Check::Measures { values, wrong, .. } => {
+                let inner: Vec<String> = values.iter().map(|(name, sql)| format!("{sql} as \"{name}\"")).collect();
+                let names: Vec<String> = values.iter().map(|(name, _)| quoted(name)).collect();
+                let (inner, wrong) = (inner.join(", "), bound(&wrong, &names));
+                format!("select * from (select {inner} from {table}) as measured where {wrong}")
+            }
+            Check::Unique { columns, nulls_count } => {
+                let list = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
+                let some = (!nulls_count).then(|| format!("{} is not null", quoted(&columns[0])));
+                let filter = condition([some.as_deref(), self.config.filter.as_deref()]);
+                format!("select {list}, count(*) as n_records from {table}{filter} group by {list} having count(*) > 1")
+            }
+            Check::Reference { column, to, field, to_filter } => {
+                let (column, field, to) = (quoted(&column), quoted(&field), to.quoted());
+                let some = format!("{column} is not null");
+                let filter = condition([Some(some.as_str()), self.config.filter.as_deref()]);
+                let to_filter = condition([to_filter.as_deref()]);
+                format!(
+                    "select child.value as {column} from (select {column} as value from {table}{filter}) as child \
+                     left join (select distinct {field} as value from {to}{to_filter}) as parent \
+                     on child.value = parent.value where parent.value is null"
+                )
+            }
+            Check::Shape(_) => String::new(),
+            Check::Query { sql } => sql,
         }
     }
 
     /// What is run.
     pub fn check(&self) -> Check {
-        check(&self.declared)
+        match &self.kind {
+            // Printed from its syntax tree: a comment at its end would swallow what is put around it.
+            TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
+                let sql =
+                    session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string());
+                Check::Query { sql }
+            }
+            _ => self.declared.check().unwrap_or(Check::Query { sql: String::new() }),
+        }
     }
 
     /// Hash of what is tested: a test that changed has not passed yet.
     pub fn fingerprint(&self) -> String {
-        let text = format!("{} {:?} {}", self.name, self.config.severity, self.failures_sql());
+        let config = &self.config;
+        let counts = format!("{:?} {} {} {:?}", config.severity, config.warn_if, config.error_if, config.fail_calc);
+        let text = format!("{} {counts} {:?} {}", self.name, config.on_violation, self.failures_sql());
         blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
     }
+}
+
+/// The condition of a check of measures, with these names for their values.
+pub fn bound(wrong: &str, names: &[String]) -> String {
+    let bind = |text: String, (at, name): (usize, &String)| text.replace(&checks::value(at), name);
+    names.iter().enumerate().fold(wrong.to_owned(), bind)
+}
+
+/// ` where (a) and (b)`, or nothing without a condition.
+pub fn condition<const N: usize>(conditions: [Option<&str>; N]) -> String {
+    let given: Vec<String> = conditions.into_iter().flatten().map(|condition| format!("({condition})")).collect();
+    if given.is_empty() { String::new() } else { format!(" where {}", given.join(" and ")) }
 }
 
 impl Compiler<'_> {
@@ -105,6 +137,10 @@ impl Compiler<'_> {
             }
         }
         let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));
+        if let Some(why) = self.cannot_leave_out(test) {
+            let message = format!("`on_violation` of `{}` cannot leave rows out: {why}", test.name);
+            return Err(vec![Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone())]);
+        }
         if stands_by_itself(test, &visible) {
             return Ok(compiled);
         }
@@ -116,6 +152,9 @@ impl Compiler<'_> {
             _ => None,
         };
         let place = written.as_ref().map_or(Place::Declaration(&test.span), Place::Template);
+        if let Some(Check::Shape(shape)) = test.check() {
+            return self.types_exist(&shape, test).map(|()| compiled);
+        }
         let sql = match &test.kind {
             // As the author wrote it, so that places are true.
             TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => rendered.sql.clone(),
@@ -137,12 +176,53 @@ impl Compiler<'_> {
     }
 }
 
+impl Compiler<'_> {
+    /// Why the failing rows of a test cannot be left out, if they are to be.
+    fn cannot_leave_out(&self, test: &DataTest) -> Option<&'static str> {
+        let quarantines = match test.config.on_violation {
+            Violation::Fail | Violation::Warn => return None,
+            Violation::Drop => false,
+            Violation::Quarantine => true,
+        };
+        if !matches!(test.check(), Some(Check::Rows { .. })) {
+            return Some("the test is not about each row by itself");
+        }
+        let Some(model) = test.table.as_ref().and_then(|table| self.project.models.get(table)) else {
+            return Some("a source is only read; see its `on_bad_row`");
+        };
+        let replaces = |(name, read): &(TableName, SourceRead)| {
+            let source = self.project.sources.get(name);
+            *read == SourceRead::Changes && source.is_some_and(|source| source.ingestion.needs_traces())
+        };
+        match () {
+            () if !model.is_stored() => Some("the model has no table; write the condition into its query"),
+            () if model.config.is_history() => Some("a history takes a row that is not there for a deleted one"),
+            () if model.is_microbatch() => Some("the model is built in batches; write the condition into its query"),
+            () if quarantines && model.sources.iter().any(replaces) => {
+                Some("rows of changed files are replaced, and the quarantine would keep those of before; write `drop`")
+            }
+            () => None,
+        }
+    }
+
+    /// The types that a test of columns names are types.
+    fn types_exist(&self, shape: &Shape, test: &DataTest) -> Result<(), Vec<Diagnostic>> {
+        let Shape::Type { types, .. } = shape else { return Ok(()) };
+        let wrong = types.iter().filter_map(|text| session::parse_data_type(self.session, text).err());
+        let wrong: Vec<Diagnostic> =
+            wrong.map(|message| Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone())).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
 /// Whether a test cannot fail to plan: it is about columns that exist, and has no SQL of the user's. Most tests are
 /// such, and need no planner.
 fn stands_by_itself(test: &DataTest, tables: &Tables) -> bool {
-    let columns: Vec<&String> = match &test.kind {
-        TestKind::NotNull { column } | TestKind::Unique { column } => vec![column],
-        TestKind::UniqueCombination { columns } => columns.iter().collect(),
+    let columns: Vec<String> = match test.check() {
+        Some(Check::Unique { columns, .. }) => columns,
+        Some(Check::Rows { .. }) if test.kind.name() == "not_null" => {
+            test.column().map(str::to_owned).into_iter().collect()
+        }
         _ => return false,
     };
     let schema = test.table.as_ref().and_then(|table| tables.get(table)).map(|source| source.schema());
@@ -150,69 +230,7 @@ fn stands_by_itself(test: &DataTest, tables: &Tables) -> bool {
         && schema.is_some_and(|schema| columns.iter().all(|name| schema.field_with_name(name).is_ok()))
 }
 
-fn check(test: &DataTest) -> Check {
-    let table = test.table.as_ref().map(TableName::quoted).unwrap_or_default();
-    let filter = test.config.filter.as_ref();
-    let and_filter = filter.map(|filter| format!(" and ({filter})")).unwrap_or_default();
-    let rows = |wrong: String| Check::Rows { wrong: format!("{wrong}{and_filter}") };
-    match &test.kind {
-        TestKind::NotNull { column } => rows(format!("{} is null", quoted(column))),
-        TestKind::AcceptedValues { column, values, quote } => {
-            let column = quoted(column);
-            let list: Vec<String> = values.iter().map(|value| literal(value, *quote)).collect();
-            let tested = if *quote { format!("cast({column} as varchar)") } else { column.clone() };
-            rows(format!("({column} is not null and {tested} not in ({}))", list.join(", ")))
-        }
-        TestKind::ExpressionIsTrue { expression, column } => {
-            let subject = column.as_ref().map(|c| format!("{} ", quoted(c))).unwrap_or_default();
-            rows(format!("not ({subject}{expression})"))
-        }
-        TestKind::Unique { column } => {
-            let column = quoted(column);
-            query(format!(
-                "select {column}, count(*) as n_records from {table} where {column} is not null{and_filter} \
-                 group by {column} having count(*) > 1"
-            ))
-        }
-        TestKind::UniqueCombination { columns } => {
-            let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
-            let list = list.join(", ");
-            let filter = filter.map(|filter| format!(" where {filter}")).unwrap_or_default();
-            query(format!(
-                "select {list}, count(*) as n_records from {table}{filter} group by {list} having count(*) > 1"
-            ))
-        }
-        TestKind::Relationships { column, to, field } => {
-            let (column, field, to) = (quoted(column), quoted(field), to.quoted());
-            query(format!(
-                "select child.value as {column} from (select {column} as value from {table} \
-                 where {column} is not null{and_filter}) as child \
-                 left join (select distinct {field} as value from {to}) as parent on child.value = parent.value \
-                 where parent.value is null"
-            ))
-        }
-        // Printed from its syntax tree: a comment at its end would swallow what is put around it.
-        TestKind::Custom { rendered: None, .. } => query(String::new()),
-        TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
-            query(session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string()))
-        }
-    }
-}
-
-fn query(sql: String) -> Check {
-    Check::Query { sql }
-}
-
-/// A column as YAML names it: letters keep their case.
-fn quoted(column: &str) -> String {
-    let plain = column.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(column);
-    format!("\"{}\"", plain.replace('"', "\"\""))
-}
-
-fn literal(value: &serde_json::Value, quote: bool) -> String {
-    let text = match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    if quote || value.is_string() { format!("'{}'", text.replace('\'', "''")) } else { text }
+/// A column as SQL: letters keep their case.
+pub fn quoted(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
 }

@@ -119,6 +119,11 @@ impl Span {
     pub fn position(&self) -> (usize, usize) {
         self.file.position(self.start)
     }
+
+    /// `models/silver.yml:12`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file.path, self.position().0)
+    }
 }
 
 /// A product that is kept between runs names the file; its text is read again when it is shown.

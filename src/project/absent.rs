@@ -17,6 +17,7 @@ const KEYS: &[(&str, &str)] = &[
     ("semantic_models", "there is no semantic layer: write what it would compute as a model"),
     ("metrics", "there is no semantic layer: write what it would compute as a model"),
     ("saved_queries", "there is no semantic layer: write what it would compute as a model"),
+    ("store_failures_as", "failing rows are kept in the table `_lake/failures`: write `store_failures: true`"),
     ("macros", "describe a macro in a comment above it: {# ... #}"),
     ("analyses", "write it as an ephemeral model, or ask it with `lake show --inline`"),
 ];

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::data_tests::{DataTest, TestConfig, TestKind};
+use super::data_tests::{DataTest, TestKind};
+use super::test_config::TestConfig;
 use super::yaml::{Node, Reader};
 use super::{Constraint, Model};
+use crate::checks::{self, Argument};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::memo::Key;
 use crate::names::{TableName, nearest};
@@ -60,25 +62,32 @@ pub(super) fn tests(models: &BTreeMap<TableName, Model>, reader: &mut Reader<'_>
                 reader.diagnostics.push(diagnostic.help("set `contract: { enforced: true }`, or write a data test"));
                 continue;
             }
-            let column = &column.name;
-            let (not_null, unique) =
-                (TestKind::NotNull { column: column.clone() }, TestKind::Unique { column: column.clone() });
-            let kinds = match constraint {
-                Constraint::NotNull => vec![not_null],
-                Constraint::Unique => vec![unique],
-                Constraint::PrimaryKey => vec![not_null, unique],
-                Constraint::Check(expression) => {
-                    vec![TestKind::ExpressionIsTrue { expression: expression.clone(), column: None }]
-                }
+            let names: &[&str] = match constraint {
+                Constraint::NotNull => &["not_null"],
+                Constraint::Unique => &["unique"],
+                Constraint::PrimaryKey => &["not_null", "unique"],
+                Constraint::Check(_) => &["expression_is_true"],
             };
-            tests.extend(kinds.into_iter().map(|kind| Arc::new(test(model, column, kind, span))));
+            let expression = match constraint {
+                Constraint::Check(expression) => Some(expression.as_str()),
+                _ => None,
+            };
+            let kinds = names.iter().filter_map(|name| kind(name, &column.name, expression));
+            tests.extend(kinds.map(|kind| Arc::new(test(model, &column.name, kind, span))));
         }
     }
     tests
 }
 
+/// A test of a column, or of an expression over the whole row.
+fn kind(name: &str, column: &str, expression: Option<&str>) -> Option<TestKind> {
+    let column = expression.is_none().then(|| column.to_owned());
+    let arguments = expression.map(|sql| ("expression".to_owned(), Argument::Value(sql.into()))).into_iter().collect();
+    Some(TestKind::Generic { test: checks::find(name)?, column, arguments })
+}
+
 fn test(model: &Model, column: &str, kind: TestKind, span: &Span) -> DataTest {
-    let kind_name = if matches!(kind, TestKind::ExpressionIsTrue { .. }) { "check" } else { kind.name() };
+    let kind_name = if kind.name() == "expression_is_true" { "check" } else { kind.name() };
     DataTest {
         name: format!("contract_{kind_name}_{}_{column}", model.name.table),
         kind,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::data_tests::referenced;
 use super::groups::{Owner, read_owner};
+use super::test_lists::referenced;
 use super::yaml::{Mapping, Node, Reader};
 use super::{Model, Source};
 use crate::diagnostics::{Diagnostic, Id, Span};

@@ -13,6 +13,7 @@ use super::files::{self, ProjectFiles};
 use super::history;
 use super::models::{self, Properties};
 use super::settings::{ConfigTree, Settings};
+use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
     Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, seeds, selectors, settings,
@@ -404,10 +405,8 @@ fn know_columns(
         }
     }
     for test in tests {
-        if let (TestKind::AcceptedValues { column, values, .. }, Some(table), None) =
-            (&test.kind, &test.table, &test.config.filter)
-        {
-            known.accepted_values.insert((table.clone(), column.clone()), values.clone());
+        if let (Some((column, values)), Some(table)) = (test.accepted_values(), &test.table) {
+            known.accepted_values.insert((table.clone(), column.to_owned()), values.to_vec());
         }
     }
 }
@@ -444,28 +443,13 @@ fn finish_tests(
     let mut names: HashSet<String> = HashSet::with_capacity(tests.len());
     for mut shared in tests {
         let test = Arc::get_mut(&mut shared).expect("nobody else has seen the test");
-        let mut changed = false;
-        if let TestKind::Relationships { to, .. } = &mut test.kind {
-            let unresolved = to.clone();
-            changed = true;
-            if to.schema.is_empty() {
-                match known.models.get(to.table) {
-                    Some(full) => *to = full.clone(),
-                    None => {
-                        let message = format!("model `{}` does not exist", to.table);
-                        let diagnostic = Diagnostic::error(Id::UnknownRef, message).at((*test.span).clone());
-                        reader.diagnostics.push(diagnostic.suggest(to.table, known.models.keys().copied()));
-                        continue;
-                    }
-                }
-            } else if !known.sources.contains(to) {
-                let message = format!("source `{to}` is not declared");
-                reader.diagnostics.push(Diagnostic::error(Id::UnknownSource, message).at((*test.span).clone()));
+        let mut changed = match test_lists::resolve(test, known) {
+            Ok(changed) => changed,
+            Err(diagnostic) => {
+                reader.diagnostics.push(*diagnostic);
                 continue;
             }
-            let to = to.clone();
-            test.reads.iter_mut().filter(|name| **name == unresolved).for_each(|name| *name = to.clone());
-        }
+        };
         if matches!(test.kind, TestKind::Custom { .. }) {
             changed = true;
             if !custom_tests::finish(test, loading, known, reader) {

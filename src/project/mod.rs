@@ -30,6 +30,9 @@ mod settings;
 mod source_options;
 mod sources;
 mod table_properties;
+mod test_config;
+mod test_lists;
+mod thresholds;
 mod values;
 mod yaml;
 
@@ -49,7 +52,7 @@ use crate::template::{
 
 pub use bad_rows::{Limit, OnBadRow};
 pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Publish, Strategy};
-pub use data_tests::{DataTest, TestConfig, TestKind, TestSeverity};
+pub use data_tests::{DataTest, TestKind};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
@@ -67,6 +70,8 @@ pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
 pub use sources::Source;
 pub use table_properties::{columns as property_columns, interval as property_interval};
+pub use test_config::{TestConfig, TestSeverity, Verdict, Violation};
+pub use thresholds::Threshold;
 
 /// A loaded project.
 #[derive(Debug)]

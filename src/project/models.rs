@@ -6,9 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, ModelConfig};
-use super::data_tests::{self, DataTest, TestKind};
+use super::data_tests::{DataTest, TestKind};
 use super::load::Loading;
 use super::settings;
+use super::test_config::{self, TestConfig};
+use super::test_lists;
 use super::yaml::{Node, Reader};
 use super::{Column, Model, ModelBody, files, seeds, sources};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
@@ -72,7 +74,7 @@ pub(super) fn read_properties(
         let mut tests = Vec::new();
         let columns =
             columns.map(|node| sources::read_columns(node, &name, &mut tests, templates, reader)).unwrap_or_default();
-        tests.extend(list.map(|node| data_tests::read_list(node, &name, None, templates, reader)).unwrap_or_default());
+        tests.extend(list.map(|node| test_lists::read_list(node, &name, None, templates, reader)).unwrap_or_default());
         found.push(Properties {
             key: KeyMaker::new("described").value(&(&name, &description, &config, &columns)).finish(),
             has_contract: config.get("contract").is_some_and(|contract| contract["enforced"] == true),
@@ -286,7 +288,7 @@ pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Sco
         model: serde_json::json!({"name": name, "path": path}),
         incremental: false,
         known: Arc::clone(known),
-        check_config: data_tests::check_config as ConfigCheck,
+        check_config: test_config::check as ConfigCheck,
         outer_config: Arc::default(),
         tolerated: BTreeSet::new(),
     }
@@ -334,7 +336,7 @@ pub(super) fn load_singular(
         name: stem.to_owned(),
         kind: TestKind::Singular { rendered: Box::new(rendered) },
         span: Span::file_start(file).into(),
-        config: data_tests::singular_config(&recording.config),
+        config: TestConfig::of(&recording.config),
         description: String::new(),
         table: None,
         reads,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::bad_rows::{self, OnBadRow};
-use super::data_tests::{self, DataTest};
+use super::data_tests::DataTest;
 use super::formats::{FORMATS, Format};
 use super::ingestion::{self, Ingestion, OnNewColumn};
 use super::path_columns::{self, PathColumns};
 use super::source_options::{self, MetadataColumn, SourceOptions};
+use super::test_lists;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
@@ -140,7 +141,7 @@ fn read_table(
         }
     }
     if let Some(node) = tests_node {
-        tests.extend(data_tests::read_list(node, &name, None, templates, reader));
+        tests.extend(test_lists::read_list(node, &name, None, templates, reader));
     }
     if format.is_delimited() && !options.header && columns.is_empty() {
         let diagnostic = Diagnostic::error(Id::MissingKey, format!("source `{name}` has no header and no `columns`"))
@@ -365,7 +366,7 @@ fn read_columns_with(
         mapping.finish(reader);
         let Some((name, span)) = name else { continue };
         if let Some(list) = list {
-            tests.extend(data_tests::read_list(list, table, Some(&name), templates, reader));
+            tests.extend(test_lists::read_list(list, table, Some(&name), templates, reader));
         }
         if let Some(first) = columns.iter().find(|column| column.name == name) {
             let diagnostic = Diagnostic::error(Id::DuplicateName, format!("column `{name}` stands twice")).at(span);

@@ -6,21 +6,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::TableSource;
 
+use super::failing;
+use super::fused::{self, Found, Fusion};
 use super::inputs::Inputs;
 use super::materialize::Failure;
+use super::proved::proved;
 use super::report::{TestResult, TestStatus};
 use super::schedule::selected_tests;
-use crate::compile::{Check, CompiledTest};
+use crate::catalog::sql_type;
+use crate::checks::{Check, Shape};
+use crate::compile::CompiledTest;
 use crate::graph::Selection;
 use crate::names::TableName;
-use crate::project::TestSeverity;
-use crate::session;
+use crate::project::{Threshold, Verdict, Violation};
+use crate::session::{self, Tables};
+use crate::words::thousands;
 
 /// Runs the selected tests over what is published: `lake test`.
 pub async fn run_tests(
@@ -31,7 +37,7 @@ pub async fn run_tests(
     let tests = selected_tests(&inputs.runtime().compiled, selection);
     let mut results = Vec::new();
     for group in by_table(&tests) {
-        let found = audit(inputs, &group, None).await;
+        let found = audit_rest(inputs, &group, None, proved(inputs, &group).await).await;
         found.iter().for_each(on_result);
         results.extend(found);
     }
@@ -50,80 +56,169 @@ fn by_table<'a>(tests: &[&'a CompiledTest]) -> Vec<Vec<&'a CompiledTest>> {
     groups
 }
 
+/// What tests have found already, by their names.
+pub(super) type Seen = BTreeMap<String, Found>;
+
 /// Runs tests; `staged` stands for its table.
 pub(super) async fn audit(
     inputs: &Inputs,
     tests: &[&CompiledTest],
     staged: Option<(&TableName, Arc<dyn TableProvider>)>,
 ) -> Vec<TestResult> {
-    let mut results: BTreeMap<&str, TestResult> = BTreeMap::new();
-    let mut groups: BTreeMap<&TableName, Vec<&CompiledTest>> = BTreeMap::new();
+    audit_rest(inputs, tests, staged, Seen::new()).await
+}
+
+/// Runs tests that have not seen all rows yet.
+pub(super) async fn audit_rest(
+    inputs: &Inputs,
+    tests: &[&CompiledTest],
+    staged: Option<(&TableName, Arc<dyn TableProvider>)>,
+    mut seen: Seen,
+) -> Vec<TestResult> {
+    let audit = Audit { inputs, staged };
+    let mut results: Vec<TestResult> = Vec::new();
+    let mut groups: BTreeMap<&TableName, Vec<(&CompiledTest, Check)>> = BTreeMap::new();
     for test in tests {
-        match (test.check(), &test.table) {
-            (Check::Rows { .. }, Some(table)) => groups.entry(table).or_default().push(test),
-            _ => {
-                let start = Instant::now();
-                let sql = format!("select count(*) as failures from ({}) as failing", test.failures_sql());
-                let counts = count(inputs, &sql, &test.reads, staged.clone()).await;
-                results.insert(&test.name, result(test, counts.map(|counts| counts[0]), start));
-            }
+        let check = test.check();
+        match (seen.remove(&test.name), &test.table) {
+            (Some(found), _) => results.push(audit.closer(test, &check, found, Instant::now()).await),
+            (None, Some(table)) => groups.entry(table).or_default().push((test, check)),
+            (None, None) => results.push(audit.alone(test, &check).await),
         }
     }
     for (table, group) in groups {
+        results.extend(audit.together(table, group).await);
+    }
+    let place = |result: &TestResult| tests.iter().position(|test| test.name == result.name);
+    results.sort_by_key(place);
+    results
+}
+
+/// The other tables that tests of a table read.
+pub(super) fn others(tests: &[(&CompiledTest, Check)], table: &TableName) -> Vec<TableName> {
+    let mut reads: Vec<TableName> = tests.iter().flat_map(|(test, _)| test.reads.iter().cloned()).collect();
+    reads.sort();
+    reads.dedup();
+    reads.retain(|name| name != table);
+    reads
+}
+
+/// Tests over tables as they are, or as one of them will be.
+struct Audit<'a> {
+    inputs: &'a Inputs,
+    staged: Option<(&'a TableName, Arc<dyn TableProvider>)>,
+}
+
+impl Audit<'_> {
+    /// Tests of one table: one scan for all that can share it.
+    async fn together(&self, table: &TableName, tests: Vec<(&CompiledTest, Check)>) -> Vec<TestResult> {
         let start = Instant::now();
-        match count(inputs, &fused(table, &group), std::slice::from_ref(table), staged.clone()).await {
-            Ok(counts) => {
-                for (test, failures) in group.iter().zip(counts) {
-                    results.insert(&test.name, result(test, Ok(failures), start));
+        let mut results = Vec::new();
+        let (fused, rest) = match self.fusion(table, &tests).await {
+            Ok(Some((fusion, own))) => {
+                let rest = tests.into_iter().filter(|(test, _)| !fusion.tests.iter().any(|s| s.test.name == test.name));
+                let rest: Vec<_> = rest.collect();
+                match self.scan(&fusion, own).await {
+                    Ok(found) => (fusion.tests.into_iter().zip(found).collect(), rest),
+                    // One of them fails, or there is too little memory for all: alone, each says what is wrong with it.
+                    Err(_) => (Vec::new(), fusion.tests.into_iter().map(|s| (s.test, s.check)).chain(rest).collect()),
                 }
             }
-            // One of them fails: alone, each says what is wrong with it.
-            Err(_) => {
-                for test in group {
-                    let start = Instant::now();
-                    let sql = fused(table, &[test]);
-                    let counts = count(inputs, &sql, &test.reads, staged.clone()).await;
-                    results.insert(&test.name, result(test, counts.map(|counts| counts[0]), start));
-                }
-            }
+            _ => (Vec::new(), tests),
+        };
+        for (shared, found) in fused {
+            results.push(self.closer(shared.test, &shared.check, found, start).await);
         }
+        for (test, check) in rest {
+            results.push(self.alone(test, &check).await);
+        }
+        results
     }
-    tests.iter().filter_map(|test| results.remove(test.name.as_str())).collect()
-}
 
-/// One scan that counts the wrong rows of every test.
-fn fused(table: &TableName, tests: &[&CompiledTest]) -> String {
-    let counts: Vec<String> = tests
-        .iter()
-        .enumerate()
-        .filter_map(|(at, test)| match test.check() {
-            Check::Rows { wrong } => Some(format!("count(*) filter (where {wrong}) as t{at}")),
-            Check::Query { .. } => None,
-        })
-        .collect();
-    format!("select {} from {}", counts.join(", "), table.quoted())
-}
-
-async fn count(
-    inputs: &Inputs,
-    sql: &str,
-    reads: &[TableName],
-    staged: Option<(&TableName, Arc<dyn TableProvider>)>,
-) -> Result<Vec<u64>, Failure> {
-    let others: Vec<TableName> =
-        reads.iter().filter(|name| staged.as_ref().is_none_or(|(own, _)| own != name)).cloned().collect();
-    let mut tables = inputs.tables_named(&others).await?;
-    if let Some((name, provider)) = staged {
-        tables.insert(name.clone(), provider_as_source(provider));
+    /// Those tests of a table that can share a scan, and what they scan.
+    async fn fusion<'t>(
+        &self,
+        table: &'t TableName,
+        tests: &[(&'t CompiledTest, Check)],
+    ) -> Result<Option<(Fusion<'t>, Arc<dyn TableSource>)>, Failure> {
+        let mut tables = self.tables(&[vec![table.clone()], others(tests, table)].concat()).await?;
+        let Some(own) = tables.remove(table) else { return Ok(None) };
+        let schema = own.schema();
+        let shared = tests.iter().filter(|(test, check)| Fusion::takes(test, check, &schema, &tables));
+        let shared: Vec<_> = shared.map(|(test, check)| (*test, check.clone())).collect();
+        // One alone has no use for it: its query may spill, and looks no closer afterwards.
+        if shared.len() < 2 {
+            return Ok(None);
+        }
+        Ok(Some((Fusion::new(&self.inputs.runtime().session, table, shared, tables).await?, own)))
     }
-    let session = &inputs.runtime().session;
-    let plan = session::plan(session, session::parse(sql)?, &tables)?;
-    let run = |session: SessionState| session::query(&session, plan.clone()).collect();
-    let batches = session::within_memory(session, run).await?;
-    let batch = batches.iter().find(|batch| batch.num_rows() > 0);
-    let batch = batch.ok_or_else(|| Failure::text("the test returned no count".to_owned()))?;
-    let counts = batch.columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0));
-    Ok(counts.map(|count| u64::try_from(count).unwrap_or_default()).collect())
+
+    async fn scan(&self, fusion: &Fusion<'_>, own: Arc<dyn TableSource>) -> Result<Vec<Found>, Failure> {
+        let plan = fusion.plan(own)?;
+        let run = |session: SessionState| session::query(&session, plan.clone()).collect();
+        fusion.found(&session::within_memory(&fusion.session, run).await?)
+    }
+
+    /// The result of a test that shared a scan; where it may be mistaken, its own query says what is true.
+    async fn closer(&self, test: &CompiledTest, check: &Check, found: Found, start: Instant) -> TestResult {
+        if matches!(check, Check::Unique { .. }) && found.failures > 0 {
+            return self.alone(test, check).await;
+        }
+        // What is left out is in no table.
+        let left_out = found.left_out;
+        let result = result(test, check, Ok(found), start);
+        if left_out { result } else { self.with_rows(test, check, result).await }
+    }
+
+    async fn alone(&self, test: &CompiledTest, check: &Check) -> TestResult {
+        let start = Instant::now();
+        let found = async {
+            match (check, &test.table) {
+                (Check::Shape(shape), Some(table)) => self.shape(shape, table).await,
+                _ => fused::found_alone(&self.rows(&fused::alone(test), &test.reads).await?, test),
+            }
+        };
+        let found = found.await;
+        self.with_rows(test, check, result(test, check, found, start)).await
+    }
+
+    /// Adds some of the rows that fail. That they cannot be read again is no reason to forget what was found.
+    async fn with_rows(&self, test: &CompiledTest, check: &Check, mut result: TestResult) -> TestResult {
+        let failed = matches!(result.status, TestStatus::Fail | TestStatus::Warn);
+        if let Some(sql) = failing::query(test, check).filter(|_| failed)
+            && let Ok(batches) = self.rows(&sql, &test.reads).await
+        {
+            result.failed_rows = failing::rows(self.inputs, test, &batches).unwrap_or_default();
+        }
+        result
+    }
+
+    /// What is wrong with the columns of a table.
+    async fn shape(&self, shape: &Shape, table: &TableName) -> Result<Found, Failure> {
+        let tables = self.tables(std::slice::from_ref(table)).await?;
+        let Some(source) = tables.get(table) else { return Ok(Found::default()) };
+        let session = &self.inputs.runtime().session;
+        let same = |text: &str| session::parse_data_type(session, text).ok().map(|found| sql_type(&found));
+        let told = shape.failures(&source.schema(), same);
+        Ok(Found { failures: told.len() as u64, told, ..Found::default() })
+    }
+
+    async fn tables(&self, reads: &[TableName]) -> Result<Tables, Failure> {
+        let is_own = |name: &TableName| self.staged.as_ref().is_some_and(|(own, _)| *own == name);
+        let others: Vec<TableName> = reads.iter().filter(|name| !is_own(name)).cloned().collect();
+        let mut tables = self.inputs.tables_named(&others).await?;
+        if let Some((name, provider)) = &self.staged {
+            tables.insert((*name).clone(), provider_as_source(Arc::clone(provider)));
+        }
+        Ok(tables)
+    }
+
+    async fn rows(&self, sql: &str, reads: &[TableName]) -> Result<Vec<RecordBatch>, Failure> {
+        let session = &self.inputs.runtime().session;
+        let plan = session::plan(session, session::parse(sql)?, &self.tables(reads).await?)?;
+        let run = |session: SessionState| session::query(&session, plan.clone()).collect();
+        Ok(session::within_memory(session, run).await?)
+    }
 }
 
 /// `2 of 5 tests failed: a, b`, if any stops the publish.
@@ -131,7 +226,10 @@ pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
     let failed: Vec<String> = tests
         .iter()
         .filter(|test| test.blocks())
-        .map(|test| format!("{} ({})", test.name, test.message.as_deref().unwrap_or("failed")))
+        .map(|test| {
+            let declared = test.declared.as_deref().map(|place| format!(", {place}")).unwrap_or_default();
+            format!("{} ({}{declared})", test.name, test.message.as_deref().unwrap_or("failed"))
+        })
         .collect();
     if failed.is_empty() {
         return None;
@@ -140,28 +238,77 @@ pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
     Some(format!("{} of {} {noun} failed: {}", failed.len(), tests.len(), failed.join(", ")))
 }
 
-fn result(test: &CompiledTest, failures: Result<u64, Failure>, start: Instant) -> TestResult {
-    let (status, failures, message) = match failures {
-        Ok(0) => (TestStatus::Pass, Some(0), None),
-        Ok(count) => {
-            let status = if test.config.severity == TestSeverity::Warn { TestStatus::Warn } else { TestStatus::Fail };
-            let what = match (test.kind.name(), count) {
-                ("unique" | "unique_combination_of_columns", 1) => "value stands more than once",
-                ("unique" | "unique_combination_of_columns", _) => "values stand more than once",
-                (_, 1) => "row fails",
-                _ => "rows fail",
+fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
+    let proved = found.as_ref().ok().and_then(|found| found.proved.clone());
+    let (status, failures, message) = match found {
+        Ok(found) => {
+            let verdict = if found.left_out {
+                test.config.verdict_of_left_out(found.failures, found.rows)
+            } else {
+                test.config.verdict(found.failures, found.rows)
             };
-            (status, Some(count), Some(format!("{count} {what}")))
+            let status = match verdict {
+                Verdict::Pass => TestStatus::Pass,
+                Verdict::Warn => TestStatus::Warn,
+                Verdict::Fail => TestStatus::Fail,
+            };
+            let message = (found.failures > 0).then(|| message(test, check, &found, status));
+            (status, Some(found.failures), message)
         }
         Err(failure) => (TestStatus::Error, None, Some(failure.to_string())),
     };
+    let declared = (status != TestStatus::Pass).then(|| test.span.place());
     TestResult {
         name: test.name.clone(),
         severity: test.config.severity,
         status,
         failures,
         message,
+        proved,
+        declared,
         failures_sql: test.failures_sql(),
+        failed_rows: Vec::new(),
         seconds: start.elapsed().as_secs_f64(),
     }
+}
+
+/// What was found, in words.
+fn message(test: &CompiledTest, check: &Check, found: &Found, status: TestStatus) -> String {
+    let one = found.failures == 1;
+    let count = thousands(found.failures);
+    let some = |noun: &str| format!("{count} {noun}{}", if one { "" } else { "s" });
+    let rows = match found.rows {
+        Some(rows) => format!("{count} of {} rows", thousands(rows)),
+        None => some("row"),
+    };
+    let verb = |singular: &'static str, plural: &'static str| if one { singular } else { plural };
+    let what = match check {
+        Check::Unique { columns, .. } => {
+            let noun = if columns.len() > 1 { "combination" } else { "value" };
+            format!("{} {} more than once", some(noun), verb("stands", "stand"))
+        }
+        Check::Reference { to, field, .. } => format!("{rows} {} no match in {to}.{field}", verb("has", "have")),
+        Check::Measures { values, expected, .. } => {
+            let shown = |value: &String| if value.is_empty() { "NULL".to_owned() } else { value.clone() };
+            let values = values.iter().zip(&found.measured);
+            let values: Vec<String> = values.map(|((name, _), value)| format!("{name} is {}", shown(value))).collect();
+            format!("{}, expected {expected}", values.join(", "))
+        }
+        Check::Shape(_) => found.told.join("; "),
+        _ if found.left_out && test.config.on_violation == Violation::Quarantine => format!("{rows} in quarantine"),
+        _ if found.left_out => format!("{rows} left out"),
+        _ => format!("{rows} {}", verb("fails", "fail")),
+    };
+    let percent = found.rows.filter(|rows| *rows > 0).map(|rows| {
+        let percent = found.failures as f64 / rows as f64 * 100.0;
+        format!("{percent:.2} %")
+    });
+    let limit = match status {
+        TestStatus::Fail => Some(("error_if", &test.config.error_if)),
+        TestStatus::Warn => Some(("warn_if", &test.config.warn_if)),
+        _ => None,
+    };
+    let limit = limit.filter(|(_, limit)| **limit != Threshold::default());
+    let notes: Vec<String> = percent.into_iter().chain(limit.map(|(key, limit)| format!("{key} {limit}"))).collect();
+    if notes.is_empty() { what } else { format!("{what} ({})", notes.join(", ")) }
 }

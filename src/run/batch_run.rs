@@ -12,7 +12,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::audit::failed_tests;
+use super::audit::{Seen, failed_tests};
 use super::batches::counts;
 use super::inputs::{Chosen, Delivery};
 use super::intake::Progress;
@@ -368,7 +368,7 @@ impl Batches<'_> {
         (done, mixed): (Intervals, bool),
     ) -> Result<(Staged, Commit, Vec<TestResult>), Failure> {
         let (node, lake) = (self.node, &self.node.inputs.runtime().lake);
-        let tests = match node.gate(published, &staged).await {
+        let tests = match node.gate(published, &staged, Seen::new()).await {
             Ok(tests) => tests,
             Err(failure) => {
                 staged.discard(lake).await;

@@ -1,26 +1,36 @@
 //! What stands between staged rows and their publish: tests, unless the model says `audit: off`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
 
-use super::audit::audit;
+use super::audit::{Seen, audit, audit_rest, others};
+use super::fused::Fusion;
 use super::inputs::Inputs;
-use super::materialize::{Failure, Node};
+use super::materialize::{Failure, Mode, Node, World};
 use super::report::TestResult;
+use super::sieve::Sieve;
+use super::watching::{OnTheWay, Watching};
 use crate::compile::CompiledTest;
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
-use crate::project::Model;
+use crate::project::{Model, Violation};
 use crate::session::{self, Tables};
 use crate::tables::{self, Kept, Published, Staged};
 
 impl Node<'_> {
     /// Tests that decide whether staged rows are published. What a contract promises is never left out.
     pub(super) fn gates(&self) -> Vec<&CompiledTest> {
-        let gates = |test: &&&CompiledTest| self.model.config.audit || test.config.contract;
-        self.tests.iter().filter(gates).copied().collect()
+        self.tests.iter().filter(|test| self.is_gate(test)).copied().collect()
+    }
+
+    /// Rows that are to be left out are never published, whatever else is.
+    fn is_gate(&self, test: &CompiledTest) -> bool {
+        let config = &test.config;
+        let leaves_out = matches!(config.on_violation, Violation::Drop | Violation::Quarantine);
+        config.contract || leaves_out || self.model.config.audit && config.audit
     }
 
     /// Runs these tests over the table as it will be.
@@ -28,9 +38,48 @@ impl Node<'_> {
         &self,
         published: Option<&Published>,
         staged: &Staged,
+        seen: Seen,
     ) -> Result<Vec<TestResult>, Failure> {
         let future = tables::future_table(published, staged).await?;
-        Ok(audit(self.inputs, &self.gates(), Some((&self.model.name, future))).await)
+        Ok(audit_rest(self.inputs, &self.gates(), Some((&self.model.name, future)), seen).await)
+    }
+
+    /// The tests that look at the rows on their way.
+    pub(super) async fn on_the_way(&self, world: &World, mode: Mode, proved: &Seen) -> OnTheWay<'_> {
+        let sieve = Sieve::new(&self.model.name, &self.tests, &self.inputs.runtime().session);
+        let sifted = sieve.iter().flat_map(|sieve| &sieve.tests).map(|(test, _)| test.name.as_str()).collect();
+        let watching = self.watching(world, mode, proved, &sifted).await;
+        OnTheWay { watching, sieve }
+    }
+
+    /// The tests that can look at the rows while they are written: where these are all that the table will hold.
+    async fn watching(
+        &self,
+        world: &World,
+        mode: Mode,
+        proved: &Seen,
+        sifted: &BTreeSet<&str>,
+    ) -> Option<Watching<'_>> {
+        let is_whole = mode == Mode::Full || world.published.is_none();
+        if !is_whole || self.intake.traced().is_some() || self.model.config.is_history() {
+            return None;
+        }
+        let (session, schema) = (&self.inputs.runtime().session, &self.compiled.schema);
+        let own = |test: &&CompiledTest| {
+            test.table.as_ref() == Some(&self.model.name)
+                && !proved.contains_key(&test.name)
+                && !sifted.contains(test.name.as_str())
+        };
+        let tests: Vec<_> = self.gates().into_iter().filter(own).map(|test| (test, test.check())).collect();
+        let others = others(&tests, &self.model.name);
+        let others = self.inputs.tables_named(&others).await.ok()?;
+        let tests: Vec<_> =
+            tests.into_iter().filter(|(test, check)| Fusion::takes(test, check, schema, &others)).collect();
+        if tests.is_empty() {
+            return None;
+        }
+        let fusion = Fusion::new(session, &self.model.name, tests, others).await.ok()?;
+        Some(Watching::new(fusion, Arc::clone(schema)))
     }
 
     /// Keeps what the tests refused, in place of what they refused before.
@@ -48,11 +97,8 @@ impl Node<'_> {
 
     /// Runs the tests that do not gate, over what is published now.
     pub(super) async fn audit_after(&self, fresh: &Published) -> Result<Vec<TestResult>, Failure> {
-        if self.model.config.audit {
-            return Ok(Vec::new());
-        }
         let (memo, mut due) = (&self.inputs.runtime().memo, Vec::new());
-        for test in self.tests.iter().filter(|test| !test.config.contract) {
+        for test in self.tests.iter().filter(|test| !self.is_gate(test)) {
             // The commit cannot say what came after it, so the memo does.
             if memo.get::<bool>(self.pass(fresh, test).await?).is_none() {
                 due.push(*test);

@@ -12,7 +12,7 @@ use super::{Runtime, SharedRuntime};
 use crate::bronze::{self, BadRows, BronzeError, BronzeFile, Listing};
 use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
-use crate::project::{Format, OnBadRow, OnNewColumn, Source};
+use crate::project::{Format, OnBadRow, OnNewColumn, Source, Violation};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, plain_relation, source_relation};
@@ -20,6 +20,7 @@ use crate::template::{SourceRead, plain_relation, source_relation};
 use super::materialize::Failure;
 use super::quarantine;
 use super::together::Held;
+use super::{chronicle, left_out};
 
 /// A source, and the name that an incremental listing of it begins after.
 type ListingKey = (TableName, Option<String>);
@@ -293,9 +294,11 @@ impl Inputs {
     /// When the SQL does not plan or a table cannot be read.
     pub async fn plan_query(&self, sql: &str) -> Result<LogicalPlan, Failure> {
         let statement = session::parse(sql)?;
-        let names: Vec<TableName> = named_tables(&statement)?.into_iter().filter(|name| self.knows(name)).collect();
+        let named = named_tables(&statement)?;
+        let names: Vec<TableName> = named.iter().filter(|name| self.knows(name)).cloned().collect();
         let mut tables = self.tables_named(&names).await?;
         self.add_quarantines(&mut tables).await?;
+        self.add_chronicles(&named, &mut tables).await?;
         session::plan(&self.runtime.session, statement, &tables).map_err(|error| self.unknown_table(error))
     }
 
@@ -309,6 +312,30 @@ impl Inputs {
             }
             if let Some(found) = self.runtime.lake.inspect(&table).await? {
                 tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
+            }
+        }
+        for test in &self.runtime.compiled.tests {
+            let Some(model) = test.table.as_ref().filter(|_| test.config.on_violation == Violation::Quarantine) else {
+                continue;
+            };
+            let table = left_out::table_of(model);
+            let name = TableName::new("quarantine", table.table);
+            if tables.get(&name).is_none()
+                && let Some(found) = self.runtime.lake.inspect(&table).await?
+            {
+                tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
+            }
+        }
+        Ok(())
+    }
+
+    /// What happened in runs: `_lake.runs` and its kin, once there are any.
+    async fn add_chronicles(&self, named: &[TableName], tables: &mut Tables) -> Result<(), Failure> {
+        for name in named.iter().filter(|name| name.schema == chronicle::FOLDER) {
+            if chronicle::TABLES.contains(&name.table)
+                && let Some(found) = self.runtime.lake.inspect(name).await?
+            {
+                tables.insert(name.clone(), provider_as_source(tables::table_provider(&found).await?));
             }
         }
         Ok(())

@@ -8,15 +8,17 @@ use std::time::Instant;
 use datafusion::error::DataFusionError;
 
 use super::attempts::Patience;
-use super::audit::{audit, failed_tests};
+use super::audit::{audit_rest, failed_tests};
 use super::changes::{self, Consumed};
 use super::decide::{Action, Facts, decide};
 use super::gate::view;
 use super::inputs::{Chosen, Inputs};
 use super::intake::{Intake, Progress, TakenIn, takes_in};
+use super::proved::proved;
 use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
+use super::sieve::Sieve;
 use crate::bronze::{self, BronzeError};
 use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::fail_points;
@@ -317,7 +319,7 @@ impl Node<'_> {
             }
         }
         if !due.is_empty() {
-            outcome.tests = audit(self.inputs, &due, None).await;
+            outcome.tests = audit_rest(self.inputs, &due, None, proved(self.inputs, &due).await).await;
             if let Some(message) = failed_tests(&outcome.tests) {
                 outcome.status = Status::Error;
                 outcome.reason = format!("the published version: {message}");
@@ -345,7 +347,7 @@ impl Node<'_> {
         let runtime = self.inputs.runtime();
         self.inputs.begin(self.model, progress).await?;
         runtime.lake.forget_kept(&self.model.name).await?;
-        let Readable { staged, traces, chosen, bad_rows } = self.stage_readable(&mut world, mode).await?;
+        let Readable { staged, traces, chosen, bad_rows, seen, sieve } = self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
         if let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await {
             staged.discard(&runtime.lake).await;
@@ -365,7 +367,7 @@ impl Node<'_> {
             return self.skip(&world, format!("no row changed: {reason}")).await;
         }
         let published = world.published.as_ref();
-        let tests = self.gate(published, &staged).await?;
+        let tests = self.gate(published, &staged, seen).await?;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;
@@ -380,6 +382,7 @@ impl Node<'_> {
         let noted = async {
             let (mut commit, batches) = self.commit(&world, mode, &changes, &outcome.tests).await?;
             commit.transactions.extend(self.note_bad_rows(&world, mode, &bad_rows).await?);
+            commit.transactions.extend(self.note_left_out(world.published.as_ref(), mode, sieve.as_ref()).await?);
             Ok((commit, batches))
         };
         let (commit, batches) = match noted.await {
@@ -390,7 +393,7 @@ impl Node<'_> {
             }
         };
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
-        outcome.rows_quarantined = self.quarantined(&bad_rows);
+        outcome.rows_quarantined = self.quarantined(&bad_rows) + sieve.as_ref().map_or(0, Sieve::rows_quarantined);
         if self.is_held() {
             outcome.version = Some(self.hold(published, staged, &commit).await?);
             outcome.tests.extend(self.audit_held().await?);

@@ -11,27 +11,34 @@ mod batch_run;
 mod batches;
 mod board;
 mod changes;
+mod chronicle;
 mod commit;
 mod decide;
 mod evolve;
 mod execute;
+mod failing;
+mod fused;
 mod gate;
 mod history;
 mod hooks;
 mod inputs;
 mod intake;
 mod layouts;
+mod left_out;
 mod maintain;
 mod materialize;
 mod microbatch;
+mod proved;
 mod quarantine;
 mod replay;
 mod report;
 mod schedule;
 mod seeds;
+mod sieve;
 mod source_state;
 mod staging;
 mod together;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +55,7 @@ use crate::project::Project;
 use crate::tables::Lake;
 
 pub use audit::run_tests;
+pub use chronicle::chronicle;
 pub use execute::{Event, execute, unfinished};
 pub use hooks::HookResult;
 pub use inputs::Inputs;
@@ -55,7 +63,7 @@ pub use intake::models_that_take_in;
 pub use layouts::layouts;
 pub use maintain::{Maintained, maintain};
 pub use materialize::Failure;
-pub use report::{ArchiveResult, NodeResult, RunReport, Status, TestResult, TestStatus};
+pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
 
@@ -96,6 +104,8 @@ pub struct RunOptions {
     pub event_time: Option<Interval>,
     /// End the run at the first failure.
     pub fail_fast: bool,
+    /// Tests that the plan of their model proves are not run.
+    pub prove: bool,
     /// How often a node starts again after its storage failed in a way that passes.
     pub retries: u32,
     /// Partitions of a query, batches of a model and tables under care that run at once.

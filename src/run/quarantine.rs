@@ -9,9 +9,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::provider_as_source;
 
+use super::audit::Seen;
 use super::inputs::{Chosen, Delivery, Inputs};
 use super::intake::chosen;
+use super::left_out;
 use super::materialize::{Failure, Mode, Node, World};
+use super::sieve::Sieve;
 use super::staging::Traces;
 use crate::bronze::quarantine::{self, Draft, Note, app_id};
 use crate::bronze::{self, BadRow, BadRows, BronzeError};
@@ -210,11 +213,15 @@ fn schema() -> SchemaRef {
 }
 
 /// What could be read of a batch.
-pub(super) struct Readable {
+pub(super) struct Readable<'a> {
     pub(super) staged: Staged,
     pub(super) traces: Traces,
     pub(super) chosen: Chosen,
     pub(super) bad_rows: Arc<BadRows>,
+    /// What tests saw while the rows were written.
+    pub(super) seen: Seen,
+    /// What tests left out.
+    pub(super) sieve: Option<Sieve<'a>>,
 }
 
 impl Node<'_> {
@@ -231,18 +238,20 @@ impl Node<'_> {
         for source in sources_of(self.inputs, self.model) {
             settle(self.inputs, published, &source).await?;
         }
-        Ok(())
+        left_out::settle(self.inputs, self.model, published).await
     }
 
     /// Stages a batch, without the files that cannot be read where these are quarantined.
-    pub(super) async fn stage_readable(&self, world: &mut World, mode: Mode) -> Result<Readable, Failure> {
+    pub(super) async fn stage_readable(&self, world: &mut World, mode: Mode) -> Result<Readable<'_>, Failure> {
         let runtime = self.inputs.runtime();
         let mut chosen = chosen(&world.taken);
         let mut bad_files: Vec<(TableName, BadRow)> = Vec::new();
+        let proved = self.proved(world, mode).await?;
+        let on_the_way = self.on_the_way(world, mode, &proved).await;
         loop {
             let bad_rows = Arc::new(BadRows::new(&runtime.session));
             let staged = match self.check_columns(&chosen).await {
-                Ok(()) => self.stage(world, mode, &chosen, &bad_rows).await,
+                Ok(()) => self.stage(world, mode, &chosen, &bad_rows, &on_the_way).await,
                 Err(failure) => Err(failure),
             };
             match staged {
@@ -255,7 +264,9 @@ impl Node<'_> {
                         staged.discard(&runtime.lake).await;
                         return Err(failure);
                     }
-                    return Ok(Readable { staged, traces, chosen, bad_rows });
+                    let mut seen = on_the_way.seen(&staged).await;
+                    seen.extend(proved);
+                    return Ok(Readable { staged, traces, chosen, bad_rows, seen, sieve: on_the_way.sieve });
                 }
                 Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
                 Err(failure @ Failure::Bronze(BronzeError::NewColumns { .. })) => return Err(failure),

@@ -79,6 +79,23 @@ pub enum TestStatus {
     Error,
 }
 
+/// A row that fails a test.
+#[derive(Debug, Clone)]
+pub struct FailedRow {
+    /// The tested table.
+    pub node: Option<String>,
+    /// What the test says, in words.
+    pub rule: String,
+    /// The values of the columns that tell the row from others, as JSON.
+    pub key: Option<String>,
+    /// The file that it came from, where the table keeps it.
+    pub source_file: Option<String>,
+    /// The row of the file.
+    pub source_row: Option<i64>,
+    /// The row itself, as JSON.
+    pub row: String,
+}
+
 /// The result of a test.
 #[derive(Debug, Clone, Serialize)]
 pub struct TestResult {
@@ -92,8 +109,17 @@ pub struct TestResult {
     pub failures: Option<u64>,
     /// What went wrong.
     pub message: Option<String>,
+    /// Why it passes without a look at the rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proved: Option<String>,
+    /// Where it is declared, as `file:line`; for a test that did not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
     /// A query whose rows are the failures.
     pub failures_sql: String,
+    /// Some of the rows that fail: they go to `_lake/failures`.
+    #[serde(skip)]
+    pub failed_rows: Vec<FailedRow>,
     /// How long it took, in seconds; tests that share a scan share its time.
     pub seconds: f64,
 }

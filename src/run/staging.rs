@@ -9,10 +9,11 @@ use datafusion::logical_expr::LogicalPlan;
 use super::evolve::latest_only;
 use super::inputs::{Chosen, Delivery};
 use super::materialize::{Failure, Mode, Node, World};
+use super::watching::OnTheWay;
 use crate::bronze::BadRows;
 use crate::names::TableName;
 use crate::session;
-use crate::tables::{self, Published, Staged};
+use crate::tables::{self, Published, Staged, Watch};
 
 /// The data files of each source file that was read by itself, by path.
 pub(super) type Traces = BTreeMap<String, Vec<String>>;
@@ -25,6 +26,7 @@ impl Node<'_> {
         mode: Mode,
         chosen: &Chosen,
         bad_rows: &Arc<BadRows>,
+        on_the_way: &OnTheWay<'_>,
     ) -> Result<(Staged, Traces), Failure> {
         if self.model.config.is_history() {
             return Ok((self.stage_history(world, mode, chosen, bad_rows).await?, Traces::new()));
@@ -40,8 +42,8 @@ impl Node<'_> {
             None => (Arc::clone(&self.compiled.schema), false),
         };
         let (staged, traces) = match self.intake.traced() {
-            Some(source) => self.stage_each(world, mode, source, (&schema, bad_rows)).await?,
-            None => (self.stage_files(world, mode, chosen, (&schema, bad_rows)).await?, Traces::new()),
+            Some(source) => self.stage_each(world, mode, source, (&schema, bad_rows), on_the_way).await?,
+            None => (self.stage_files(world, mode, chosen, (&schema, bad_rows), on_the_way).await?, Traces::new()),
         };
         let staged = tables::place(&runtime.lake, kept, staged, &self.placement(&schema), &runtime.session).await?;
         let outgoing = world.taken.values().flat_map(|taken| taken.pending.outgoing()).flatten().flatten().cloned();
@@ -69,11 +71,22 @@ impl Node<'_> {
         mode: Mode,
         chosen: &Chosen,
         (schema, bad_rows): (&SchemaRef, &Arc<BadRows>),
+        on_the_way: &OnTheWay<'_>,
     ) -> Result<Staged, Failure> {
         let runtime = self.inputs.runtime();
-        let plan = self.plan(world, mode, chosen, bad_rows).await?;
+        let mut plan = self.plan(world, mode, chosen, bad_rows).await?;
+        if let Some(sieve) = &on_the_way.sieve {
+            plan = sieve.over(plan, &runtime.session)?;
+        }
         let partition_by = &self.model.config.partition_by;
-        Ok(tables::stage(&runtime.lake, &self.model.name, plan, schema, partition_by, &runtime.session).await?)
+        let (lake, name, session) = (&runtime.lake, &self.model.name, &runtime.session);
+        // One file after the other is no new beginning.
+        let watch = self.intake.traced().is_none().then_some(on_the_way as &dyn Watch);
+        let staged = tables::stage_watched(lake, name, plan, schema, partition_by, session, watch).await?;
+        if let Some(watching) = &on_the_way.watching {
+            watching.wrote(&staged);
+        }
+        Ok(staged)
     }
 
     /// Every file by itself: its data files hold its rows and no others.
@@ -83,16 +96,20 @@ impl Node<'_> {
         mode: Mode,
         source: &TableName,
         (schema, bad_rows): (&SchemaRef, &Arc<BadRows>),
+        on_the_way: &OnTheWay<'_>,
     ) -> Result<(Staged, Traces), Failure> {
         let runtime = self.inputs.runtime();
         let (lake, partition_by) = (&runtime.lake, &self.model.config.partition_by);
         let mut all = Staged::nothing(lake, &self.model.name, schema, partition_by);
         let (mut traces, mut failure) = (Traces::new(), None);
+        if let Some(sieve) = &on_the_way.sieve {
+            sieve.begin();
+        }
         for some in world.taken[source].pending.reads.chunks(runtime.options.threads.max(1)) {
             let staged = some.iter().map(|read| async {
                 let delivery = Delivery { batch: Some(world.taken[source].batch), files: vec![read.file.clone()] };
                 let chosen = Chosen::from([(source.clone(), delivery)]);
-                self.stage_files(world, mode, &chosen, (schema, bad_rows)).await
+                self.stage_files(world, mode, &chosen, (schema, bad_rows), on_the_way).await
             });
             for (read, result) in some.iter().zip(futures::future::join_all(staged).await) {
                 match result {

@@ -14,6 +14,7 @@ use datafusion::common::file_options::file_type::FileType;
 use datafusion::common::{Result, TableReference, plan_err};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
@@ -24,10 +25,15 @@ use sqlparser::dialect::GenericDialect;
 
 use crate::names::{TableName, nearest};
 
+mod functions;
+mod known;
 mod memory;
+mod repeated;
 
+pub use known::KnownValues;
 use memory::Turns;
 pub use memory::{OutOfMemory, nodes_at_once, within_memory};
+use repeated::CountRepeated;
 
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +59,16 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     // deltalake 1.1: IN-list pushdown of a hash join can panic on the dictionary-encoded file column.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config.with_extension(Arc::new(Turns::default())))
         .with_runtime_env(memory::runtime(resources.memory)?)
         .with_default_features()
-        .build())
+        .build();
+    for function in functions::all() {
+        state.register_udf(Arc::new(function))?;
+    }
+    state.register_udaf(Arc::new(AggregateUDF::from(CountRepeated::new())))?;
+    Ok(state)
 }
 
 /// The tables that SQL may name.
@@ -80,6 +91,11 @@ impl Tables {
     /// Names of all known tables.
     pub fn names(&self) -> impl Iterator<Item = &TableName> {
         self.sources.keys()
+    }
+
+    /// Makes a table unknown again.
+    pub fn remove(&mut self, name: &TableName) -> Option<Arc<dyn TableSource>> {
+        self.sources.remove(name)
     }
 
     /// A known table.

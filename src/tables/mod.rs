@@ -24,6 +24,7 @@ mod read;
 mod stage;
 mod tombstones;
 mod upkeep;
+mod watch;
 mod zorder;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +59,9 @@ pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_
 pub use prepared::Prepared;
 pub use publish::{Commit, publish};
 pub use read::{future_table, table_provider};
-pub use stage::{Staged, stage};
+pub use stage::{Staged, stage, stage_watched};
 pub use tombstones::app_id as tombstones_of;
+pub use watch::Watch;
 
 /// A lake root, and how to reach it.
 #[derive(Debug, Clone)]

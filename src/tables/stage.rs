@@ -21,10 +21,11 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutPayload};
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{Lake, Layout, TableError, read, zorder};
+use super::{Lake, Layout, TableError, Watch, read, zorder};
 use crate::exact_files::rows_of;
 use crate::fail_points;
 use crate::names::TableName;
@@ -171,11 +172,27 @@ pub async fn stage(
     partition_by: &[String],
     session: &SessionState,
 ) -> Result<Staged, TableError> {
+    stage_watched(lake, name, plan, schema, partition_by, session, None).await
+}
+
+/// As [`stage`]; `watch` sees all rows as they are written.
+///
+/// # Errors
+/// As there.
+pub async fn stage_watched(
+    lake: &Lake,
+    name: &TableName,
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    partition_by: &[String],
+    session: &SessionState,
+    watch: Option<&dyn Watch>,
+) -> Result<Staged, TableError> {
     probe(&lake.log_store(name)?.object_store(None), name).await?;
     let layout = lake.layout(name);
     let plan = layout.sorted(rows_of(read::view(plan), schema)?, partition_by)?;
     let staged = Staged::nothing(lake, name, schema, partition_by);
-    let unordered = write(lake, staged, plan, session).await?;
+    let unordered = write_watched(lake, staged, plan, session, watch).await?;
     if layout.zorder_by.is_empty() || unordered.rows() < ZORDER_FROM {
         return Ok(unordered);
     }
@@ -202,7 +219,8 @@ pub(super) async fn stage_streams(
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
-    let adds = write_partitions(&store, streams, config, schema, name, 0).await?;
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone() };
+    let adds = write_partitions(&target, streams, None, 0).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
 
@@ -221,7 +239,8 @@ pub(super) async fn write_beside(
     let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
     probe(&store, name).await?;
     let config = Layout::default().writer(schema, &[], session)?;
-    write_files(&store, name, rows_of(read::view(plan), schema)?, config, schema, session).await.map(|_| ())
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone() };
+    write_files(&target, rows_of(read::view(plan), schema)?, session, None).await.map(|_| ())
 }
 
 /// When a write fails half-way, deltalake 1.1 aborts an upload that is over already, which panics in object_store, and
@@ -241,17 +260,15 @@ fn hide_caught_panics() {
 
 /// Runs a plan of exactly the columns of `schema`, once more with less memory if that is not enough.
 async fn write_files(
-    store: &ObjectStoreRef,
-    name: &TableName,
+    target: &Target,
     plan: LogicalPlan,
-    config: WriterConfig,
-    schema: &SchemaRef,
     session: &SessionState,
+    watch: Option<&dyn Watch>,
 ) -> Result<Vec<Add>, TableError> {
     hide_caught_panics();
     let session = &session::for_query(session);
     let plan = session.optimize(&plan)?;
-    let (plan, config) = (&plan, &config);
+    let (plan, name) = (&plan, &target.name);
     let run = |session: SessionState| async move {
         let physical = session.create_physical_plan(plan).await?;
         tracing::debug!("plan of `{name}`:\n{}", displayable(physical.as_ref()).indent(false));
@@ -259,7 +276,7 @@ async fn write_files(
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
         let partitions = physical.output_partitioning().partition_count();
         let streams = (0..partitions).map(streams);
-        write_partitions(store, streams, config.clone(), schema, name, FEW_BYTES).await
+        write_partitions(target, streams, watch.and_then(Watch::begin), FEW_BYTES).await
     };
     session::within_memory(session, run).await
 }
@@ -276,14 +293,24 @@ pub(super) async fn collect(plan: LogicalPlan, session: &SessionState) -> Result
 /// Runs a plan of exactly the columns of `staged`, and adds its files.
 pub(super) async fn write(
     lake: &Lake,
-    mut staged: Staged,
+    staged: Staged,
     plan: LogicalPlan,
     session: &SessionState,
 ) -> Result<Staged, TableError> {
+    write_watched(lake, staged, plan, session, None).await
+}
+
+async fn write_watched(
+    lake: &Lake,
+    mut staged: Staged,
+    plan: LogicalPlan,
+    session: &SessionState,
+    watch: Option<&dyn Watch>,
+) -> Result<Staged, TableError> {
     let store = lake.log_store(&staged.name)?.object_store(None);
-    let (schema, name) = (&staged.schema, &staged.name);
-    let config = lake.layout(name).writer(schema, &staged.partition_by, session)?;
-    let adds = write_files(&store, name, plan, config, schema, session).await?;
+    let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
+    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone() };
+    let adds = write_files(&target, plan, session, watch).await?;
     staged.adds.extend(adds);
     Ok(staged)
 }
@@ -302,19 +329,19 @@ async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableErro
 /// One task for each stream; the first error ends them all. A stream of up to `few` bytes gets no file of its own: what
 /// there is of those goes into one.
 async fn write_partitions(
-    store: &ObjectStoreRef,
+    target: &Target,
     streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
-    config: WriterConfig,
-    schema: &SchemaRef,
-    name: &TableName,
+    watched: Option<Sender<RecordBatch>>,
     few: usize,
 ) -> Result<Vec<Add>, TableError> {
     let mut tasks = JoinSet::new();
     for (at, stream) in streams.enumerate() {
-        let writing = Writing::new(store, &config, schema, name);
+        let writing = Writing { watched: watched.clone(), ..Writing::new(target) };
         let stream = stream?;
         tasks.spawn(async move { Ok((at, writing.write(stream, few).await?)) });
     }
+    // It hears of the end when the last stream has ended.
+    drop(watched);
     let (mut adds, mut left, mut failure) = (Vec::new(), BTreeMap::new(), None);
     while let Some(finished) = tasks.join_next().await {
         match finished {
@@ -332,19 +359,27 @@ async fn write_partitions(
     }
     if failure.is_none() {
         let rows = futures::stream::iter(left.into_values().flatten().map(Ok));
-        let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows));
-        match Writing::new(store, &config, schema, name).write(rows, 0).await {
+        let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&target.schema), rows));
+        match Writing::new(target).write(rows, 0).await {
             Ok((found, _)) => adds.extend(found),
             Err(error) => failure = Some(error),
         }
     }
     match failure {
         Some(error) => {
-            remove_files(store, &adds).await;
+            remove_files(&target.store, &adds).await;
             Err(error)
         }
         None => Ok(adds),
     }
+}
+
+/// Where rows go, and how.
+struct Target {
+    store: ObjectStoreRef,
+    config: WriterConfig,
+    schema: SchemaRef,
+    name: TableName,
 }
 
 /// A stream on its way into files.
@@ -352,12 +387,13 @@ struct Writing {
     writer: DeltaWriter,
     schema: SchemaRef,
     name: TableName,
+    watched: Option<Sender<RecordBatch>>,
 }
 
 impl Writing {
-    fn new(store: &ObjectStoreRef, config: &WriterConfig, schema: &SchemaRef, name: &TableName) -> Self {
-        let writer = DeltaWriter::new(Arc::clone(store), config.clone());
-        Self { writer, schema: Arc::clone(schema), name: name.clone() }
+    fn new(target: &Target) -> Self {
+        let writer = DeltaWriter::new(Arc::clone(&target.store), target.config.clone());
+        Self { writer, schema: Arc::clone(&target.schema), name: target.name.clone(), watched: None }
     }
 
     /// Writes a stream; gives it back instead if it is not longer than `few` bytes.
@@ -370,12 +406,15 @@ impl Writing {
         while let Some(batch) = stream.next().await {
             let written = match batch {
                 Ok(batch) if batch.num_rows() == 0 => continue,
-                Ok(batch) if bytes < few => {
-                    bytes += batch.get_array_memory_size();
-                    held.push(batch);
-                    continue;
+                Ok(batch) => {
+                    self.show(&batch).await;
+                    if bytes < few {
+                        bytes += batch.get_array_memory_size();
+                        held.push(batch);
+                        continue;
+                    }
+                    self.put(held.drain(..).chain([batch])).await
                 }
-                Ok(batch) => self.put(held.drain(..).chain([batch])).await,
                 Err(error) => Err(TableError::Query(error)),
             };
             if let Err(error) = written {
@@ -386,6 +425,19 @@ impl Writing {
         }
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         Ok((self.writer.close().await.map_err(fail)?, held))
+    }
+
+    /// Shows rows to whoever watches. One that stops listening does not stop the write.
+    async fn show(&mut self, batch: &RecordBatch) {
+        let Some(watched) = &self.watched else { return };
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec());
+        let is_heard = match batch {
+            Ok(batch) => watched.send(batch).await.is_ok(),
+            Err(_) => false,
+        };
+        if !is_heard {
+            self.watched = None;
+        }
     }
 
     async fn put(&mut self, batches: impl Iterator<Item = RecordBatch>) -> Result<(), TableError> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules in the order data flows.
 const FLOW: &[&str] = &[
     "names",
+    "words",
     "paths",
     "intervals",
     "memo",
@@ -15,6 +16,7 @@ const FLOW: &[&str] = &[
     "catalog",
     "session",
     "exact_files",
+    "checks",
     "template",
     "project",
     "graph",

@@ -313,7 +313,7 @@ fn an_empty_folder_is_fine_and_writes_nothing() {
     sandbox.write("models/gold/total.sql", "{{ config(materialized='table') }} select id from {{ ref('items') }}");
     std::fs::remove_file(sandbox.path("in/items/1.csv")).unwrap();
     sandbox.ok(&["build"]);
-    assert!(!sandbox.path("lake").exists());
+    assert!(!sandbox.path("lake/silver").exists() && !sandbox.path("lake/gold").exists());
     assert!(rows(&sandbox, "items").is_empty());
     sandbox.write("in/items/1.csv", "id,value\n5,e\n");
     sandbox.ok(&["build"]);

@@ -1,0 +1,324 @@
+//! What happened, as Delta tables of the lake itself: `_lake/runs`, `_lake/node_results`, `_lake/test_results` and
+//! `_lake/failures`. Every run appends to each of them once, in one commit.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::json::ReaderBuilder;
+use datafusion::datasource::{MemTable, provider_as_source};
+use serde::Serialize;
+
+use super::inputs::Inputs;
+use super::materialize::Failure;
+use super::report::{FailedRow, RunReport, Status, TestResult, TestStatus};
+use crate::names::TableName;
+use crate::project::TestSeverity;
+use crate::session::{self, Tables};
+use crate::tables::{self, Commit, TableError, TableState};
+
+/// How often an append is tried that other runs append to at the same time.
+const ATTEMPTS: usize = 100;
+
+/// The folder of these tables, and their schema in SQL.
+pub(super) const FOLDER: &str = "_lake";
+
+/// Names of the tables.
+pub(super) const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures"];
+
+/// Appends what a run did.
+///
+/// # Errors
+/// When a table cannot be read or written; the run itself is over.
+pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Result<(), Failure> {
+    let tests = || {
+        let of_nodes =
+            report.nodes.iter().flat_map(|node| node.tests.iter().map(move |test| (Some(node.version), test)));
+        of_nodes.chain(report.tests.iter().map(|test| (None, test)))
+    };
+    let run = RunRow::new(inputs, report, command, tests().map(|(_, test)| test));
+    let nodes: Vec<NodeRow<'_>> = report
+        .nodes
+        .iter()
+        .map(|node| NodeRow {
+            invocation_id: &report.invocation_id,
+            started_at: node.started_at,
+            node: node.name.to_string(),
+            materialized: node.materialized,
+            status: node.status,
+            action: node.action,
+            reason: &node.reason,
+            rows: node.rows,
+            bytes: node.bytes,
+            rows_quarantined: node.rows_quarantined,
+            files_read: node.files_read as u64,
+            version: node.version,
+            seconds: node.seconds,
+        })
+        .collect();
+    let results: Vec<TestRow<'_>> =
+        tests().map(|(version, test)| TestRow::new(inputs, report, version.flatten(), test)).collect();
+    let failures: Vec<FailureRow<'_>> = tests()
+        .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
+        .collect();
+    let (a, b, c, d) = tokio::join!(
+        append(inputs, "runs", run_columns(), std::slice::from_ref(&run)),
+        append(inputs, "node_results", node_columns(), &nodes),
+        append(inputs, "test_results", test_columns(), &results),
+        append(inputs, "failures", failure_columns(), &failures),
+    );
+    a.and(b).and(c).and(d)
+}
+
+async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, rows: &[T]) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let runtime = inputs.runtime();
+    let (lake, session, name) = (&runtime.lake, &runtime.session, TableName::new(FOLDER, table));
+    let text = |error: datafusion::arrow::error::ArrowError| Failure::text(format!("the rows of `{name}`: {error}"));
+    let mut decoder = ReaderBuilder::new(Arc::clone(&columns)).build_decoder().map_err(text)?;
+    decoder.serialize(rows).map_err(text)?;
+    let Some(batch) = decoder.flush().map_err(text)? else { return Ok(()) };
+    let provider = MemTable::try_new(Arc::clone(&columns), vec![vec![batch]])?;
+    let mut tables = Tables::new();
+    tables.insert(TableName::new("new", "rows"), provider_as_source(Arc::new(provider)));
+    let plan = session::plan(session, session::parse("select * from new.rows")?, &tables)?;
+    let staged = tables::stage(lake, &name, plan, &columns, &[], session).await?;
+    let state = TableState { invocation_id: runtime.options.invocation_id.clone(), ..TableState::default() };
+    let commit = Commit { state, transactions: Vec::new(), id: uuid::Uuid::new_v4().to_string() };
+    for _ in 0..ATTEMPTS {
+        let current = lake.inspect(&name).await?;
+        match tables::publish(lake, current.as_ref(), staged.clone(), &commit).await {
+            Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
+            outcome => return Ok(outcome.map(|_| ())?),
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: name }))
+}
+
+fn columns(list: &[(&str, DataType)]) -> SchemaRef {
+    Arc::new(Schema::new(list.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
+}
+
+const TEXT: DataType = DataType::Utf8;
+const WHOLE: DataType = DataType::Int64;
+const REAL: DataType = DataType::Float64;
+
+fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// A row of `_lake.runs`.
+#[derive(Serialize)]
+struct RunRow<'a> {
+    invocation_id: &'a str,
+    command: &'a str,
+    target: &'a str,
+    started_at: DateTime<Utc>,
+    seconds: f64,
+    status: &'static str,
+    built: u64,
+    skipped: u64,
+    failed: u64,
+    blocked: u64,
+    tests: u64,
+    tests_failed: u64,
+    tests_warned: u64,
+    lake_version: &'static str,
+}
+
+fn run_columns() -> SchemaRef {
+    columns(&[
+        ("invocation_id", TEXT),
+        ("command", TEXT),
+        ("target", TEXT),
+        ("started_at", time()),
+        ("seconds", REAL),
+        ("status", TEXT),
+        ("built", WHOLE),
+        ("skipped", WHOLE),
+        ("failed", WHOLE),
+        ("blocked", WHOLE),
+        ("tests", WHOLE),
+        ("tests_failed", WHOLE),
+        ("tests_warned", WHOLE),
+        ("lake_version", TEXT),
+    ])
+}
+
+impl<'a> RunRow<'a> {
+    fn new(
+        inputs: &'a Inputs,
+        report: &'a RunReport,
+        command: &'a str,
+        tests: impl Iterator<Item = &'a TestResult> + Clone,
+    ) -> Self {
+        let nodes = |status: Status| report.nodes.iter().filter(|node| node.status == status).count() as u64;
+        let counted = |wanted: &[TestStatus]| tests.clone().filter(|test| wanted.contains(&test.status)).count() as u64;
+        let status = match (report.cancelled, report.succeeded()) {
+            (true, _) => "cancelled",
+            (false, true) => "success",
+            (false, false) => "error",
+        };
+        Self {
+            invocation_id: &report.invocation_id,
+            command,
+            target: &inputs.runtime().project.target.name,
+            started_at: report.started_at,
+            seconds: report.seconds,
+            status,
+            built: nodes(Status::Success),
+            skipped: nodes(Status::Skipped),
+            failed: nodes(Status::Error),
+            blocked: nodes(Status::Blocked),
+            tests: tests.clone().count() as u64,
+            tests_failed: counted(&[TestStatus::Fail, TestStatus::Error]),
+            tests_warned: counted(&[TestStatus::Warn]),
+            lake_version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// A row of `_lake.node_results`.
+#[derive(Serialize)]
+struct NodeRow<'a> {
+    invocation_id: &'a str,
+    started_at: DateTime<Utc>,
+    node: String,
+    materialized: &'static str,
+    status: Status,
+    action: &'static str,
+    reason: &'a str,
+    rows: Option<u64>,
+    bytes: Option<u64>,
+    rows_quarantined: u64,
+    files_read: u64,
+    version: Option<u64>,
+    seconds: f64,
+}
+
+fn node_columns() -> SchemaRef {
+    columns(&[
+        ("invocation_id", TEXT),
+        ("started_at", time()),
+        ("node", TEXT),
+        ("materialized", TEXT),
+        ("status", TEXT),
+        ("action", TEXT),
+        ("reason", TEXT),
+        ("rows", WHOLE),
+        ("bytes", WHOLE),
+        ("rows_quarantined", WHOLE),
+        ("files_read", WHOLE),
+        ("version", WHOLE),
+        ("seconds", REAL),
+    ])
+}
+
+/// A row of `_lake.test_results`.
+#[derive(Serialize)]
+struct TestRow<'a> {
+    invocation_id: &'a str,
+    started_at: DateTime<Utc>,
+    test: &'a str,
+    kind: Option<String>,
+    node: Option<String>,
+    column_name: Option<String>,
+    severity: TestSeverity,
+    status: TestStatus,
+    failures: Option<u64>,
+    message: Option<&'a str>,
+    proved: Option<&'a str>,
+    owner: Option<String>,
+    version: Option<u64>,
+    seconds: f64,
+}
+
+fn test_columns() -> SchemaRef {
+    columns(&[
+        ("invocation_id", TEXT),
+        ("started_at", time()),
+        ("test", TEXT),
+        ("kind", TEXT),
+        ("node", TEXT),
+        ("column_name", TEXT),
+        ("severity", TEXT),
+        ("status", TEXT),
+        ("failures", WHOLE),
+        ("message", TEXT),
+        ("proved", TEXT),
+        ("owner", TEXT),
+        ("version", WHOLE),
+        ("seconds", REAL),
+    ])
+}
+
+impl<'a> TestRow<'a> {
+    fn new(inputs: &Inputs, report: &'a RunReport, version: Option<u64>, test: &'a TestResult) -> Self {
+        let declared = inputs.runtime().compiled.tests.iter().find(|declared| declared.name == test.name);
+        Self {
+            invocation_id: &report.invocation_id,
+            started_at: report.started_at,
+            test: &test.name,
+            kind: declared.map(|test| test.kind.name().to_owned()),
+            node: declared.and_then(|test| test.table.as_ref()).map(ToString::to_string),
+            column_name: declared.and_then(|test| test.column()).map(str::to_owned),
+            severity: test.severity,
+            status: test.status,
+            failures: test.failures,
+            message: test.message.as_deref(),
+            proved: test.proved.as_deref(),
+            owner: declared.and_then(|test| test.config.owner.clone()),
+            version,
+            seconds: test.seconds,
+        }
+    }
+}
+
+/// A row of `_lake.failures`.
+#[derive(Serialize)]
+struct FailureRow<'a> {
+    invocation_id: &'a str,
+    started_at: DateTime<Utc>,
+    test: &'a str,
+    node: Option<&'a str>,
+    rule: &'a str,
+    key: Option<&'a str>,
+    source_file: Option<&'a str>,
+    source_row: Option<i64>,
+    row: &'a str,
+    declared: Option<&'a str>,
+}
+
+fn failure_columns() -> SchemaRef {
+    columns(&[
+        ("invocation_id", TEXT),
+        ("started_at", time()),
+        ("test", TEXT),
+        ("node", TEXT),
+        ("rule", TEXT),
+        ("key", TEXT),
+        ("source_file", TEXT),
+        ("source_row", WHOLE),
+        ("row", TEXT),
+        ("declared", TEXT),
+    ])
+}
+
+impl<'a> FailureRow<'a> {
+    fn new(report: &'a RunReport, test: &'a TestResult, failed: &'a FailedRow) -> Self {
+        Self {
+            invocation_id: &report.invocation_id,
+            started_at: report.started_at,
+            test: &test.name,
+            node: failed.node.as_deref(),
+            rule: &failed.rule,
+            key: failed.key.as_deref(),
+            source_file: failed.source_file.as_deref(),
+            source_row: failed.source_row,
+            row: &failed.row,
+            declared: test.declared.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The quarantine of a model: the rows that its tests left out, as a Delta table `_lake/quarantine/<layer>__<model>`.
+//!
+//! Two tables cannot be committed at once. So the rows are first written beside the table of the model, under an id that
+//! its commit names as the `txn` version of an application of its own: they count if and only if that commit took place.
+//! What the commit says is then carried over, right away or before the next build of the model.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::json::ReaderBuilder;
+use datafusion::datasource::{MemTable, provider_as_source};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::failing;
+use super::inputs::Inputs;
+use super::materialize::{Failure, Mode, Node};
+use super::sieve::Sieve;
+use crate::fail_points;
+use crate::names::TableName;
+use crate::project::Model;
+use crate::session::{self, Tables};
+use crate::tables::{self, Commit, Published, TableError, TableState};
+
+/// How often a quarantine is tried that other runs write to at the same time.
+const ATTEMPTS: usize = 100;
+
+/// Where the quarantine of a model is.
+pub(super) fn table_of(model: &TableName) -> TableName {
+    TableName::new("_lake/quarantine", format!("{}__{}", model.schema, model.table))
+}
+
+fn app_id(model: &TableName) -> String {
+    format!("lake:left_out:{model}")
+}
+
+fn note_path(id: i64) -> Path {
+    Path::from_iter(["_lake", "left_out", &format!("{id}.jsonl")])
+}
+
+/// The first line of a note.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    /// What was left out before counts no more: all rows were made anew.
+    replaces_all: bool,
+    invocation_id: String,
+    at: chrono::DateTime<chrono::Utc>,
+}
+
+/// A row of the quarantine.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    test: String,
+    rule: String,
+    key: Option<String>,
+    source_file: Option<String>,
+    source_row: Option<i64>,
+    row: String,
+    #[serde(default)]
+    invocation_id: String,
+    #[serde(default)]
+    quarantined_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+fn schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let columns = [
+        ("test", DataType::Utf8),
+        ("rule", DataType::Utf8),
+        ("key", DataType::Utf8),
+        ("source_file", DataType::Utf8),
+        ("source_row", DataType::Int64),
+        ("row", DataType::Utf8),
+        ("invocation_id", DataType::Utf8),
+        ("quarantined_at", time),
+    ];
+    Arc::new(Schema::new(columns.map(|(name, kind)| Field::new(name, kind, true)).to_vec()))
+}
+
+impl Node<'_> {
+    /// Writes what a build leaves out beside its table, and says what its commit has to name.
+    pub(super) async fn note_left_out(
+        &self,
+        published: Option<&Published>,
+        mode: Mode,
+        sieve: Option<&Sieve<'_>>,
+    ) -> Result<Option<(String, i64)>, Failure> {
+        let runtime = self.inputs.runtime();
+        let app = app_id(&self.model.name);
+        let before = match published {
+            Some(published) => published.transaction(&app).await?,
+            None => None,
+        };
+        let file = sieve.map(Sieve::quarantined).transpose()?.flatten();
+        // A table that is made anew takes back what it had left out.
+        let takes_back = before.is_some() && mode == Mode::Full;
+        if file.is_none() && !takes_back {
+            return Ok(None);
+        }
+        let header = Header {
+            replaces_all: mode == Mode::Full,
+            invocation_id: runtime.options.invocation_id.clone(),
+            at: chrono::Utc::now(),
+        };
+        let mut text = serde_json::to_string(&header).unwrap_or_default();
+        text.push('\n');
+        if let (Some(file), Some(sieve)) = (file, sieve) {
+            let rows = tokio::fs::read_to_string(&file).await.map_err(|error| Failure::text(error.to_string()))?;
+            for line in rows.lines() {
+                let line: Value = serde_json::from_str(line).unwrap_or_default();
+                let test = line["test"].as_u64().and_then(|at| sieve.tests.get(usize::try_from(at).ok()?));
+                let (Some((test, _)), Some(row)) = (test, line["row"].as_str()) else { continue };
+                let failed = failing::row(self.inputs, test, row);
+                let line = Line {
+                    test: test.name.clone(),
+                    rule: failed.rule,
+                    key: failed.key,
+                    source_file: failed.source_file,
+                    source_row: failed.source_row,
+                    row: failed.row,
+                    invocation_id: String::new(),
+                    quarantined_at: None,
+                };
+                text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+                text.push('\n');
+            }
+        }
+        let id = before.unwrap_or_default().max(chrono::Utc::now().timestamp_micros()) + 1;
+        let store = runtime.lake.files_of(&self.model.name)?;
+        let (table, path) = (self.model.name.clone(), note_path(id));
+        let fail = |source| TableError::File { table, path: path.to_string(), source };
+        store.put(&path, PutPayload::from(text.into_bytes())).await.map_err(fail)?;
+        Ok(Some((app, id)))
+    }
+}
+
+/// Carries over what the last commit of a model says of its quarantine, if that is not done.
+pub(super) async fn settle(inputs: &Inputs, model: &Model, published: &Published) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let app = app_id(&model.name);
+    let Some(head) = published.transaction(&app).await? else { return Ok(()) };
+    for _ in 0..ATTEMPTS {
+        let current = runtime.lake.inspect(&table_of(&model.name)).await?;
+        let done = match &current {
+            Some(current) => current.transaction(&app).await?,
+            None => None,
+        };
+        if done.is_some_and(|done| done >= head) {
+            return Ok(());
+        }
+        match carry_over(inputs, model, current.as_ref(), head).await {
+            Err(Failure::Table(TableError::Conflict { .. })) => tokio::task::yield_now().await,
+            outcome => return outcome,
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: table_of(&model.name) }))
+}
+
+async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>, head: i64) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, session, name) = (&runtime.lake, &runtime.session, table_of(&model.name));
+    let store = lake.files_of(&model.name)?;
+    let (table, path) = (model.name.clone(), note_path(head));
+    let fail = |source| TableError::File { table: table.clone(), path: path.to_string(), source };
+    let bytes = match store.get(&path).await {
+        // It was carried over once, and somebody has removed the quarantine since.
+        Err(object_store::Error::NotFound { .. }) => return Ok(()),
+        found => found.map_err(&fail)?.bytes().await.map_err(&fail)?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let damaged = |error: serde_json::Error| Failure::text(format!("`{path}` of table `{table}` is damaged: {error}"));
+    let mut lines = text.lines();
+    let header: Header = serde_json::from_str(lines.next().unwrap_or_default()).map_err(damaged)?;
+    let line = |line: &str| -> Result<Line, Failure> {
+        let line: Line = serde_json::from_str(line).map_err(damaged)?;
+        Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
+    };
+    let rows: Vec<Line> = lines.map(line).collect::<Result<_, _>>()?;
+    let text = |error: datafusion::arrow::error::ArrowError| Failure::text(format!("the rows of `{name}`: {error}"));
+    let mut decoder = ReaderBuilder::new(schema()).with_batch_size(rows.len().max(1)).build_decoder().map_err(text)?;
+    decoder.serialize(&rows).map_err(text)?;
+    let batches = decoder.flush().map_err(text)?.into_iter().collect();
+    let mut tables = Tables::new();
+    tables.insert(
+        TableName::new("new", "rows"),
+        provider_as_source(Arc::new(MemTable::try_new(schema(), vec![batches])?)),
+    );
+    let plan = session::plan(session, session::parse("select * from new.rows")?, &tables)?;
+    let staged = tables::stage(lake, &name, plan, &schema(), &[], session).await?;
+    let staged = if header.replaces_all { staged.replacing_all() } else { staged };
+    let commit = Commit {
+        state: TableState { invocation_id: header.invocation_id, ..TableState::default() },
+        transactions: vec![(app_id(&model.name), head)],
+        id: uuid::Uuid::new_v4().to_string(),
+    };
+    tables::publish(lake, current, staged, &commit).await?;
+    fail_points::reached("left-out");
+    // What is carried over is no longer needed; that it cannot be removed does no harm.
+    let _ = store.delete(&path).await;
+    Ok(())
+}

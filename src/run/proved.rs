@@ -1,0 +1,66 @@
+//! Tests that nobody has to run: the plan that made the rows proves them.
+
+use super::audit::Seen;
+use super::fused::Found;
+use super::inputs::Inputs;
+use super::materialize::{Failure, Mode, Node, World};
+use crate::checks::Check;
+use crate::compile::CompiledTest;
+use crate::project::Materialization;
+
+impl Node<'_> {
+    /// The gates that hold for the table as it will be. What an incremental model adds passes by the plan; what its table
+    /// holds must have passed before, and a plan says nothing of keys of rows that came at different times.
+    pub(super) async fn proved(&self, world: &World, mode: Mode) -> Result<Seen, Failure> {
+        let is_whole = mode == Mode::Full || world.published.is_none();
+        let passed = world.published.as_ref().and_then(|published| published.state.as_ref()).map(|state| &state.tests);
+        let mut proved = Seen::new();
+        for test in self.gates() {
+            let Some(found) = proof(self.inputs, test) else { continue };
+            let holds = is_whole && !self.model.config.is_history()
+                || !matches!(test.check(), Check::Unique { .. })
+                    && test.config.allows_nothing()
+                    && passed.and_then(|passed| passed.get(&test.name)) == Some(&self.stamp(test).await?);
+            if holds {
+                proved.insert(test.name.clone(), found);
+            }
+        }
+        Ok(proved)
+    }
+}
+
+/// The tests that hold for published tables: where the plan that made all of a table is that of today.
+pub(super) async fn proved(inputs: &Inputs, tests: &[&CompiledTest]) -> Seen {
+    let mut proved = Seen::new();
+    for test in tests {
+        if let Some(found) = proof(inputs, test)
+            && is_made_by_its_plan(inputs, test).await
+        {
+            proved.insert(test.name.clone(), found);
+        }
+    }
+    proved
+}
+
+async fn is_made_by_its_plan(inputs: &Inputs, test: &CompiledTest) -> bool {
+    let runtime = inputs.runtime();
+    let Some(table) = &test.table else { return false };
+    let (Some(model), Some(compiled)) = (runtime.project.models.get(table), runtime.compiled.models.get(table)) else {
+        return false;
+    };
+    match model.config.materialized {
+        Materialization::View | Materialization::Ephemeral => true,
+        Materialization::Table => {
+            let published = inputs.published(table).await.ok().flatten();
+            let state = published.as_ref().and_then(|published| published.state.as_ref());
+            state.is_some_and(|state| state.definition == compiled.definition)
+        }
+        _ => false,
+    }
+}
+
+fn proof(inputs: &Inputs, test: &CompiledTest) -> Option<Found> {
+    let runtime = inputs.runtime();
+    let reason = runtime.compiled.proof(test).filter(|_| runtime.options.prove)?;
+    Some(Found { proved: Some(reason), ..Found::default() })
+}

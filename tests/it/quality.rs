@@ -1,0 +1,182 @@
+//! What the result of a test means: severities, limits, rows that are left out, and what is remembered of it.
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Run, Sandbox, node};
+
+const ORDERS: &str = "{{ config(materialized='table', unique_key='id') }}\n\
+    select id, amount, state, _file_path, _row_number from {{ source('raw', 'orders') }}\n";
+
+const SOURCES: &str = "sources:\n  - name: raw\n    tables:\n      - name: orders\n        path: in/orders/\n        format: csv\n\
+    \x20       metadata_columns: [_file_path, _row_number]\n        columns:\n          - { name: id, data_type: bigint }\n\
+    \x20         - { name: amount, data_type: bigint }\n          - { name: state, data_type: varchar }\n";
+
+/// Ten orders: amounts 1 to 8, one that is negative, one that is not there.
+fn orders(tests: &str) -> Sandbox {
+    let rows: String = (1..=8).map(|id| format!("{id},{id},open\n")).collect();
+    let csv = format!("id,amount,state\n{rows}9,-9,open\n10,,closed\n");
+    let yaml = format!("models:\n  - name: orders\n    columns:\n      - name: amount\n        data_tests:\n{tests}");
+    Sandbox::new(&[
+        ("sources.yml", SOURCES),
+        ("models/silver/orders.sql", ORDERS),
+        ("models/silver/orders.yml", &yaml),
+        ("in/orders/1.csv", &csv),
+    ])
+}
+
+fn report(run: &Run) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:#?}"))
+}
+
+fn test<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let of_nodes = report["nodes"].as_array().into_iter().flatten().flat_map(|node| node["tests"].as_array().unwrap());
+    let mut all = of_nodes.chain(report["tests"].as_array().unwrap());
+    all.find(|test| test["name"] == name).unwrap_or_else(|| panic!("{report:#}"))
+}
+
+#[test]
+fn severity_and_limits_say_what_failures_mean() {
+    let cases = [
+        ("", "fail", "1 row fails"),
+        ("severity: warn", "warn", "1 row fails"),
+        ("error_if: '> 1'", "warn", "1 row fails"),
+        ("error_if: '> 1', warn_if: '> 1'", "pass", "1 row fails"),
+        ("error_if: '>= 10%'", "fail", "1 of 10 rows fails (10.00 %, error_if >= 10%)"),
+        ("error_if: '> 10%'", "warn", "1 of 10 rows fails (10.00 %)"),
+        ("error_if: '>= 10%', where: id > 5", "fail", "1 of 5 rows fails (20.00 %, error_if >= 10%)"),
+        ("config: { severity: warn, warn_if: '> 10 %' }", "pass", "1 of 10 rows fails (10.00 %)"),
+        ("where: id < 5", "pass", ""),
+        ("on_violation: warn", "warn", "1 row fails"),
+        ("fail_calc: sum(id), error_if: '> 9'", "warn", "9 rows fail"),
+    ];
+    let yaml: String = cases
+        .iter()
+        .enumerate()
+        .map(|(at, (config, ..))| {
+            let comma = if config.is_empty() { "" } else { ", " };
+            format!("          - accepted_range: {{ name: t{at}, min_value: 0{comma}{config} }}\n")
+        })
+        .collect();
+    let sandbox = orders(&yaml);
+    sandbox.ok(&["run"]);
+    let report = report(&sandbox.lake(&["test", "--output", "json"]));
+    for (at, (config, status, message)) in cases.iter().enumerate() {
+        let found = test(&report, &format!("t{at}"));
+        assert_eq!(found["status"], *status, "{config}: {found}");
+        assert_eq!(found["message"].as_str().unwrap_or_default(), *message, "{config}: {found}");
+        let declared = (*status != "pass").then(|| format!("models/silver/orders.yml:{}", at + 6));
+        assert_eq!(found["declared"], json!(declared), "{config}");
+    }
+}
+
+#[test]
+fn a_test_that_does_not_gate_is_told_after_the_publish() {
+    let sandbox = orders(
+        "          - accepted_range: { min_value: 0, audit: false }\n          - not_null: { severity: warn }\n",
+    );
+    let run = sandbox.lake(&["build", "--output", "json"]);
+    let report = report(&run);
+    assert_eq!(run.code, 1);
+    let orders = node(&report, "silver.orders");
+    assert_eq!((&orders["status"], &orders["version"]), (&json!("success"), &json!(0)), "{orders:#}");
+    assert_eq!(test(&report, "accepted_range_orders_amount_0")["status"], "fail");
+    assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 10);
+}
+
+#[test]
+fn failing_rows_are_kept_with_their_key_and_their_file() {
+    let sandbox =
+        orders("          - accepted_range: { min_value: 3 }\n          - not_null: { severity: warn, limit: 0 }\n");
+    sandbox.lake(&["build"]).assert_failed(1, "models/silver/orders.yml:6");
+    let kept = sandbox.query("select * from _lake.failures order by key");
+    assert_eq!(kept.len(), 3);
+    assert_eq!(kept[0]["key"], r#"{"id":1}"#);
+    assert_eq!(kept[2]["key"], r#"{"id":9}"#);
+    assert_eq!((&kept[2]["source_file"], &kept[2]["source_row"]), (&json!("in/orders/1.csv"), &json!(9)));
+    assert_eq!(kept[2]["declared"], "models/silver/orders.yml:6");
+    let row: Value = serde_json::from_str(kept[2]["row"].as_str().unwrap()).unwrap();
+    assert_eq!((&row["amount"], &row["state"]), (&json!(-9), &json!("open")));
+    let shown = sandbox.ok(&["test", "--failures", "orders.accepted_range_orders_amount_3"]);
+    assert!(shown.contains("-9") && shown.contains("in/orders/1.csv") && shown.contains("orders.yml:6"), "{shown}");
+    sandbox.lake(&["test", "--failures", "accepted_range_orders_amont_3"]).assert_failed(2, "did you mean");
+}
+
+#[test]
+fn runs_and_their_results_are_tables_of_the_lake() {
+    let sandbox =
+        orders("          - accepted_range: { min_value: 0, owner: ann }\n          - not_null: { severity: warn }\n");
+    sandbox.lake(&["build"]).assert_failed(1, "nothing was published");
+    sandbox.ok(&["run"]);
+    sandbox.lake(&["test"]).assert_failed(1, "");
+    let runs = sandbox.query(
+        "select command, status, built, failed, tests, tests_failed, tests_warned from _lake.runs order by started_at",
+    );
+    assert_eq!(
+        runs,
+        [
+            json!({"command": "build", "status": "error", "built": 0, "failed": 1, "tests": 2, "tests_failed": 1, "tests_warned": 1}),
+            json!({"command": "run", "status": "success", "built": 1, "failed": 0, "tests": 0, "tests_failed": 0, "tests_warned": 0}),
+            json!({"command": "test", "status": "error", "built": 0, "failed": 0, "tests": 2, "tests_failed": 1, "tests_warned": 1}),
+        ]
+    );
+    let nodes = sandbox.query("select node, status, rows, version from _lake.node_results order by started_at");
+    assert_eq!(nodes[1], json!({"node": "silver.orders", "status": "success", "rows": 10, "version": 0}));
+    let tests = sandbox.query("select kind, node, column_name, status, failures, owner from _lake.test_results order by started_at, kind limit 1");
+    assert_eq!(
+        tests,
+        [
+            json!({"kind": "accepted_range", "node": "silver.orders", "column_name": "amount", "status": "fail", "failures": 1, "owner": "ann"})
+        ]
+    );
+    assert_eq!(sandbox.query("select distinct lake_version from _lake.runs").len(), 1);
+}
+
+#[test]
+fn rows_that_fail_are_left_out_or_quarantined() {
+    let sandbox = orders(
+        "          - accepted_range: { min_value: 0, on_violation: quarantine }\n          - not_null: { on_violation: drop }\n",
+    );
+    let report = sandbox.json(&["build"]);
+    assert_eq!(test(&report, "accepted_range_orders_amount_0")["message"], "1 of 10 rows in quarantine (10.00 %)");
+    assert_eq!(test(&report, "not_null_orders_amount")["message"], "1 of 10 rows left out (10.00 %)");
+    assert_eq!(node(&report, "silver.orders")["rows_quarantined"], 1);
+    assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 8);
+    let kept = sandbox.query("select test, key, source_file, source_row, \"row\" from quarantine.silver__orders");
+    assert_eq!(kept.len(), 1);
+    assert_eq!((&kept[0]["key"], &kept[0]["source_row"]), (&json!(r#"{"id":9}"#), &json!(9)));
+    // A table that is made anew has a quarantine that is made anew.
+    sandbox.write("in/orders/1.csv", "id,amount,state\n1,1,open\n2,-2,open\n3,-3,open\n");
+    sandbox.ok(&["build"]);
+    let kept = sandbox.query("select key from quarantine.silver__orders order by key");
+    assert_eq!(kept, [json!({"key": r#"{"id":2}"#}), json!({"key": r#"{"id":3}"#})]);
+    sandbox.write("in/orders/1.csv", "id,amount,state\n1,1,open\n");
+    sandbox.ok(&["build"]);
+    assert!(sandbox.query("select key from quarantine.silver__orders").is_empty());
+}
+
+#[test]
+fn what_increments_leave_out_adds_up() {
+    let sandbox = orders("          - accepted_range: { min_value: 0, on_violation: quarantine, error_if: '> 50%' }\n");
+    let model = ORDERS.replace("materialized='table', unique_key='id'", "materialized='incremental'");
+    sandbox.write("models/silver/orders.sql", model);
+    sandbox.ok(&["build"]);
+    sandbox.write("in/orders/2.csv", "id,amount,state\n11,11,open\n12,-12,open\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 10);
+    assert_eq!(sandbox.value("select count(*) as n from quarantine.silver__orders"), 2);
+    // More than half of a delivery is no longer an exception.
+    sandbox.write("in/orders/3.csv", "id,amount,state\n13,-13,open\n14,-14,open\n15,1,open\n");
+    sandbox.lake(&["build"]).assert_failed(1, "2 of 3 rows in quarantine (66.67 %, error_if > 50%)");
+    assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 10);
+    assert_eq!(sandbox.value("select count(*) as n from quarantine.silver__orders"), 2);
+}
+
+#[test]
+fn only_rows_by_themselves_can_be_left_out() {
+    let sandbox = orders(
+        "          - unique: { on_violation: drop }\n          - mean_between: { min_value: 0, on_violation: quarantine }\n",
+    );
+    let run = sandbox.lake(&["compile"]);
+    run.assert_failed(2, "the test is not about each row by itself");
+    assert_eq!(run.stderr.matches("cannot leave rows out").count(), 2, "{run:#?}");
+}
