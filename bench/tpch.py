@@ -45,6 +45,55 @@ KEYS = {
     "lineitem": ["l_orderkey", "l_linenumber"],
 }
 
+# Beside NOT NULL on every column, and the keys: 120 tests in all.
+REFERENCES = {
+    "nation": {"n_regionkey": ("region", "r_regionkey")},
+    "supplier": {"s_nationkey": ("nation", "n_nationkey")},
+    "customer": {"c_nationkey": ("nation", "n_nationkey")},
+    "partsupp": {"ps_partkey": ("part", "p_partkey"), "ps_suppkey": ("supplier", "s_suppkey")},
+    "orders": {"o_custkey": ("customer", "c_custkey")},
+    "lineitem": {"l_orderkey": ("orders", "o_orderkey"), "l_partkey": ("part", "p_partkey"), "l_suppkey": ("supplier", "s_suppkey")},
+}
+VALUES = {
+    "region": {"r_name": ["AFRICA", "AMERICA", "ASIA", "EUROPE", "MIDDLE EAST"]},
+    "customer": {"c_mktsegment": ["AUTOMOBILE", "BUILDING", "FURNITURE", "HOUSEHOLD", "MACHINERY"]},
+    "orders": {"o_orderstatus": ["F", "O", "P"], "o_orderpriority": ["1-URGENT", "2-HIGH", "3-MEDIUM", "4-NOT SPECIFIED", "5-LOW"]},
+    "lineitem": {
+        "l_returnflag": ["A", "N", "R"],
+        "l_linestatus": ["F", "O"],
+        "l_shipmode": ["AIR", "FOB", "MAIL", "RAIL", "REG AIR", "SHIP", "TRUCK"],
+        "l_shipinstruct": ["COLLECT COD", "DELIVER IN PERSON", "NONE", "TAKE BACK RETURN"],
+    },
+}
+RANGES = {
+    "part": {"p_size": (1, 50), "p_retailprice": (0, 3000)},
+    "partsupp": {"ps_availqty": (1, 9999), "ps_supplycost": (0, 1000)},
+    "orders": {"o_totalprice": (0, None)},
+    "lineitem": {"l_quantity": (1, 50), "l_extendedprice": (0, None), "l_discount": (0, 0.1), "l_tax": (0, 0.08), "l_linenumber": (1, 7)},
+}
+EXPRESSIONS = {
+    "lineitem": ["l_shipdate < l_receiptdate", "l_extendedprice >= l_quantity"],
+    "orders": ["o_orderdate between date '1992-01-01' and date '1998-12-31'"],
+}
+# Of gold: what its queries prove.
+PROVED = {
+    "q01": (["l_returnflag", "l_linestatus"], ["count_order"]),
+    "q03": (["l_orderkey", "o_orderdate", "o_shippriority"], []),
+    "q04": (["o_orderpriority"], ["order_count"]),
+    "q05": (["n_name"], []),
+    "q07": (["supp_nation", "cust_nation", "l_year"], []),
+    "q08": (["o_year"], []),
+    "q09": (["nation", "o_year"], []),
+    "q10": (["c_custkey", "c_name", "c_acctbal", "c_phone", "n_name", "c_address", "c_comment"], []),
+    "q11": (["ps_partkey"], []),
+    "q12": (["l_shipmode"], []),
+    "q13": (["c_count"], ["custdist"]),
+    "q16": (["p_brand", "p_type", "p_size"], ["supplier_cnt"]),
+    "q18": (["c_name", "c_custkey", "o_orderkey", "o_orderdate", "o_totalprice"], []),
+    "q21": (["s_name"], ["numwait"]),
+    "q22": (["cntrycode"], ["numcust"]),
+}
+
 
 def columns(table):
     return [tuple(part.split(" ", 1)) for part in re.split(r", (?=\w+ )", TABLES[table])]
@@ -83,14 +132,37 @@ def project(folder, data, kind, memory):
         sql = re.sub(r"\b(from|,|join)(\s+)(%s)\b(?!\.)" % "|".join(TABLES), r"\1\2{{ ref('\3') }} as \3", sql)
         sql = re.sub(r" as (\w+) (n1|n2|l1|l2|l3)\b", r" as \2", sql)
         (folder / f"models/gold/{name}.sql").write_text(sql)
-    models = ""
-    for name, keys in KEYS.items():
-        models += f"  - name: {name}\n"
-        if len(keys) > 1:
-            models += f"    data_tests: [{{ dbt_utils.unique_combination_of_columns: {{ combination_of_columns: {keys} }} }}]\n"
-        tests = "not_null" if len(keys) > 1 else "not_null, unique"
-        models += "    columns:\n" + "".join(f"      - {{ name: {key}, data_tests: [{tests}] }}\n" for key in keys)
-    (folder / "models/silver.yml").write_text(f"models:\n{models}")
+    models = "".join(model_tests(name) for name in TABLES) + "".join(proved_tests(name) for name in PROVED)
+    (folder / "models/tests.yml").write_text(f"models:\n{models}")
+
+
+def model_tests(name):
+    """What a silver table is tested for, as YAML."""
+    keys = KEYS[name]
+    lines = [f"  - name: {name}", "    data_tests:"]
+    if len(keys) > 1:
+        lines.append(f"      - dbt_utils.unique_combination_of_columns: {{ combination_of_columns: {keys} }}")
+    lines += [f"      - expression_is_true: {{ expression: \"{sql}\" }}" for sql in EXPRESSIONS.get(name, [])]
+    lines.append("    columns:")
+    for column, _ in columns(name):
+        tests = ["not_null"] + (["unique"] if keys == [column] else [])
+        if column in REFERENCES.get(name, {}):
+            tests.append("relationships: {{ to: ref('{}'), field: {} }}".format(*REFERENCES[name][column]))
+        if column in VALUES.get(name, {}):
+            tests.append(f"accepted_values: {{ values: {VALUES[name][column]} }}")
+        if column in RANGES.get(name, {}):
+            low, high = RANGES[name][column]
+            tests.append(f"accepted_range: {{ min_value: {low}" + (f", max_value: {high}" if high is not None else "") + " }")
+        lines += [f"      - name: {column}", "        data_tests:"] + [f"          - {test}" for test in tests]
+    return "\n".join(line for line in lines if not (line == "    data_tests:" and lines[2] == "    columns:")) + "\n"
+
+
+def proved_tests(name):
+    keys, counts = PROVED[name]
+    unique = f"    data_tests: [{{ unique_combination_of_columns: {{ columns: {keys} }} }}]\n"
+    return f"  - name: {name}\n{unique}" + ("    columns:\n" if counts else "") + "".join(
+        f"      - {{ name: {count}, data_tests: [not_null] }}\n" for count in counts
+    )
 
 
 def engine_statements(data, kind, out):
