@@ -29,6 +29,7 @@ mod maintain;
 mod materialize;
 mod merge;
 mod microbatch;
+mod mutations;
 mod new_columns;
 mod proofs;
 mod quality;
