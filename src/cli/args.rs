@@ -79,8 +79,8 @@ pub(super) enum Command {
     Seed(SeedArgs),
     /// Call the last build, run, seed or test again, for what failed or did not run
     Retry(RetryArgs),
-    /// Test what is published
-    Test(SelectArgs),
+    /// Run unit tests, and test what is published
+    Test(TestArgs),
     /// Check every model without running it, and write the compiled SQL
     Compile(SelectArgs),
     /// List models and sources
@@ -161,6 +161,9 @@ pub(super) enum ResourceKind {
     Exposure,
     /// Tests.
     Test,
+    /// Unit tests.
+    #[value(name = "unit_test", alias = "unit-test")]
+    UnitTest,
     /// All of them.
     All,
 }
@@ -174,7 +177,10 @@ impl ResourceKind {
             Self::Source => vec![ResourceType::Source],
             Self::Exposure => vec![ResourceType::Exposure],
             Self::Test => vec![ResourceType::Test],
-            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test].map(Self::types).concat(),
+            Self::UnitTest => vec![ResourceType::UnitTest],
+            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test, Self::UnitTest]
+                .map(Self::types)
+                .concat(),
         }
     }
 }
@@ -203,6 +209,42 @@ impl From<IndirectMode> for Indirect {
             IndirectMode::Empty => Self::Empty,
         }
     }
+}
+
+/// What to test.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct TestArgs {
+    /// What to do instead of testing.
+    #[command(subcommand)]
+    pub(super) command: Option<TestCommand>,
+    /// Which tests, by their names or by what they read.
+    #[command(flatten)]
+    pub(super) selection: SelectArgs,
+}
+
+/// Beside testing.
+#[derive(Debug, Subcommand)]
+pub(super) enum TestCommand {
+    /// Write a unit test of a few real rows; sensitive columns are masked
+    Record(RecordArgs),
+}
+
+/// What to record.
+#[derive(Debug, Args)]
+pub(super) struct RecordArgs {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+    /// Rows of each of its inputs, at most
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(super) rows: usize,
+    /// What to call the test [default: the model's name and `_recorded`]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// A YAML file below models/ to add it to; it is printed if there is none
+    #[arg(long, value_name = "FILE")]
+    pub(super) output_file: Option<PathBuf>,
 }
 
 /// What to compare with.

@@ -19,10 +19,12 @@ mod maintain;
 mod pipeline;
 mod printer;
 mod progress;
+mod record;
 mod retry;
 mod show;
 mod source;
 mod test;
+mod unit;
 
 use std::process::ExitCode;
 

@@ -250,6 +250,7 @@ pub(super) fn model_scope(
         check_config: config::check,
         outer_config: Arc::clone(outer_config),
         tolerated: BTreeSet::new(),
+        overrides: Arc::default(),
     }
 }
 
@@ -289,6 +290,7 @@ pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Sco
         check_config: data_tests::check_config as ConfigCheck,
         outer_config: Arc::default(),
         tolerated: BTreeSet::new(),
+        overrides: Arc::default(),
     }
 }
 

@@ -32,6 +32,7 @@ mod seeds;
 mod source_state;
 mod staging;
 mod together;
+mod unit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub use materialize::Failure;
 pub use report::{ArchiveResult, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
+pub use unit::{Diff, DiffKind, DiffRow, Recorded, UnitTestResult, Values, record, run_unit_tests};
 
 /// Everything a run reads and none of it changes.
 pub struct Runtime {
