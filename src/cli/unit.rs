@@ -9,7 +9,7 @@ use crate::run::{self, Diff, DiffKind, DiffRow, SharedRuntime, TestStatus, UnitT
 /// Rows of a diff that one person reads in one go.
 const SHOWN: usize = 20;
 /// A longer value is cut where it is as expected.
-const LONGEST: usize = 40;
+const LONGEST: usize = 60;
 
 /// Runs the selected unit tests, and shows how each ended. A build shows those that failed, and runs none again that
 /// passed and is as it was.

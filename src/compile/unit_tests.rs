@@ -175,7 +175,11 @@ pub fn plan_rows(
     let (visible, own) = (Tables::new(), TableName::new("unit_tests", "rows"));
     session::plan(session, statement, &visible).map_err(|error| {
         let around = Surroundings { visible: &visible, project, own: &own };
-        errors::plan(&error, &place, &around)
+        let mut problems = errors::plan(&error, &place, &around);
+        for problem in problems.iter_mut().filter(|problem| problem.id == Id::UnknownTable) {
+            problem.help = vec!["rows of a unit test are a query that reads no table: `select 1 as id`".to_owned()];
+        }
+        problems
     })
 }
 

@@ -136,7 +136,7 @@ unit_tests:
       - now: 2024-01-03
     expect:
       rows:
-        - { id: 1, amount: 10, day: 2024-01-02 }
+        - { id: 1, amount: 10, day: 2024-01-03 }
         - { id: 2, amount: 2, day: 2024-01-01 }
 ",
         ),

@@ -199,7 +199,7 @@ unit_tests:
     // A fault of a model between is found, and told by its own rows.
     sandbox.write("models/silver/views.sql", VIEWS.replace("lower(platform)", "platform"));
     let report = sandbox.json(&["test", "--select", "test_type:unit"]);
-    assert_eq!(report["unit_tests"][0]["failures"], 2, "{report:#}");
+    assert_eq!(report["unit_tests"][0]["failures"], 3, "{report:#}");
 }
 
 #[test]
@@ -429,4 +429,56 @@ unit_tests:
     let run = sandbox.lake(&["compile"]);
     assert_eq!(run.code, 2);
     snapshots().bind(|| insta::assert_snapshot!("unit_tests@mistakes", run.stderr));
+}
+
+#[test]
+fn what_does_not_fit_the_columns_is_told_where_it_stands() {
+    let sandbox = project(
+        "\
+unit_tests:
+  - name: a
+    model: views
+    tolerance: { user: 1 }
+    given:
+      - input: source('bronze', 'views')
+        rows:
+          - { user_id: one, plattform: web }
+    expect:
+      rows:
+        - { user_id: 1, part: am, parts: am }
+  - name: b
+    model: views
+    given:
+      - input: source('bronze', 'views')
+        format: csv
+        rows: |
+          user_id,viewed_at
+          1,2024-01-31 10:00:00
+          2,yesterday
+    expect:
+      format: sql
+      rows: select 1 as user_id, 2 as nobody
+  - name: c
+    macro: part_of_day
+    cases:
+      - { args: [\"no_column\"], expect: am }
+  - name: d
+    macro: part_of_day
+    cases:
+      - { args: [\"timestamp '2024-01-31'\", [1]], expect: am }
+  - name: e
+    model: views
+    overrides: { macros: { part_of_day: no_such_column } }
+    given: [{ input: \"source('bronze', 'views')\", format: csv, fixture: bad }]
+    expect: { rows: [] }
+  - name: f
+    model: views
+    given: [{ input: \"source('bronze', 'views')\", format: sql, rows: select 1 as user_id from nowhere.else }]
+    expect: { rows: [] }
+",
+    );
+    sandbox.write("tests/fixtures/bad.csv", "user_id,platform\n1,a\nx,b\n");
+    let run = sandbox.lake(&["compile"]);
+    assert_eq!(run.code, 2);
+    snapshots().bind(|| insta::assert_snapshot!("unit_tests@unfit", run.stderr));
 }

@@ -5,10 +5,17 @@ use std::sync::Arc;
 use super::{At, Cell, CellValue, RowTable};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 
-/// Reads CSV whose first line names the columns. An empty field is NULL. `start` is where its first line stands in
-/// the file.
-pub(super) fn table(text: &str, file: &Arc<SourceFile>, start: usize, problems: &mut Vec<Diagnostic>) -> RowTable {
-    let lines = Lines::new(file, start);
+/// Where a CSV stands in its file.
+pub(super) enum Place {
+    /// Line by line from here on.
+    Lines(usize),
+    /// All of it here.
+    Whole(At),
+}
+
+/// Reads CSV whose first line names the columns. An empty field is NULL.
+pub(super) fn table(text: &str, file: &Arc<SourceFile>, place: Place, problems: &mut Vec<Diagnostic>) -> RowTable {
+    let lines = Lines::new(file, place);
     let mut records = records(text).into_iter();
     let mut table = RowTable { file: Arc::clone(file), columns: Vec::new(), rows: Vec::new() };
     let Some((line, header)) = records.next() else {
@@ -89,7 +96,11 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(file: &'a Arc<SourceFile>, start: usize) -> Self {
+    fn new(file: &'a Arc<SourceFile>, place: Place) -> Self {
+        let start = match place {
+            Place::Whole(at) => return Self { file, at: vec![at] },
+            Place::Lines(start) => start,
+        };
         let mut begin = start;
         let line = |line: &str| {
             let first = begin + (line.len() - line.trim_start().len());
@@ -128,7 +139,7 @@ mod tests {
     fn an_empty_field_is_null_and_a_ragged_row_is_a_mistake() {
         let file = Arc::new(SourceFile::new("x.csv", "id,name\n1,\n2\n"));
         let mut problems = Vec::new();
-        let table = table(file.text(), &file, 0, &mut problems);
+        let table = table(file.text(), &file, Place::Lines(0), &mut problems);
         assert_eq!(table.rows.len(), 1);
         assert_eq!(table.rows[0][1].1.value, CellValue::Null);
         assert_eq!(problems.len(), 1);

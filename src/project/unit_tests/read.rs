@@ -316,16 +316,23 @@ fn read_inline(node: &Node, format: Option<RowFormat>, reader: &mut Reader<'_>) 
         Some(RowFormat::Sql) => Some(Rows::Query { sql: node.plain_text(), span: node.span.clone() }),
         Some(RowFormat::Csv) => {
             let (text, file) = (node.plain_text(), &node.span.file);
-            let first = text.lines().next().unwrap_or_default().trim();
-            let from = file.text().get(node.span.start..).unwrap_or_default();
-            let start = node.span.start + from.find(first).unwrap_or_default();
-            let start = file.text()[..start].rfind('\n').map_or(start, |line| line + 1);
             let mut problems = Vec::new();
-            let table = csv::table(&text, file, start, &mut problems);
+            let table = csv::table(&text, file, place_of_csv(node, &text), &mut problems);
             reader.diagnostics.extend(problems);
             Some(Rows::Table(table))
         }
     }
+}
+
+/// Where the lines of a block stand; in quotes all of them are in one place.
+fn place_of_csv(node: &Node, text: &str) -> csv::Place {
+    let from = node.span.file.text().get(node.span.start..).unwrap_or_default();
+    if from.starts_with(['"', '\'']) {
+        return csv::Place::Whole(at(node));
+    }
+    let first = text.lines().next().unwrap_or_default().trim();
+    let start = node.span.start + from.find(first).unwrap_or_default();
+    csv::Place::Lines(node.span.file.text()[..start].rfind('\n').map_or(start, |line| line + 1))
 }
 
 fn dict_table(list: &Node, reader: &mut Reader<'_>) -> RowTable {

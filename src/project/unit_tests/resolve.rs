@@ -244,7 +244,7 @@ impl Binder<'_> {
         }
         Some(match file.path.ends_with(".sql") {
             true => Rows::Query { sql: file.text().to_owned(), span: Span::file_start(file) },
-            false => Rows::Table(csv::table(file.text(), file, 0, &mut self.problems)),
+            false => Rows::Table(csv::table(file.text(), file, csv::Place::Lines(0), &mut self.problems)),
         })
     }
 
