@@ -32,6 +32,9 @@ pub(super) fn run(global: &Global, args: &RecordArgs, printer: &Printer) -> anyh
     let model = &runtime.project.models[&name];
     let inputs = Inputs::new(Arc::clone(&runtime));
     let recorded = async_runtime.block_on(run::record(&inputs, model, args.rows))?;
+    if recorded.given.iter().all(|(_, rows)| rows.num_rows() == 0) {
+        anyhow::bail!("what `{name}` reads has no rows: build it first");
+    }
     let yaml = item(&title, model, &recorded, &runtime.project)?;
     match &args.output_file {
         None => printer.result(format!("unit_tests:\n{yaml}").trim_end()),

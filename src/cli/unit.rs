@@ -82,8 +82,11 @@ fn table(diff: &Diff, printer: &Printer) -> Vec<String> {
         };
         let cells = cells.into_iter().zip(&widths).map(|(cell, width)| cell.painted(*width, row.kind(), printer));
         let cells = cells.collect::<Vec<_>>().join("  ");
-        let line = format!("        {} {cells}  {}", printer.paint(paint, mark), printer.paint(paint, word));
-        lines.push(line.trim_end().to_owned());
+        let line = format!("        {} {cells}", printer.paint(paint, mark));
+        lines.push(match word {
+            "" => line.trim_end().to_owned(),
+            word => format!("{line}  {}", printer.paint(paint, word)),
+        });
     }
     if diff.rows.len() > shown.len() {
         lines.push(format!("        ... and {} more; --output json has them all", diff.rows.len() - shown.len()));

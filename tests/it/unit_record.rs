@@ -62,5 +62,7 @@ fn what_is_recorded_passes_and_sensitive_values_are_masked_on_both_sides_of_a_jo
 fn a_model_that_gives_other_rows_each_time_is_not_recorded() {
     let sandbox = project();
     sandbox.write("models/gold/dice.sql", "select random() as n, * from {{ source('bronze', 'people') }}");
+    sandbox.write("models/gold/later.sql", "select * from {{ ref('spent') }}");
+    sandbox.lake(&["test", "record", "later"]).assert_failed(2, "what `gold.later` reads has no rows: build it first");
     sandbox.lake(&["test", "record", "dice"]).assert_failed(2, "gives other rows each time, by random()");
 }
