@@ -9,12 +9,15 @@ mod query;
 mod record;
 mod runs;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use datafusion::execution::session_state::SessionState;
-use futures::StreamExt;
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::report::TestStatus;
 use super::{Failure, Runtime, SharedRuntime};
@@ -78,24 +81,37 @@ pub async fn run_unit_tests(
     on_result: &(dyn Fn(&UnitTestResult) + Sync),
 ) -> Vec<UnitTestResult> {
     let selected = runtime.compiled.unit_tests.iter().filter(|test| selection.contains_test(&test.name));
-    let selected: Vec<CompiledUnitTest> = selected.cloned().collect();
+    let selected: Arc<[CompiledUnitTest]> = selected.cloned().collect();
     // A few rows are not worth a second partition.
     let session = Arc::new(session::one_partition(&runtime.session));
-    let mut running = futures::stream::iter(selected)
-        .map(|test| {
-            let (runtime, session) = (Arc::clone(runtime), Arc::clone(&session));
-            tokio::spawn(async move { run_one(&runtime, &session, &test, trusting).await })
-        })
-        .buffered(runtime.options.threads.max(1));
-    let mut results = Vec::new();
-    while let Some(ended) = running.next().await {
-        match ended {
-            Ok(result) => {
-                on_result(&result);
-                results.push(result);
+    let (next, (done, mut ended)) = (Arc::new(AtomicUsize::new(0)), mpsc::unbounded_channel());
+    let mut workers = JoinSet::new();
+    for _ in 0..runtime.options.threads.max(1) {
+        let (runtime, session, selected) = (Arc::clone(runtime), Arc::clone(&session), Arc::clone(&selected));
+        let (next, done) = (Arc::clone(&next), done.clone());
+        workers.spawn(async move {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(test) = selected.get(at) else { return };
+                // Nobody listens only if another worker panicked.
+                let _ = done.send((at, run_one(&runtime, &session, test, trusting).await));
             }
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {}
+        });
+    }
+    drop(done);
+    let (mut results, mut early) = (Vec::with_capacity(selected.len()), BTreeMap::new());
+    while let Some((at, result)) = ended.recv().await {
+        early.insert(at, result);
+        while let Some(result) = early.remove(&results.len()) {
+            on_result(&result);
+            results.push(result);
+        }
+    }
+    while let Some(worker) = workers.join_next().await {
+        if let Err(error) = worker
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
         }
     }
     results
