@@ -156,6 +156,7 @@ fn files(project: &str, sources: &str) -> ProjectFiles {
     ProjectFiles {
         folder: Arc::from(Path::new("/fuzz")),
         selectors: None,
+        fixtures: Vec::new(),
         docs: Vec::new(),
         project: file("project.yml", project),
         sources: Some(file("sources.yml", sources)),

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, exposure_json, group_json, source_json, write_with,
+    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, exposure_json, group_json, source_json,
+    unit_test_json, write_with,
 };
 use crate::compile::{self, CompiledTest};
 use crate::memo::{Key, KeyMaker};
@@ -265,9 +266,10 @@ fn metadata(runtime: &Runtime) -> Value {
 }
 
 /// What is neither a model nor a test.
-fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 3] {
+fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 4] {
     let project = &runtime.project;
     [
+        ("unit_tests", runtime.compiled.unit_tests.iter().map(|t| (t.name.clone(), unit_test_json(t))).collect()),
         ("sources", project.sources.values().map(|s| (s.name.to_string(), source_json(runtime, s))).collect()),
         ("exposures", project.exposures.values().map(|e| (e.name.to_string(), exposure_json(e))).collect()),
         ("groups", project.groups.values().map(|group| (group.name.clone(), group_json(group))).collect()),

@@ -28,7 +28,7 @@ use crate::compile::{self, ColumnName, Lineage, Use};
 use crate::graph::Selection;
 use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Group, Model, ModelConfig, Source};
+use crate::project::{Column, Exposure, Group, Model, ModelConfig, Source, UnitSubject, UnitTest};
 use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
@@ -320,6 +320,26 @@ pub fn exposure_json(exposure: &Exposure) -> Value {
         "meta": exposure.meta,
         "depends_on": depends_on,
         "state": compile::state::of_exposure(exposure),
+    })
+}
+
+/// A unit test for other programs.
+pub fn unit_test_json(test: &UnitTest) -> Value {
+    let (macro_name, depends_on): (_, Vec<&TableName>) = match &test.subject {
+        UnitSubject::Model(case) => (None, case.runs.iter().flat_map(|run| &run.given).map(|g| &g.input).collect()),
+        UnitSubject::Macro(cases) => (Some(&cases.name), Vec::new()),
+    };
+    json!({
+        "name": test.name,
+        "resource_type": "unit_test",
+        "path": test.span.file.path,
+        "model": test.model(),
+        "macro": macro_name,
+        "given": depends_on,
+        "description": test.description,
+        "tags": test.config.tags,
+        "meta": test.config.meta,
+        "state": { "body": compile::state::of_unit_test(test) },
     })
 }
 

@@ -33,6 +33,8 @@ struct Manifest {
     exposures: BTreeMap<TableName, Node>,
     #[serde(default)]
     tests: BTreeMap<String, Test>,
+    #[serde(default)]
+    unit_tests: BTreeMap<String, Test>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +117,12 @@ pub fn read_picture(folder: &Path) -> Result<Picture, StateError> {
     let nodes = manifest.nodes.into_iter().chain(manifest.sources).chain(manifest.exposures);
     Ok(Picture {
         nodes: nodes.map(|(name, node)| (name, node.into_picture())).collect(),
-        tests: manifest.tests.into_iter().map(|(name, test)| (name, test.state.body)).collect(),
+        tests: manifest
+            .tests
+            .into_iter()
+            .chain(manifest.unit_tests)
+            .map(|(name, test)| (name, test.state.body))
+            .collect(),
     })
 }
 
@@ -151,6 +158,8 @@ struct Results {
     nodes: Vec<Ended>,
     #[serde(default)]
     tests: Vec<Ended>,
+    #[serde(default)]
+    unit_tests: Vec<Ended>,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +177,7 @@ struct Ended {
 pub fn read_results(folder: &Path) -> Result<BTreeMap<String, String>, StateError> {
     let path = folder.join("run_results.json");
     let results: Results = parse(&path, &read(folder, &path)?)?;
-    let all = results.nodes.into_iter().chain(results.tests);
+    let all = results.nodes.into_iter().chain(results.tests).chain(results.unit_tests);
     Ok(all
         .flat_map(|node| {
             let tests: Vec<(String, String)> = node.tests.into_iter().map(|test| (test.name, test.status)).collect();

@@ -23,6 +23,7 @@ mod pending;
 pub mod quarantine;
 pub mod replay;
 pub mod scan;
+mod scratch;
 mod seeds;
 mod slice;
 mod text;
@@ -46,6 +47,7 @@ pub use new_columns::{refuse_new_columns, remember};
 pub use parts::Piece;
 pub use pending::{Pending, Read, Rows, Rules, Why};
 pub use scan::{find_culprits, first_changed, infer_schema, named_file, scan};
+pub use scratch::Scratch;
 pub use seeds::{inspect_seeds, seed_content, seed_rows};
 pub use slice::Slice;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
 
 /// A compiler for lakehouse pipelines: SQL models in, tested Delta tables out.
@@ -79,7 +80,7 @@ pub(super) enum Command {
     Seed(SeedArgs),
     /// Call the last build, run, seed or test again, for what failed or did not run
     Retry(RetryArgs),
-    /// Test what is published
+    /// Run unit tests, and test what is published
     Test(TestArgs),
     /// Check every model without running it, and write the compiled SQL
     Compile(SelectArgs),
@@ -161,6 +162,9 @@ pub(super) enum ResourceKind {
     Exposure,
     /// Tests.
     Test,
+    /// Unit tests.
+    #[value(name = "unit_test", alias = "unit-test")]
+    UnitTest,
     /// All of them.
     All,
 }
@@ -174,7 +178,10 @@ impl ResourceKind {
             Self::Source => vec![ResourceType::Source],
             Self::Exposure => vec![ResourceType::Exposure],
             Self::Test => vec![ResourceType::Test],
-            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test].map(Self::types).concat(),
+            Self::UnitTest => vec![ResourceType::UnitTest],
+            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test, Self::UnitTest]
+                .map(Self::types)
+                .concat(),
         }
     }
 }
@@ -262,27 +269,6 @@ pub(super) struct RunArgs {
     /// Run the tests that the plan of their model proves, too
     #[arg(long)]
     pub(super) no_prove: bool,
-}
-
-/// What to test.
-#[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct TestArgs {
-    /// Which tests.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) selection: SelectArgs,
-    /// Run the tests that the plan of their model proves, too
-    #[arg(long)]
-    pub(super) no_prove: bool,
-    /// Show the rows that failed a test when it last failed: `orders.unique_orders_id`, or the name alone
-    #[arg(long, value_name = "MODEL.TEST")]
-    #[serde(skip)]
-    pub(super) failures: Option<String>,
-    /// Show the generic tests that are built in, and what they take
-    #[arg(long)]
-    #[serde(skip)]
-    pub(super) list: bool,
 }
 
 /// What to take up again.

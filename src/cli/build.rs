@@ -9,7 +9,7 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, unit};
 use crate::artifacts;
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
@@ -66,11 +66,14 @@ pub(super) fn run_loaded(
     selection.nodes.retain(|name| what == What::All || is_seed(name) == (what == What::Seeds));
     let mode = if what == What::All { TestMode::Gate } else { TestMode::Off };
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
-    let schedule = if args.atomic { schedule.all_together() } else { schedule };
+    let mut schedule = if args.atomic { schedule.all_together() } else { schedule };
     compiled.fail_fast = args.fail_fast;
     compiled.prove = !args.no_prove;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
+    if what == What::All {
+        schedule.unit_tests = unit::run(&runtime, &async_runtime, &selection, true, printer);
+    }
     run_schedule(runtime, async_runtime, &schedule, &called(what.command(), global, args), printer)
 }
 
@@ -204,9 +207,10 @@ fn summary(report: &RunReport, printer: &Printer) {
             parts.push(printer.paint(paint, &format!("{count} {word}")));
         }
     }
-    if parts.is_empty() {
+    if parts.is_empty() && report.unit_tests.is_empty() {
         parts.push("nothing selected".to_owned());
     }
+    parts.extend(unit::count(&report.unit_tests));
     let tests = report.all_tests().count();
     if tests > 0 {
         let failed = report.all_tests().filter(|test| test.blocks()).count();

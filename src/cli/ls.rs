@@ -57,6 +57,7 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
     }
     let mut listed = graph.order().iter().filter(|name| selection.contains(name)).count();
     let tests: Vec<_> = project.data_tests.iter().filter(|test| selection.contains_test(&test.name)).collect();
+    let units: Vec<_> = project.unit_tests.iter().filter(|test| selection.contains_test(&test.name)).collect();
     if printer.is_json() {
         nodes.extend(tests.iter().map(|test| {
             serde_json::json!({
@@ -64,11 +65,13 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
                 "depends_on": test.reads, "severity": test.config.severity,
             })
         }));
+        nodes.extend(units.iter().map(|test| artifacts::unit_test_json(test)));
         printer.json(&serde_json::Value::Array(nodes));
     } else {
         tests.iter().for_each(|test| printer.result(&format!("test:{}", test.name)));
+        units.iter().for_each(|test| printer.result(&format!("unit_test:{}", test.name)));
     }
-    listed += tests.len();
+    listed += tests.len() + units.len();
     if listed == 0 {
         printer.note("nothing selected");
     }

@@ -20,10 +20,13 @@ mod maintain;
 mod pipeline;
 mod printer;
 mod progress;
+mod record;
 mod retry;
 mod show;
 mod source;
 mod test;
+mod test_args;
+mod unit;
 
 use std::process::ExitCode;
 

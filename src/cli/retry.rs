@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Global, RetryArgs, RunArgs, SeedArgs, SelectArgs, TestArgs};
+use super::args::{Global, RetryArgs, RunArgs, SeedArgs, SelectArgs};
 use super::printer::Printer;
+use super::test_args::TestArgs;
 use super::{ExitStatus, Pipeline, build, test};
 use crate::artifacts::{self, ARTIFACTS_FOLDER, StateError};
 use crate::project::Project;
@@ -86,10 +87,11 @@ fn to_do(last: &Value, project: &Project) -> (Vec<String>, usize) {
     };
     let name = |result: &Value| result["name"].as_str().map(str::to_owned);
     let nodes = list("nodes").iter().filter(is_undone).filter_map(name);
-    let tests = list("tests").iter().filter(|test| test_failed(test)).filter_map(name);
+    let tests = list("tests").iter().chain(list("unit_tests")).filter(|test| test_failed(test)).filter_map(name);
     let is_there = |name: &String| {
         project.models.keys().any(|model| model.to_string() == *name)
             || project.data_tests.iter().any(|test| test.name == *name)
+            || project.unit_tests.iter().any(|test| test.name == *name)
     };
     let (there, gone): (Vec<String>, Vec<String>) = nodes.chain(tests).partition(is_there);
     (there, gone.len())

@@ -102,7 +102,8 @@ fn model_query(project: &Project, name: &str) -> anyhow::Result<String> {
     Ok(format!("select * from {}", named(project, name)?.quoted()))
 }
 
-fn named<'a>(project: &'a Project, name: &str) -> anyhow::Result<&'a TableName> {
+/// A model or source by its short or full name.
+pub(super) fn named<'a>(project: &'a Project, name: &str) -> anyhow::Result<&'a TableName> {
     let names = || project.models.keys().chain(project.sources.keys());
     let found = names().find(|known| known.to_string() == name).or_else(|| names().find(|known| known.table == name));
     match found {

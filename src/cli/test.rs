@@ -1,20 +1,24 @@
-//! `lake test`: data tests over what is published.
+//! `lake test`: unit tests, and data tests over what is published.
 
 use std::sync::Arc;
 
-use super::args::{Global, TestArgs};
+use super::args::Global;
 use super::build::remember;
-use super::pipeline::record;
+use super::pipeline;
 use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, failures};
+use super::test_args::{TestArgs, TestCommand};
+use super::{ExitStatus, Pipeline, failures, record, unit};
 use crate::artifacts;
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
 use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &TestArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if let Some(TestCommand::Record(args)) = &args.command {
+        return record::run(global, args, printer);
+    }
     if args.list {
         list(printer);
         return Ok(ExitStatus::Fine);
@@ -38,9 +42,11 @@ pub(super) fn run_loaded(
     compiled.prove = !args.no_prove;
     let selection = choice.over(&compiled)?;
     let (runtime, async_runtime) = compiled.into_runtime()?;
-    record(&runtime)?;
-    let inputs = Inputs::new(Arc::clone(&runtime));
+    pipeline::record(&runtime)?;
     let start = std::time::Instant::now();
+    let unit_tests = unit::run(&runtime, &async_runtime, &selection, false, printer);
+    artifacts::keep(&runtime.memo, false);
+    let inputs = Inputs::new(Arc::clone(&runtime));
     let show = |result: &run::TestResult| {
         if printer.shows_progress() {
             printer.result(test_line(printer, result).trim_start());
@@ -48,7 +54,7 @@ pub(super) fn run_loaded(
     };
     let tests = async_runtime.block_on(run::run_tests(&inputs, &selection, &show));
     let seconds = start.elapsed().as_secs_f64();
-    let report = RunReport { seconds, tests, ..RunReport::begun(&runtime.options) };
+    let report = RunReport { seconds, tests, unit_tests, ..RunReport::begun(&runtime.options) };
     let called = called("test", global, args);
     artifacts::write_run_results(&runtime.folder, &report, &called)?;
     async_runtime.block_on(remember(&inputs, &report, &called, printer));
@@ -95,12 +101,13 @@ fn summary(report: &RunReport, printer: &Printer) -> String {
         (TestStatus::Fail, "failed", Paint::Red),
         (TestStatus::Error, "could not run", Paint::Red),
     ] {
-        let count = report.tests.iter().filter(|test| test.status == status).count();
+        let statuses = report.tests.iter().map(|test| test.status).chain(report.unit_tests.iter().map(|t| t.status));
+        let count = statuses.filter(|ended| *ended == status).count();
         if count > 0 {
             parts.push(printer.paint(paint, &format!("{count} {word}")));
         }
     }
-    let total = plural(report.tests.len() as u64, "test");
+    let total = plural((report.tests.len() + report.unit_tests.len()) as u64, "test");
     let time = printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds));
     if parts.is_empty() { format!("{total}  {time}") } else { format!("{total}: {}  {time}", parts.join(", ")) }
 }

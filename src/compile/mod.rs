@@ -23,6 +23,9 @@ mod shape;
 pub mod state;
 mod strategy;
 mod tests;
+mod unit_rows;
+mod unit_runs;
+mod unit_tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -48,6 +51,11 @@ pub use lineage::{ColumnName, Lineage, Use};
 pub(crate) use microbatch::cut_by_time;
 pub use shape::{ColumnShape, Shape};
 pub use tests::{CompiledTest, bound, condition, quoted};
+pub use unit_rows::{typed_rows, typed_value};
+pub use unit_runs::compile_runs;
+pub use unit_tests::{
+    CompiledUnitTest, compared_columns, input_schema, insert_given, macro_query, plan_rows, unit_plan,
+};
 
 /// A project whose every model has a type.
 #[derive(Debug)]
@@ -58,6 +66,8 @@ pub struct CompiledProject {
     pub tests: Vec<CompiledTest>,
     /// The tests that are declared on each table, as indices.
     tests_on: BTreeMap<TableName, Vec<usize>>,
+    /// Unit tests that can run.
+    pub unit_tests: Vec<CompiledUnitTest>,
     /// Schemas of the sources.
     pub sources: BTreeMap<TableName, SchemaRef>,
     /// Models that were not checked, because something they read is broken.
@@ -147,6 +157,7 @@ pub fn compile(
         }
     }
     let tests = compiler.tests(diagnostics);
+    let unit_tests = compiler.unit_tests(diagnostics);
     compiler.check_hooks(diagnostics);
     let mut tests_on: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
     for (index, test) in tests.iter().enumerate() {
@@ -154,7 +165,7 @@ pub fn compile(
             tests_on.entry(table.clone()).or_default().push(index);
         }
     }
-    CompiledProject { models: compiler.done, tests, tests_on, sources: catalog.sources.clone(), unchecked }
+    CompiledProject { models: compiler.done, tests, tests_on, unit_tests, sources: catalog.sources.clone(), unchecked }
 }
 
 /// Models by the length of the longest path from a root: those of one level do not read one another.

@@ -21,7 +21,7 @@ use super::{CompiledProject, CompiledTest, Lineage};
 use crate::catalog::sql_type;
 use crate::graph::{Standing, StateFacts};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Model, ModelConfig, Project, Source};
+use crate::project::{Column, Exposure, Model, ModelConfig, Project, Source, UnitTest};
 use crate::session;
 
 /// The digests of a node; an empty one stands for nothing to compare.
@@ -179,6 +179,11 @@ pub fn of_test(test: &CompiledTest) -> String {
     test.fingerprint()
 }
 
+/// The digest of a unit test.
+pub fn of_unit_test(test: &UnitTest) -> String {
+    digest(&[&format!("{:?}", test.key)])
+}
+
 /// This compile, to be compared with another.
 pub fn picture(project: &Project, compiled: &CompiledProject) -> Picture {
     let typed = |schema: Option<&SchemaRef>| {
@@ -212,7 +217,9 @@ pub fn picture(project: &Project, compiled: &CompiledProject) -> Picture {
         (exposure.name.clone(), node)
     });
     let nodes = models.chain(sources).chain(exposures).collect();
-    Picture { nodes, tests: compiled.tests.iter().map(|test| (test.name.clone(), of_test(test))).collect() }
+    let units = compiled.unit_tests.iter().map(|test| (test.name.clone(), of_unit_test(test)));
+    let tests = compiled.tests.iter().map(|test| (test.name.clone(), of_test(test)));
+    Picture { nodes, tests: tests.chain(units).collect() }
 }
 
 impl Picture {

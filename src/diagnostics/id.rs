@@ -51,6 +51,8 @@ pub enum Id {
     InvalidSql,
     /// A data test that cannot run as declared.
     InvalidTest,
+    /// A unit test that cannot run as declared.
+    InvalidUnitTest,
     /// A source whose files cannot be found or understood.
     SourceFiles,
     /// YAML that describes something that does not exist.
@@ -104,6 +106,7 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::InvalidSql, "invalid-sql", "L0206"),
     (Id::InvalidTest, "invalid-test", "L0207"),
     (Id::ContractBroken, "contract-broken", "L0208"),
+    (Id::InvalidUnitTest, "invalid-unit-test", "L0209"),
     (Id::SourceFiles, "source-files", "L0301"),
     (Id::UnusedCte, "unused-cte", "L0401"),
     (Id::CrossJoin, "cross-join", "L0402"),

@@ -10,6 +10,7 @@ use super::data_tests::DataTest;
 use super::files::ProjectFiles;
 use super::load::Loading;
 use super::models::{self, Properties};
+use super::unit_tests::{self, Declaration};
 use super::yaml::{self, Node, Reader};
 use super::{descriptions, files};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile};
@@ -25,6 +26,7 @@ pub(super) struct Document {
     pub(super) groups: Option<Node>,
     models: Option<Node>,
     seeds: Option<Node>,
+    unit_tests: Option<Node>,
     /// What its descriptions saw.
     seen: Vec<Recording>,
 }
@@ -35,6 +37,8 @@ struct Entry<'a> {
     /// What it says of models is kept under this key.
     key: Option<Key>,
     content: Content,
+    /// The unit tests that it declares.
+    unit_tests: Vec<Declaration>,
 }
 
 enum Content {
@@ -49,6 +53,7 @@ enum Content {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     models: Vec<Properties>,
+    unit_tests: Vec<Declaration>,
     witnesses: Witnesses,
 }
 
@@ -71,7 +76,7 @@ pub(super) fn read<'a>(files: &'a ProjectFiles, loading: &Loading<'_>, diagnosti
             };
             // A mistake is told in every run.
             let key = key.filter(|_| problems.is_empty());
-            (Entry { file, key, content }, problems)
+            (Entry { file, key, content, unit_tests: Vec::new() }, problems)
         })
         .collect();
     let mut entries = Vec::with_capacity(read.len());
@@ -97,6 +102,7 @@ fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Dia
         sources: list("sources"),
         models: list("models"),
         seeds: list("seeds"),
+        unit_tests: list("unit_tests"),
         exposures: list("exposures"),
         groups: list("groups"),
         seen,
@@ -140,6 +146,11 @@ impl Documents<'_> {
         }
         (properties, tests)
     }
+
+    /// The unit tests that all files declare, once their properties are read.
+    pub(super) fn unit_tests(&mut self) -> Vec<Declaration> {
+        self.entries.iter_mut().flat_map(|entry| std::mem::take(&mut entry.unit_tests)).collect()
+    }
 }
 
 impl Entry<'_> {
@@ -150,6 +161,7 @@ impl Entry<'_> {
                 if kept.models.iter().all(|model| known.has_model(&model.name))
                     && loading.templates.still_hold(known, &kept.witnesses)
                 {
+                    self.unit_tests = kept.unit_tests;
                     return (kept.models, problems);
                 }
                 document(self.file, loading, &mut problems)
@@ -164,14 +176,16 @@ impl Entry<'_> {
             let Some(list) = list else { continue };
             models.extend(models::read_properties(list, is_seed, known, loading.templates, &mut reader));
         }
+        let unit_tests = document.unit_tests.iter().flat_map(|list| unit_tests::read(list, &mut reader)).collect();
         let is_alone = document.sources.is_none() && document.exposures.is_none() && document.groups.is_none();
         let asks_clock = document.seen.iter().any(|recording| recording.asked_clock);
-        let mut kept = Kept { models, witnesses: Witnesses::new() };
+        let mut kept = Kept { models, unit_tests, witnesses: Witnesses::new() };
         if let Some(key) = self.key.filter(|_| is_alone && !asks_clock && problems.is_empty()) {
             kept.witnesses = loading.templates.witnesses(known, &document.seen);
             loading.memo.put(key, &kept);
         }
         self.content = Content::Read(document);
+        self.unit_tests = kept.unit_tests;
         (kept.models, problems)
     }
 }

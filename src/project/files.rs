@@ -51,11 +51,16 @@ pub struct ProjectFiles {
     pub macros: Vec<Arc<SourceFile>>,
     /// `tests/**/*.sql`.
     pub tests: Vec<Arc<SourceFile>>,
+    /// `tests/fixtures/**/*.csv` and `*.sql`: rows for unit tests.
+    pub fixtures: Vec<Arc<SourceFile>>,
     /// `snapshots/**/*.sql` and `*.yml`: where dbt keeps what is a model here.
     pub snapshots: Vec<Arc<SourceFile>>,
     /// `models/**/*.md`, `seeds/**/*.md` and `docs/**/*.md`.
     pub docs: Vec<Arc<SourceFile>>,
 }
+
+/// Where rows for unit tests stand.
+pub(super) const FIXTURES: &str = "tests/fixtures/";
 
 /// Looks through a project folder.
 ///
@@ -91,6 +96,8 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
     }
     let mut snapshots = tree(&folder, "snapshots")?;
     snapshots.retain(|file| matches!(extension(&file.path), "sql" | "yml" | "yaml"));
+    let (fixtures, tests): (Vec<_>, Vec<_>) =
+        tree(&folder, "tests")?.into_iter().partition(|file| file.path.starts_with(FIXTURES));
     let with = |name: &str, ending: &str| -> Result<Vec<Arc<SourceFile>>, ReadError> {
         Ok(tree(&folder, name)?.into_iter().filter(|file| extension(&file.path) == ending).collect())
     };
@@ -103,7 +110,8 @@ pub fn read(folder: &Path) -> Result<ProjectFiles, ReadError> {
         seeds,
         snapshots,
         macros: with("macros", "sql")?,
-        tests: with("tests", "sql")?,
+        tests: tests.into_iter().filter(|file| extension(&file.path) == "sql").collect(),
+        fixtures,
         docs: [documents, with("docs", "md")?].concat(),
         folder,
     })

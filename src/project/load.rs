@@ -17,7 +17,7 @@ use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
     Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, seeds, selectors, settings,
-    sources,
+    sources, unit_tests,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};
@@ -167,6 +167,9 @@ pub fn load(
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
     let data_tests = finish_tests(data_tests, &loading, &known, &models, &mut reader);
+    let (fixtures, data) = (&files.fixtures, &data_tests);
+    let world = unit_tests::World { known: &known, models: &models, templates: &templates, fixtures, data_tests: data };
+    let unit_tests = unit_tests::finish(documents.unit_tests(), &world, &mut reader);
     Some(Project {
         vars: base_settings(&settings, options).vars,
         name: settings.name,
@@ -175,13 +178,14 @@ pub fn load(
         sources: declared,
         models,
         data_tests,
+        unit_tests,
         exposures,
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),
         on_run_start: settings.on_run_start,
         on_run_end: settings.on_run_end,
-        templates,
+        templates: Arc::new(templates),
         known,
     })
 }
@@ -263,6 +267,7 @@ pub fn one_source(folder: &std::path::Path, yaml: &str, diagnostics: &mut Diagno
         snapshots: Vec::new(),
         macros: Vec::new(),
         tests: Vec::new(),
+        fixtures: Vec::new(),
         docs: Vec::new(),
     };
     let project = load(&files, &LoadOptions::default(), &Memo::none(), diagnostics)?;

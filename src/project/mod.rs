@@ -33,6 +33,7 @@ mod table_properties;
 mod test_config;
 mod test_lists;
 mod thresholds;
+mod unit_tests;
 mod values;
 mod yaml;
 
@@ -72,6 +73,10 @@ pub use sources::Source;
 pub use table_properties::{columns as property_columns, interval as property_interval};
 pub use test_config::{TestConfig, TestSeverity, Verdict, Violation};
 pub use thresholds::Threshold;
+pub use unit_tests::{
+    At, Cell, CellValue, ChainModel, Given, MacroCase, MacroCases, ModelCase, RowTable, Rows, Tolerance, UnitRun,
+    UnitSubject, UnitTest,
+};
 
 /// A loaded project.
 #[derive(Debug)]
@@ -88,6 +93,8 @@ pub struct Project {
     pub models: BTreeMap<TableName, Model>,
     /// Data tests of models and sources, and singular tests.
     pub data_tests: Vec<Arc<DataTest>>,
+    /// Unit tests of models and macros.
+    pub unit_tests: Vec<Arc<UnitTest>>,
     /// Declared exposures: `exposure.name`.
     pub exposures: BTreeMap<TableName, Exposure>,
     /// Declared groups.
@@ -102,7 +109,7 @@ pub struct Project {
     pub on_run_start: Vec<Hook>,
     /// `on-run-end`: what runs after the last one.
     pub on_run_end: Vec<Hook>,
-    templates: Templates,
+    templates: Arc<Templates>,
     known: Arc<KnownNames>,
 }
 
@@ -149,6 +156,15 @@ pub struct Column {
     pub description: String,
     /// `constraints` of a contract, and where they stand.
     pub constraints: Vec<(Constraint, Span)>,
+    /// Anything; `sensitive` keeps its values out of what is recorded.
+    pub meta: serde_json::Value,
+}
+
+impl Column {
+    /// Whether its values are not for everybody: `meta: { sensitive: true }`, or what kind of secret they are.
+    pub fn is_sensitive(&self) -> bool {
+        !matches!(self.meta.get("sensitive"), None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)))
+    }
 }
 
 /// What a contract promises about the values of a column.
@@ -172,7 +188,7 @@ impl Constraint {
 }
 
 /// One SQL model, or a seed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// `layer.model`.
     pub name: TableName,
@@ -195,7 +211,7 @@ pub struct Model {
 }
 
 /// What the file of a model says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelBody {
     /// The settings from outside its file, for another render of it.
     outer_config: Lazy<Arc<Config>>,

@@ -252,6 +252,7 @@ pub(super) fn model_scope(
         check_config: config::check,
         outer_config: Arc::clone(outer_config),
         tolerated: BTreeSet::new(),
+        overrides: Arc::default(),
     }
 }
 
@@ -291,6 +292,7 @@ pub(super) fn bare_scope(name: &str, path: &str, known: &Arc<KnownNames>) -> Sco
         check_config: test_config::check as ConfigCheck,
         outer_config: Arc::default(),
         tolerated: BTreeSet::new(),
+        overrides: Arc::default(),
     }
 }
 

@@ -186,6 +186,7 @@ fn source(name: &TableName, file: &Arc<SourceFile>, values: &Config, described: 
         data_type: data_type.as_str().map(|text| (text.to_owned(), place.clone())),
         description: String::new(),
         constraints: Vec::new(),
+        meta: serde_json::Value::Null,
     };
     let mut columns: Vec<Column> = typed.into_iter().flatten().map(column).collect();
     for column in described.iter().filter(|column| column.data_type.is_some()) {

@@ -28,6 +28,7 @@ pub const METHODS: &[&str] = &[
     "tag",
     "test_name",
     "test_type",
+    "unit_test",
 ];
 
 /// Methods of dbt for what there is not here, and what to do instead.
@@ -35,7 +36,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("metric", "metrics are models here: select the model"),
     ("saved_query", "saved queries are models here: select the model"),
     ("semantic_model", "there is no semantic layer here: select the model that it would describe"),
-    ("unit_test", "there are no unit tests here: `test_type:singular` and `test_type:generic` are the tests of data"),
     ("version", "models have no versions here: select the files of each by name, as in `orders_v2` or `orders_v*`"),
 ];
 

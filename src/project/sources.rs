@@ -359,6 +359,11 @@ fn read_columns_with(
         let data_type = mapping.take("data_type").and_then(|node| Some((reader.text(node)?, node.span.clone())));
         let description = mapping.take("description").and_then(|node| reader.text(node)).unwrap_or_default();
         let list = mapping.take_any(&["data_tests", "tests"]);
+        let mut meta = mapping.take("meta").map(Node::to_json).unwrap_or_default();
+        if let Some(mut config) = mapping.take("config").and_then(|node| reader.mapping(node, "`config` block")) {
+            meta = config.take("meta").map(Node::to_json).unwrap_or(meta);
+            config.finish(reader);
+        }
         let constraints = mapping.take("constraints").map(|node| contracts::read(node, reader)).unwrap_or_default();
         if let Some((name, _)) = &name {
             more(name, &mut mapping, reader);
@@ -373,7 +378,7 @@ fn read_columns_with(
             reader.diagnostics.push(diagnostic.related(first.span.clone(), "first here"));
             continue;
         }
-        columns.push(Column { name, span, data_type, description, constraints });
+        columns.push(Column { name, span, data_type, description, constraints, meta });
     }
     columns
 }

@@ -43,6 +43,7 @@ pub async fn execute(
 ) -> RunReport {
     let start = Instant::now();
     let mut report = RunReport::begun(&inputs.runtime().options);
+    report.unit_tests.clone_from(&schedule.unit_tests);
     let why = match run_level(&inputs, schedule, "on-run-start", &mut report).await {
         Ok(()) => run_steps(&inputs, schedule, &stop, &on_event, &mut report).await,
         Err(failure) => Some(failure),
@@ -111,7 +112,14 @@ async fn work(
         {
             let (inputs, step) = (Arc::clone(inputs), schedule.steps[index].clone());
             on_event(Event::Started(step.name.clone()));
-            running.spawn(async move { (index, materialize(&inputs, &step).await) });
+            // Rows of a query that does not do what it should are not worth making.
+            let refused = schedule.refusal(&step.name);
+            running.spawn(async move {
+                match refused {
+                    Some(why) => (index, not_run(inputs.runtime(), &step, Status::Error, &why)),
+                    None => (index, materialize(&inputs, &step).await),
+                }
+            });
         }
         if running.is_empty() {
             return None;
@@ -261,6 +269,7 @@ pub fn unfinished(runtime: &Runtime, schedule: &Schedule) -> RunReport {
     let step = |step| not_run(runtime, step, Status::Cancelled, "the run did not come to its end");
     RunReport {
         nodes: schedule.steps.iter().map(step).collect(),
+        unit_tests: schedule.unit_tests.clone(),
         cancelled: true,
         ..RunReport::begun(&runtime.options)
     }
@@ -324,6 +333,7 @@ impl RunReport {
             seconds: 0.0,
             nodes: Vec::new(),
             tests: Vec::new(),
+            unit_tests: Vec::new(),
             hooks: Vec::new(),
             cancelled: false,
             archived: Vec::new(),

@@ -38,6 +38,7 @@ mod sieve;
 mod source_state;
 mod staging;
 mod together;
+mod unit;
 mod watching;
 
 use std::path::PathBuf;
@@ -66,6 +67,7 @@ pub use materialize::Failure;
 pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
+pub use unit::{Diff, DiffKind, DiffRow, Recorded, UnitTestResult, Values, record, run_unit_tests};
 
 /// Everything a run reads and none of it changes.
 pub struct Runtime {

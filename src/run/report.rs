@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::hooks::HookResult;
+use super::unit::UnitTestResult;
 use crate::names::TableName;
 use crate::project::TestSeverity;
 
@@ -144,6 +145,8 @@ pub struct RunReport {
     pub nodes: Vec<NodeResult>,
     /// Tests that belong to no node of the run.
     pub tests: Vec<TestResult>,
+    /// Unit tests, which run before all nodes.
+    pub unit_tests: Vec<UnitTestResult>,
     /// Hooks of the run.
     pub hooks: Vec<HookResult>,
     /// The run was stopped from outside.
@@ -179,6 +182,7 @@ impl RunReport {
         !self.cancelled
             && !self.nodes.iter().any(|node| failed(node.status))
             && !self.all_tests().any(TestResult::blocks)
+            && !self.unit_tests.iter().any(UnitTestResult::blocks)
             && self.hooks.iter().all(|hook| hook.ok)
             && !self.archived.iter().any(|archive| archive.error.is_some())
     }

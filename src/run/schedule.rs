@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::unit::UnitTestResult;
 use crate::compile::{CompiledProject, CompiledTest};
 use crate::graph::{Graph, Selection};
 use crate::names::TableName;
@@ -36,6 +37,8 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// Tests selected by name whose models are not part of the run.
     pub loose_tests: Vec<usize>,
+    /// Unit tests that have run before it: a model with one that failed is not built.
+    pub unit_tests: Vec<UnitTestResult>,
 }
 
 impl Schedule {
@@ -43,6 +46,17 @@ impl Schedule {
     pub fn all_together(mut self) -> Self {
         self.steps.iter_mut().for_each(|step| step.together = Some(0));
         self
+    }
+
+    /// Why a model must not be built, if its unit tests say so.
+    pub(super) fn refusal(&self, name: &TableName) -> Option<String> {
+        let failed = self.unit_tests.iter().filter(|test| test.blocks() && test.refuses.contains(name));
+        let failed: Vec<String> = failed.map(|test| format!("`{}`", test.name)).collect();
+        match failed.as_slice() {
+            [] => None,
+            [one] => Some(format!("unit test {one} failed; it was not built")),
+            many => Some(format!("unit tests {} failed; it was not built", many.join(", "))),
+        }
     }
 }
 
@@ -90,7 +104,7 @@ pub fn schedule(
         })
         .collect();
     super::together::assign(project, &mut steps);
-    Schedule { steps, loose_tests }
+    Schedule { steps, loose_tests, unit_tests: Vec::new() }
 }
 
 /// Which selected model ends before which other: by the data it reads, and by the tests that look at both.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::catalog::cte_worktable::CteWorkTable;
@@ -131,11 +132,31 @@ pub fn tables_of(statement: &Statement) -> Result<Vec<TableName>> {
     Ok(tables.into_iter().filter_map(name).collect())
 }
 
-/// The session for one query: `now()` is the moment at which it starts.
+/// The moment that `now()` is in a session.
+struct Frozen(DateTime<Utc>);
+
+/// A session in which `now()` is always this moment.
+pub fn frozen(session: &SessionState, now: DateTime<Utc>) -> SessionState {
+    let mut state = session.clone();
+    *state.config_mut() = state.config().clone().with_extension(Arc::new(Frozen(now)));
+    state
+}
+
+/// A session for queries over a few rows: each runs in one piece.
+pub fn one_partition(session: &SessionState) -> SessionState {
+    let mut state = session.clone();
+    *state.config_mut() = state.config().clone().with_target_partitions(1);
+    state
+}
+
+/// The session for one query: `now()` is the moment at which it starts, unless it is frozen.
 pub fn for_query(session: &SessionState) -> SessionState {
     let mut state = session.clone();
     let config = Arc::clone(state.config_options());
     state.execution_props_mut().mark_start_execution(config);
+    if let Some(frozen) = state.config().get_extension::<Frozen>() {
+        state.execution_props_mut().query_execution_start_time = Some(frozen.0);
+    }
     state
 }
 

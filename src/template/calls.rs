@@ -118,6 +118,9 @@ pub(super) fn fail(state: &State<'_, '_>, message: String, help: Vec<String>) ->
 
 fn call(found: &Macro, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
     let scope = ScopeObject::of(state)?;
+    if let Some(value) = scope.scope.overrides.of_macro(found) {
+        return Ok(Value::from(minijinja::value::Serde(value)));
+    }
     let args = bind(found, state, args)?;
     let native = scope
         .module(found.file)

@@ -385,6 +385,7 @@ mod tests {
             check_config: |_, _| Ok(()),
             outer_config: Arc::default(),
             tolerated: BTreeSet::new(),
+            overrides: Arc::default(),
         }
     }
 

@@ -288,7 +288,8 @@ fn variable(settings: &Settings, state: &State, name: &str, default: Option<Valu
             recording.vars.insert(name.to_owned());
         });
     }
-    if let Some(value) = settings.vars.get(name) {
+    let overridden = scope.as_ref().and_then(|scope| scope.scope.overrides.vars.get(name));
+    if let Some(value) = overridden.or_else(|| settings.vars.get(name)) {
         return Ok(Value::from(minijinja::value::Serde(value)));
     }
     if let Some(default) = default {
@@ -315,6 +316,9 @@ fn environment_variable(
         scope.record(|recording| {
             recording.env.insert(name.to_owned());
         });
+        if let Some(value) = scope.scope.overrides.env_vars.get(name) {
+            return Ok(Value::from(value.as_str()));
+        }
     }
     match (settings.environment.get(name), default) {
         (Some(value), _) => Ok(Value::from(value.as_str())),

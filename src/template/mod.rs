@@ -18,6 +18,7 @@ mod introspection;
 mod macros;
 mod marks;
 mod modules;
+mod overrides;
 mod reach;
 mod rewrite;
 mod scope;
@@ -43,6 +44,7 @@ use expansion::Twin;
 pub use functions::{plain_relation, ref_relation, source_relation};
 pub use generic::{Argument, TestCall, TestSignature};
 use macros::MacroLibrary;
+pub use overrides::Overrides;
 pub use reach::MacroTexts;
 use rewrite::Rewritten;
 use scope::ScopeObject;
@@ -250,10 +252,13 @@ impl Templates {
         let this = functions::relation(&scope.scope.this);
         let schema = scope.scope.this.schema;
         let model = Value::from(minijinja::value::Serde(&scope.scope.model));
-        let id = InvocationId { id: clock.invocation_id.to_owned(), scope: Arc::clone(scope) };
+        let overrides = &scope.scope.overrides;
+        let id = overrides.invocation_id.as_deref().unwrap_or(clock.invocation_id);
+        let id = InvocationId { id: id.to_owned(), scope: Arc::clone(scope) };
+        let now = overrides.now.unwrap_or(clock.run_started_at);
         let context = context! {
             __lake => Value::from_dyn_object(Arc::clone(scope)),
-            run_started_at => Value::from_object(Moment::of_run(clock.run_started_at, Some(Arc::clone(scope)))),
+            run_started_at => Value::from_object(Moment::of_run(now, Some(Arc::clone(scope)))),
             invocation_id => Value::from_object(id),
             this, schema, model, config => Value::from_dyn_object(Arc::clone(scope)),
         };

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use minijinja::value::{Kwargs, Object, Rest};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::{ConfigCheck, KnownNames};
+use super::{ConfigCheck, KnownNames, Overrides};
 use crate::diagnostics::Id;
 use crate::names::TableName;
 
@@ -50,6 +50,8 @@ pub struct Scope {
     pub outer_config: Arc<Config>,
     /// Unknown names that are already reported.
     pub tolerated: BTreeSet<String>,
+    /// What a unit test puts in the place of what there is.
+    pub overrides: Arc<Overrides>,
 }
 
 /// What one render asked for.

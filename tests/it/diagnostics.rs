@@ -41,6 +41,9 @@ macro_rules! shows {
     };
 }
 
+shows!(a_unit_test_without_what_its_model_reads,
+    "models/gold/g.sql" => "select count(*) as n from {{ ref('views') }}",
+    "models/t.yml" => "unit_tests:\n  - name: t\n    model: g\n    expect: { rows: [{ n: 0 }] }\n");
 shows!(unknown_refs_are_all_reported,
     "models/gold/g.sql" => "select *\nfrom {{ ref('veiws') }}\njoin {{ ref('payments') }} using (user_id)\n");
 shows!(ref_of_a_source, "models/silver/views.sql" => "select 1 as a from {{ ref('views') }}",

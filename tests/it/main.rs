@@ -50,3 +50,6 @@ mod terminal;
 mod text_files;
 mod together;
 mod types;
+mod unit_record;
+mod unit_runs;
+mod unit_tests;

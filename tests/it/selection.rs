@@ -237,7 +237,7 @@ fn a_selector_that_does_not_parse_says_why() {
         ("tag.x:daily", "write `tag:daily`"),
         ("metric:revenue", "selector method `metric` is of dbt and not of lake"),
         ("version:latest", "select the files of each by name"),
-        ("unit_test:x", "of dbt and not of lake"),
+        ("unit_test:x", "matches nothing"),
         ("source_status:fresh", "did you mean `source_status:fresher`?"),
         ("source_status:fresher", "no --state was given"),
         ("selector:nigthly", "did you mean `nightly`?"),

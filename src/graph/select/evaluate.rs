@@ -98,7 +98,11 @@ impl<'a> Evaluator<'a> {
     /// All nodes, with the tests that come with them.
     pub(super) fn everything(&self) -> Set {
         let nodes = self.all_nodes();
-        self.with_tests(Set { nodes, ..Set::default() }, self.indirect)
+        let mut set = self.with_tests(Set { nodes, ..Set::default() }, self.indirect);
+        // Tests of macros come with no node.
+        let of_macros = self.project.unit_tests.iter().filter(|test| test.model().is_none());
+        set.indirect.extend(of_macros.map(|test| test.name.clone()));
+        set
     }
 
     pub(super) fn evaluate(&self, expression: &Expression) -> Result<Set, SelectError> {
@@ -136,7 +140,9 @@ impl<'a> Evaluator<'a> {
             found.extend(self.graph.reach(&set.nodes, true, depth));
             if depth != Some(0) {
                 let tests = self.project.data_tests.iter().filter(|test| set.tests.contains(&test.name));
-                let read: BTreeSet<TableName> = tests.flat_map(|test| test.reads.iter().cloned()).collect();
+                let mut read: BTreeSet<TableName> = tests.flat_map(|test| test.reads.iter().cloned()).collect();
+                let units = self.project.unit_tests.iter().filter(|test| set.tests.contains(&test.name));
+                read.extend(units.filter_map(|test| test.model().cloned()));
                 found.extend(self.graph.reach(&read, true, depth.map(|depth| depth - 1)));
             }
         }
@@ -155,6 +161,12 @@ impl<'a> Evaluator<'a> {
     fn with_tests(&self, mut set: Set, mode: Indirect) -> Set {
         if mode == Indirect::Empty {
             return set;
+        }
+        // A unit test reads no table: it comes with its model, whatever else is selected.
+        for test in &self.project.unit_tests {
+            if test.model().is_some_and(|model| set.nodes.contains(model)) {
+                set.indirect.insert(test.name.clone());
+            }
         }
         let buildable = if mode == Indirect::Buildable { self.buildable(&set.nodes) } else { BTreeSet::new() };
         for test in set.nodes.iter().flat_map(|name| self.tests_on(name)) {

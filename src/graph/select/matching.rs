@@ -20,6 +20,7 @@ impl Evaluator<'_> {
             found.nodes = self.names().filter(|name| self.node_matches(name, term)).cloned().collect();
             let tests = self.project.data_tests.iter().filter(|test| self.test_matches(test, term));
             found.tests = tests.map(|test| test.name.clone()).collect();
+            found.tests.extend(self.unit_tests(term).map(str::to_owned));
         }
         let may_be_empty = matches!(term.method, Some("state" | "result" | "source_status"));
         if found.nodes.is_empty() && found.tests.is_empty() && !may_be_empty {
@@ -104,12 +105,12 @@ impl Evaluator<'_> {
         }
     }
 
-    fn is_own_package(&self, term: &Term) -> bool {
+    pub(super) fn is_own_package(&self, term: &Term) -> bool {
         term.pattern.matches(&self.project.name) || term.value == "this"
     }
 
     /// Whether a node or test ended so. For dbt, what waits for a node that failed is skipped.
-    fn ended(&self, name: &str, wanted: &str) -> bool {
+    pub(super) fn ended(&self, name: &str, wanted: &str) -> bool {
         self.facts
             .results
             .get(name)
@@ -129,8 +130,11 @@ impl Evaluator<'_> {
                 "exposure" => project.exposures.keys().map(|name| name.table.to_owned()).collect(),
                 "group" => project.groups.keys().cloned().collect(),
                 "access" => ["private", "protected", "public"].map(str::to_owned).into(),
-                "resource_type" => ["model", "seed", "source", "exposure", "test"].map(str::to_owned).into(),
+                "resource_type" => {
+                    ["model", "seed", "source", "exposure", "test", "unit_test"].map(str::to_owned).into()
+                }
                 "column" => self.facts.columns.iter().map(|(table, column)| format!("{table}.{column}")).collect(),
+                "unit_test" => project.unit_tests.iter().map(|test| test.name.clone()).collect(),
                 "test_name" => project.data_tests.iter().map(|test| test.kind.name().to_owned()).collect(),
                 _ => BTreeSet::new(),
             };
@@ -150,7 +154,7 @@ impl Evaluator<'_> {
     }
 }
 
-fn config_matches(config: &serde_json::Value, term: &Term) -> bool {
+pub(super) fn config_matches(config: &serde_json::Value, term: &Term) -> bool {
     let key = term.key.as_deref().unwrap_or_default();
     let pattern: &Pattern = &term.pattern;
     match key.split('.').try_fold(config, |value, part| value.get(part)) {

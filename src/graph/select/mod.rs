@@ -9,6 +9,7 @@ mod expression;
 mod facts;
 mod matching;
 mod term;
+mod unit_tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,6 +48,7 @@ pub enum ResourceType {
     Source,
     Exposure,
     Test,
+    UnitTest,
 }
 
 /// Which tests of selected nodes are selected with them.
@@ -96,6 +98,21 @@ impl Selection {
     /// Whether a test is selected.
     pub fn contains_test(&self, name: &str) -> bool {
         self.all_tests || self.tests.contains(name) || self.indirect.contains(name)
+    }
+
+    /// Keeps data tests, unit tests, both or none.
+    fn keep_tests(&mut self, project: &Project, data: bool, unit: bool) {
+        if data && unit {
+            return;
+        }
+        let data = project.data_tests.iter().filter(|_| data).map(|test| test.name.clone());
+        let unit = project.unit_tests.iter().filter(|_| unit).map(|test| test.name.clone());
+        let kept: BTreeSet<String> = data.chain(unit).collect();
+        self.tests.retain(|name| kept.contains(name));
+        self.indirect.retain(|name| kept.contains(name));
+        if std::mem::take(&mut self.all_tests) {
+            self.indirect = kept;
+        }
     }
 }
 
@@ -187,11 +204,7 @@ impl Request {
                     && !self.excluded_types.contains(&kind)
             };
             selection.nodes.retain(|name| wanted(kind_of(project, name)));
-            if !wanted(ResourceType::Test) {
-                selection.all_tests = false;
-                selection.tests.clear();
-                selection.indirect.clear();
-            }
+            selection.keep_tests(project, wanted(ResourceType::Test), wanted(ResourceType::UnitTest));
         }
         Ok(selection)
     }
@@ -216,6 +229,7 @@ impl fmt::Display for ResourceType {
             Self::Source => "source",
             Self::Exposure => "exposure",
             Self::Test => "test",
+            Self::UnitTest => "unit_test",
         })
     }
 }

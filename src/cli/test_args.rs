@@ -1,0 +1,58 @@
+//! The arguments of `lake test`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::args::SelectArgs;
+
+/// What to test.
+#[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
+#[command(args_conflicts_with_subcommands = true)]
+#[serde(default)]
+pub(super) struct TestArgs {
+    /// What to do instead of testing.
+    #[command(subcommand)]
+    #[serde(skip)]
+    pub(super) command: Option<TestCommand>,
+    /// Which tests, by their names or by what they read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) selection: SelectArgs,
+    /// Run the tests that the plan of their model proves, too
+    #[arg(long)]
+    pub(super) no_prove: bool,
+    /// Show the rows that failed a test when it last failed: `orders.unique_orders_id`, or the name alone
+    #[arg(long, value_name = "MODEL.TEST")]
+    #[serde(skip)]
+    pub(super) failures: Option<String>,
+    /// Show the generic tests that are built in, and what they take
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) list: bool,
+}
+
+/// Beside testing.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum TestCommand {
+    /// Write a unit test of a few real rows; sensitive columns are masked
+    Record(RecordArgs),
+}
+
+/// What to record.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RecordArgs {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+    /// Rows of each of its inputs, at most
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(super) rows: usize,
+    /// What to call the test [default: the model's name and `_recorded`]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// A YAML file below models/ to add it to; it is printed if there is none
+    #[arg(long, value_name = "FILE")]
+    pub(super) output_file: Option<PathBuf>,
+}
