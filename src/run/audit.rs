@@ -150,7 +150,8 @@ impl Audit<'_> {
         if shared.len() < 2 {
             return Ok(None);
         }
-        Ok(Some((Fusion::new(&self.inputs.runtime().session, table, shared, tables).await?, own)))
+        let fusion = Fusion::new(&self.inputs.runtime().session, table, shared, tables).await;
+        Ok((!fusion.tests.is_empty()).then_some((fusion, own)))
     }
 
     async fn scan(&self, fusion: &Fusion<'_>, own: Arc<dyn TableSource>) -> Result<Vec<Found>, Failure> {

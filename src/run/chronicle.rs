@@ -21,10 +21,14 @@ use crate::tables::{self, Commit, TableError, TableState};
 const ATTEMPTS: usize = 100;
 
 /// The folder of these tables, and their schema in SQL.
-pub(super) const FOLDER: &str = "_lake";
+const FOLDER: &str = "_lake";
 
-/// Names of the tables.
-pub(super) const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures"];
+const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures"];
+
+/// The names of these tables.
+pub(super) fn tables() -> impl Iterator<Item = TableName> {
+    TABLES.iter().map(|table| TableName::new(FOLDER, *table))
+}
 
 /// Appends what a run did.
 ///
@@ -89,7 +93,11 @@ async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, 
     let commit = Commit { state, transactions: Vec::new(), id: uuid::Uuid::new_v4().to_string() };
     for _ in 0..ATTEMPTS {
         let current = lake.inspect(&name).await?;
-        match tables::publish(lake, current.as_ref(), staged.clone(), &commit).await {
+        let staged = match &current {
+            Some(current) => tables::pack_along(lake, current, staged.clone(), session).await?,
+            None => staged.clone(),
+        };
+        match tables::publish(lake, current.as_ref(), staged, &commit).await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
             outcome => return Ok(outcome.map(|_| ())?),
         }

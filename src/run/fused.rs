@@ -53,25 +53,29 @@ pub(super) struct Fusion<'a> {
 }
 
 impl<'a> Fusion<'a> {
-    /// Reads what the tests have to know of other tables: the keys that references lead to.
-    ///
-    /// # Errors
-    /// When they cannot be read, or there is not enough memory for them.
+    /// Reads what the tests have to know of other tables: the keys that references lead to. A reference to more keys than
+    /// there is memory for is left out: alone, its query can spill.
     pub(super) async fn new(
         session: &SessionState,
         table: &'a TableName,
         tests: Vec<(&'a CompiledTest, Check)>,
         others: Tables,
-    ) -> Result<Self, Failure> {
+    ) -> Self {
         let mut fusion = Self { table, tests: Vec::new(), session: session.clone(), others };
         for (test, check) in tests {
             let known = match &check {
-                Check::Reference { .. } => Some(fusion.known_values(&check).await?),
+                Check::Reference { .. } => match fusion.known_values(&check).await {
+                    Ok(known) => Some(known),
+                    Err(failure) => {
+                        tracing::debug!("`{}` shares no scan: {failure}", test.name);
+                        continue;
+                    }
+                },
                 _ => None,
             };
             fusion.tests.push(Shared { test, check, known });
         }
-        Ok(fusion)
+        fusion
     }
 
     /// Whether a test can share a scan of its table, which has these columns.

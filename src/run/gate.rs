@@ -78,8 +78,8 @@ impl Node<'_> {
         if tests.is_empty() {
             return None;
         }
-        let fusion = Fusion::new(session, &self.model.name, tests, others).await.ok()?;
-        Some(Watching::new(fusion, Arc::clone(schema)))
+        let fusion = Fusion::new(session, &self.model.name, tests, others).await;
+        (!fusion.tests.is_empty()).then(|| Watching::new(fusion, Arc::clone(schema)))
     }
 
     /// Keeps what the tests refused, in place of what they refused before.

@@ -12,7 +12,7 @@ use super::{Runtime, SharedRuntime};
 use crate::bronze::{self, BadRows, BronzeError, BronzeFile, Listing};
 use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
-use crate::project::{Format, OnBadRow, OnNewColumn, Source, Violation};
+use crate::project::{Format, OnBadRow, OnNewColumn, Source};
 use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, plain_relation, source_relation};
@@ -314,11 +314,7 @@ impl Inputs {
                 tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
             }
         }
-        for test in &self.runtime.compiled.tests {
-            let Some(model) = test.table.as_ref().filter(|_| test.config.on_violation == Violation::Quarantine) else {
-                continue;
-            };
-            let table = left_out::table_of(model);
+        for table in left_out::tables(&self.runtime.compiled) {
             let name = TableName::new("quarantine", table.table);
             if tables.get(&name).is_none()
                 && let Some(found) = self.runtime.lake.inspect(&table).await?
@@ -331,11 +327,9 @@ impl Inputs {
 
     /// What happened in runs: `_lake.runs` and its kin, once there are any.
     async fn add_chronicles(&self, named: &[TableName], tables: &mut Tables) -> Result<(), Failure> {
-        for name in named.iter().filter(|name| name.schema == chronicle::FOLDER) {
-            if chronicle::TABLES.contains(&name.table)
-                && let Some(found) = self.runtime.lake.inspect(name).await?
-            {
-                tables.insert(name.clone(), provider_as_source(tables::table_provider(&found).await?));
+        for name in chronicle::tables().filter(|name| named.contains(name)) {
+            if let Some(found) = self.runtime.lake.inspect(&name).await? {
+                tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
             }
         }
         Ok(())

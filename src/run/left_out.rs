@@ -4,6 +4,7 @@
 //! its commit names as the `txn` version of an application of its own: they count if and only if that commit took place.
 //! What the commit says is then carried over, right away or before the next build of the model.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -18,9 +19,10 @@ use super::failing;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Mode, Node};
 use super::sieve::Sieve;
+use crate::compile::{CompiledProject, CompiledTest};
 use crate::fail_points;
 use crate::names::TableName;
-use crate::project::Model;
+use crate::project::{Model, Violation};
 use crate::session::{self, Tables};
 use crate::tables::{self, Commit, Published, TableError, TableState};
 
@@ -30,6 +32,12 @@ const ATTEMPTS: usize = 100;
 /// Where the quarantine of a model is.
 pub(super) fn table_of(model: &TableName) -> TableName {
     TableName::new("_lake/quarantine", format!("{}__{}", model.schema, model.table))
+}
+
+/// The quarantines of all models that have one.
+pub(super) fn tables(compiled: &CompiledProject) -> BTreeSet<TableName> {
+    let quarantines = |test: &&CompiledTest| test.config.on_violation == Violation::Quarantine;
+    compiled.tests.iter().filter(quarantines).filter_map(|test| test.table.as_ref().map(table_of)).collect()
 }
 
 fn app_id(model: &TableName) -> String {
@@ -189,7 +197,11 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     );
     let plan = session::plan(session, session::parse("select * from new.rows")?, &tables)?;
     let staged = tables::stage(lake, &name, plan, &schema(), &[], session).await?;
-    let staged = if header.replaces_all { staged.replacing_all() } else { staged };
+    let staged = match current {
+        _ if header.replaces_all => staged.replacing_all(),
+        Some(current) => tables::pack_along(lake, current, staged, session).await?,
+        None => staged,
+    };
     let commit = Commit {
         state: TableState { invocation_id: header.invocation_id, ..TableState::default() },
         transactions: vec![(app_id(&model.name), head)],

@@ -9,6 +9,7 @@ use super::inputs::Inputs;
 use super::intake::Intake;
 use super::materialize::Failure;
 use super::quarantine::table_of;
+use super::{chronicle, left_out};
 use crate::bronze::{self, Manifest, manifest};
 use crate::names::TableName;
 use crate::project::{Maintain, OnBadRow};
@@ -49,14 +50,16 @@ impl Maintained {
     }
 }
 
-/// Maintains tables, some at once. Those of quarantined rows come with `all`.
+/// Maintains tables, some at once. Those of quarantined rows and of what happened come with `all`.
 pub async fn maintain(inputs: &Inputs, names: &BTreeSet<TableName>, all: bool, dry_run: bool) -> Vec<Maintained> {
     let runtime = inputs.runtime();
     let stored = runtime.graph.order().iter().filter(|name| names.contains(name));
     let stored = stored.filter(|name| runtime.project.models.get(name).is_some_and(|model| model.is_stored()));
     let keeps = runtime.project.sources.values().filter(|source| source.options.on_bad_row == OnBadRow::Quarantine);
     let quarantines = keeps.filter(|_| all).map(|source| table_of(&source.name));
-    let tables: Vec<TableName> = stored.cloned().chain(quarantines).collect();
+    let of_models = left_out::tables(&runtime.compiled);
+    let own = of_models.into_iter().chain(chronicle::tables()).filter(|_| all);
+    let tables: Vec<TableName> = stored.cloned().chain(quarantines).chain(own).collect();
     let each = tables.iter().map(|name| one(inputs, name, dry_run));
     futures::stream::iter(each).buffered(runtime.options.threads.max(1)).collect().await
 }
