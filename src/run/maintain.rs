@@ -58,8 +58,13 @@ pub async fn maintain(inputs: &Inputs, names: &BTreeSet<TableName>, all: bool, d
     let keeps = runtime.project.sources.values().filter(|source| source.options.on_bad_row == OnBadRow::Quarantine);
     let quarantines = keeps.filter(|_| all).map(|source| table_of(&source.name));
     let of_models = left_out::tables(&runtime.compiled);
-    let own = of_models.into_iter().chain(chronicle::tables()).filter(|_| all);
-    let tables: Vec<TableName> = stored.cloned().chain(quarantines).chain(own).collect();
+    let mut tables: Vec<TableName> = stored.cloned().chain(quarantines).collect();
+    for own in of_models.into_iter().chain(chronicle::tables()).filter(|_| all) {
+        // Nobody asked for them by name: those that are not there are not told.
+        if matches!(runtime.lake.inspect(&own).await, Ok(Some(_))) {
+            tables.push(own);
+        }
+    }
     let each = tables.iter().map(|name| one(inputs, name, dry_run));
     futures::stream::iter(each).buffered(runtime.options.threads.max(1)).collect().await
 }

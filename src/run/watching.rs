@@ -78,6 +78,8 @@ impl Watching<'_> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = running.take() {
             earlier.abort();
+            // The query of the model runs again, for want of memory or of a file: it is to have all that there is.
+            return None;
         }
         let (sender, receiver) = channel(WAITING);
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));

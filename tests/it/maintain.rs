@@ -111,7 +111,8 @@ fn small_files_are_packed_and_nothing_is_built_again() {
     }
     // Nothing is left to do, and files are still known.
     let report = sandbox.json(&["maintain"]);
-    assert!(report.as_array().unwrap().iter().all(|table| table["packed"]["files"] == 0), "{report}");
+    let own = |table: &&serde_json::Value| !table["name"].as_str().unwrap().starts_with("_lake.");
+    assert!(report.as_array().unwrap().iter().filter(own).all(|table| table["packed"]["files"] == 0), "{report}");
     sandbox.write("in/items/new.csv", "id,value\n99,z\n");
     let report = sandbox.json(&["build"]);
     assert_eq!(crate::sandbox::node(&report, "silver.items")["rows"], 1, "{report}");

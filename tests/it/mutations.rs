@@ -42,7 +42,7 @@ fn corrupt(rows: &mut Vec<Row>, random: &mut Random) -> String {
     };
     match random.below(14) {
         0 => set(["id", "customer", "state", "amount"][random.below(4) as usize], String::new()),
-        1 => set("state", ["lost", "Open", "open "][random.below(3) as usize].to_owned()),
+        1 => set("state", ["lost", "Open", "open ", "unknown"][random.below(4) as usize].to_owned()),
         2 => set("amount", ["0", "-1", "841", "1000000"][random.below(4) as usize].to_owned()),
         3 => set("customer", ["0", "11", "-3"][random.below(3) as usize].to_owned()),
         4 => set("email", ["nobody", "a@b", "@example.org", " "][random.below(4) as usize].to_owned()),
