@@ -253,6 +253,7 @@ fn read_line(read: &AffectedRead, is_model: bool) -> Line {
     let (name, how) = match read.how {
         _ if !is_model => (from.clone(), String::new()),
         Use::Copied => (read.into.join(", "), format!("copied from {from}")),
+        Use::Masked => (read.into.join(", "), format!("masked from {from}")),
         Use::Derived => (read.into.join(", "), format!("derived from {from}")),
         Use::Filter => ("rows".to_owned(), format!("filtered by {from}")),
     };

@@ -10,11 +10,14 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Subquery, TableScan, Unnest};
 
 use crate::names::TableName;
+use crate::session::is_mask;
 
 /// How an input column reaches an output column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Use {
+    /// Through a mask: nothing of its values can be read there.
+    Masked,
     /// Unchanged.
     Copied,
     /// Through an expression, an aggregate or a window.
@@ -98,7 +101,12 @@ fn merge(into: &mut Sources, from: Sources) {
 }
 
 fn derived(sources: Sources) -> Sources {
-    let all = sources.all.into_keys().map(|column| (column, Use::Derived)).collect();
+    let all = sources.all.into_iter().map(|(column, how)| (column, if how == Use::Masked { how } else { Use::Derived }));
+    Sources { all: all.collect(), fields: BTreeMap::new() }
+}
+
+fn masked(sources: Sources) -> Sources {
+    let all = sources.all.into_keys().map(|column| (column, Use::Masked)).collect();
     Sources { all, fields: BTreeMap::new() }
 }
 
@@ -297,6 +305,13 @@ impl Walker {
         let mut found = Sources::new();
         let walked = expression.apply(|inner| {
             match inner {
+                Expr::ScalarFunction(call) if is_mask(call.func.name()) => {
+                    for hidden in &call.args {
+                        let hidden = self.mentioned(hidden, schema, input);
+                        merge(&mut found, masked(hidden));
+                    }
+                    return Ok(TreeNodeRecursion::Jump);
+                }
                 // A field of a struct, and not all of the struct.
                 Expr::ScalarFunction(call) if call.func.name() == "get_field" => {
                     merge(&mut found, self.expression(inner, schema, input));

@@ -19,6 +19,7 @@ mod lints;
 mod microbatch;
 mod proofs;
 mod seeds;
+mod sensitive;
 mod shape;
 pub mod state;
 mod strategy;
@@ -49,6 +50,7 @@ use crate::template::{Rendered, SourceRead, source_relation};
 pub use facts::{ColumnFacts, Facts};
 pub use lineage::{ColumnName, Lineage, Use};
 pub(crate) use microbatch::cut_by_time;
+pub use sensitive::Sensitive;
 pub use shape::{ColumnShape, Shape};
 pub use tests::{CompiledTest, bound, condition, quoted};
 pub use unit_rows::{typed_rows, typed_value};
@@ -72,9 +74,17 @@ pub struct CompiledProject {
     pub sources: BTreeMap<TableName, SchemaRef>,
     /// Models that were not checked, because something they read is broken.
     pub unchecked: Vec<TableName>,
+    /// Columns whose values are not for everybody.
+    pub sensitive: Sensitive,
 }
 
 impl CompiledProject {
+    /// Whether the values of a column are not for everybody.
+    pub fn is_sensitive(&self, table: &TableName, column: &str) -> bool {
+        let is_it = |known: &ColumnName| known.table == *table && known.column == column;
+        self.sensitive.keys().any(is_it)
+    }
+
     /// The tests that are declared on a table.
     pub fn tests_on(&self, table: &TableName) -> impl Iterator<Item = &CompiledTest> {
         self.tests_on.get(table).into_iter().flatten().map(|index| &self.tests[*index])
@@ -165,7 +175,10 @@ pub fn compile(
             tests_on.entry(table.clone()).or_default().push(index);
         }
     }
-    CompiledProject { models: compiler.done, tests, tests_on, unit_tests, sources: catalog.sources.clone(), unchecked }
+    let sensitive = sensitive::columns(project, graph, &compiler.done);
+    diagnostics.extend(sensitive::forbidden(project, &sensitive));
+    let (models, sources) = (compiler.done, catalog.sources.clone());
+    CompiledProject { models, tests, tests_on, unit_tests, sources, unchecked, sensitive }
 }
 
 /// Models by the length of the longest path from a root: those of one level do not read one another.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::execution::session_state::SessionState;
 
-use super::{CompiledProject, Compiler, source_key};
+use super::{CompiledProject, Compiler, Sensitive, source_key};
 use crate::catalog::{Catalog, stored_schema};
 use crate::diagnostics::Diagnostic;
 use crate::memo::Memo;
@@ -44,6 +44,7 @@ pub fn compile_runs(
         compiler.done.insert(link.name.clone(), compiled);
     }
     Ok(CompiledProject {
+        sensitive: Sensitive::new(),
         models: compiler.done,
         tests: Vec::new(),
         tests_on: BTreeMap::new(),

@@ -59,6 +59,8 @@ pub enum Id {
     Orphan,
     /// A model whose columns are not those of its contract.
     ContractBroken,
+    /// A sensitive column in a layer that it must not reach.
+    SensitiveColumn,
     /// A common table expression that nothing reads.
     UnusedCte,
     /// Two tables side by side without a condition.
@@ -107,6 +109,7 @@ const ALL: &[(Id, &str, &str)] = &[
     (Id::InvalidTest, "invalid-test", "L0207"),
     (Id::ContractBroken, "contract-broken", "L0208"),
     (Id::InvalidUnitTest, "invalid-unit-test", "L0209"),
+    (Id::SensitiveColumn, "sensitive-column", "L0210"),
     (Id::SourceFiles, "source-files", "L0301"),
     (Id::UnusedCte, "unused-cte", "L0401"),
     (Id::CrossJoin, "cross-join", "L0402"),

@@ -75,6 +75,7 @@ fn branches(
         let (branch, bar) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         let how = match step.how {
             Use::Copied => "copied",
+            Use::Masked => "masked",
             Use::Derived => "derived",
             Use::Filter => "filter",
         };

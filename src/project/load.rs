@@ -183,6 +183,7 @@ pub fn load(
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),
+        forbid_unmasked_in: settings.forbid_unmasked_in,
         on_run_start: settings.on_run_start,
         on_run_end: settings.on_run_end,
         templates: Arc::new(templates),

@@ -105,6 +105,8 @@ pub struct Project {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// Which macros there are, and what they say.
     pub macros: MacroTexts,
+    /// Layers that no sensitive column reaches unmasked, and where each stands in `project.yml`.
+    pub forbid_unmasked_in: Vec<(String, Span)>,
     /// `on-run-start`: what runs before the first model.
     pub on_run_start: Vec<Hook>,
     /// `on-run-end`: what runs after the last one.

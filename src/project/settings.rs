@@ -33,6 +33,7 @@ pub(super) struct Settings {
     pub(super) vars: BTreeMap<String, serde_json::Value>,
     pub(super) models: ConfigTree,
     pub(super) seeds: ConfigTree,
+    pub(super) forbid_unmasked_in: Vec<(String, Span)>,
     pub(super) on_run_start: Vec<Hook>,
     pub(super) on_run_end: Vec<Hook>,
 }
@@ -83,8 +84,23 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
     let mut hooks_of =
         |key: &'static str| mapping.take(key).map(|node| hooks::of_run(key, node, reader)).unwrap_or_default();
     let (on_run_start, on_run_end) = (hooks_of("on-run-start"), hooks_of("on-run-end"));
+    let forbid_unmasked_in = mapping.take("sensitive").map(|node| forbidden(node, reader)).unwrap_or_default();
     mapping.finish(reader);
-    Some(Settings { name: name?, default_target, targets, vars, models, seeds, on_run_start, on_run_end })
+    let name = name?;
+    Some(Settings { name, default_target, targets, vars, models, seeds, forbid_unmasked_in, on_run_start, on_run_end })
+}
+
+/// `sensitive: { forbid_unmasked_in: [gold] }`.
+fn forbidden(node: &Node, reader: &mut Reader<'_>) -> Vec<(String, Span)> {
+    let Some(mut mapping) = reader.mapping(node, "rule for sensitive columns") else { return Vec::new() };
+    let list = mapping.take("forbid_unmasked_in");
+    mapping.finish(reader);
+    let Some(list) = list else { return Vec::new() };
+    let each = match &list.value {
+        Raw::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(list),
+    };
+    each.iter().filter_map(|layer| Some((reader.text(layer)?, layer.span.clone()))).collect()
 }
 
 fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {

@@ -9,6 +9,7 @@ use super::materialize::Failure;
 use super::report::FailedRow;
 use crate::checks::Check;
 use crate::compile::CompiledTest;
+use crate::names::TableName;
 use crate::project::TestKind;
 
 /// How many failing rows of a test are kept, if it does not say so itself.
@@ -32,7 +33,32 @@ pub(super) fn rows(inputs: &Inputs, test: &CompiledTest, batches: &[RecordBatch]
     }
     writer.finish().map_err(unwritable)?;
     let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
-    Ok(text.lines().map(|line| row(inputs, test, line)).collect())
+    Ok(text.lines().map(|line| row(inputs, test, &masked(inputs, test, line))).collect())
+}
+
+/// What stands for a value that is not for everybody.
+pub(super) const HIDDEN: &str = "***";
+
+/// A row without the values of sensitive columns: of the tested table, or of the tables that a query of the project's reads.
+fn masked(inputs: &Inputs, test: &CompiledTest, line: &str) -> String {
+    let compiled = &inputs.runtime().compiled;
+    // What is worked out of a sensitive column has a name of its own.
+    let own = test.table.as_ref().zip(test.column()).filter(|(table, column)| compiled.is_sensitive(table, column));
+    let is_made = |column: &str| own.is_some_and(|(table, _)| !has_column(inputs, table, column));
+    let hides = |column: &str| is_made(column) || test.reads.iter().any(|table| compiled.is_sensitive(table, column));
+    let Ok(mut row) = serde_json::from_str::<Map<String, Value>>(line) else { return line.to_owned() };
+    let mut is_changed = false;
+    for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && hides(column)) {
+        *value = HIDDEN.into();
+        is_changed = true;
+    }
+    if is_changed { Value::Object(row).to_string() } else { line.to_owned() }
+}
+
+fn has_column(inputs: &Inputs, table: &TableName, column: &str) -> bool {
+    let compiled = &inputs.runtime().compiled;
+    let model = compiled.models.get(table).map(|model| &*model.schema);
+    model.or_else(|| compiled.sources.get(table)).is_some_and(|schema| schema.field_with_name(column).is_ok())
 }
 
 /// A row, given as JSON, as it is kept.

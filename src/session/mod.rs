@@ -28,10 +28,12 @@ use crate::names::{TableName, nearest};
 
 mod functions;
 mod known;
+mod masks;
 mod memory;
 mod repeated;
 
 pub use known::KnownValues;
+pub use masks::is_mask;
 use memory::Turns;
 pub use memory::{OutOfMemory, nodes_at_once, within_memory};
 use repeated::CountRepeated;
@@ -65,7 +67,7 @@ pub fn state(resources: Resources) -> Result<SessionState> {
         .with_runtime_env(memory::runtime(resources.memory)?)
         .with_default_features()
         .build();
-    for function in functions::all() {
+    for function in functions::all().into_iter().chain(masks::all()) {
         state.register_udf(Arc::new(function))?;
     }
     state.register_udaf(Arc::new(AggregateUDF::from(CountRepeated::new())))?;

@@ -42,6 +42,7 @@ mod scd2_truth;
 mod schema_changes;
 mod seeds;
 mod selection;
+mod sensitive;
 mod size;
 mod staged;
 mod state;

@@ -163,7 +163,7 @@ fn read<'a>(
     column: &'a ColumnName,
     what: &'a What,
 ) -> impl Iterator<Item = AffectedRead> + use<'a> {
-    [Use::Copied, Use::Derived, Use::Filter].into_iter().filter_map(move |how| {
+    [Use::Copied, Use::Masked, Use::Derived, Use::Filter].into_iter().filter_map(move |how| {
         let made = lineage.columns.iter().filter(|(_, sources)| sources.get(column) == Some(&how));
         let into: Vec<String> = made.map(|(name, _)| name.clone()).collect();
         let reads = !into.is_empty() || how == Use::Filter && lineage.filters.contains(column);

@@ -129,7 +129,7 @@ impl Shape {
             fields.fields().iter().map(|field| (name.clone(), field.name().clone())).collect::<Vec<_>>()
         });
         let mut found: BTreeSet<ColumnAt> =
-            all.filter(|(table, column)| is_sensitive(runtime, table, column, &mut BTreeSet::new())).collect();
+            all.filter(|(table, column)| runtime.compiled.is_sensitive(table, column)).collect();
         loop {
             let joined = self.pairs.iter().flat_map(|(a, b)| [(a, b), (b, a)]);
             let more: Vec<ColumnAt> =
@@ -140,18 +140,6 @@ impl Shape {
             found.extend(more);
         }
     }
-}
-
-fn is_sensitive(runtime: &Runtime, table: &TableName, column: &str, seen: &mut BTreeSet<ColumnAt>) -> bool {
-    if !seen.insert((table.clone(), column.to_owned())) {
-        return false;
-    }
-    let project = &runtime.project;
-    let described = project.models.get(table).map(|model| &**model.columns as &[_]);
-    let described = described.or_else(|| project.sources.get(table).map(|source| source.columns.as_slice()));
-    let says = described.unwrap_or_default().iter().any(|known| known.name == column && known.is_sensitive());
-    let made_of = runtime.compiled.models.get(table).and_then(|model| model.lineage.columns.get(column));
-    says || made_of.is_some_and(|from| from.keys().any(|from| is_sensitive(runtime, &from.table, &from.column, seen)))
 }
 
 /// Rows of one input: those that match what is sampled of those that it is joined to; for the first one, those that
