@@ -125,6 +125,10 @@ pub(super) fn run_schedule(
 
 /// Adds a run to the tables of what happened. The run is over: that it cannot be noted does not undo it.
 pub(super) async fn remember(inputs: &Inputs, report: &RunReport, called: &serde_json::Value, printer: &Printer) {
+    // Unit tests alone have nothing to do with the lake.
+    if report.nodes.is_empty() && report.tests.is_empty() {
+        return;
+    }
     let command = called["which"].as_str().unwrap_or_default();
     if let Err(failure) = run::chronicle(inputs, report, command).await {
         printer.failure(&format!("the run is not noted in the lake's own tables: {failure}"));

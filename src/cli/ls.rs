@@ -117,7 +117,12 @@ fn columns(compiled: &Compiled, selection: &Selection, printer: &Printer) {
 
 /// `copied from silver.orders.id`, `derived from ...`, `filtered by ...`.
 fn comes_from(made: &BTreeMap<ColumnName, Use>) -> String {
-    let uses = [(Use::Copied, "copied from"), (Use::Masked, "masked from"), (Use::Derived, "derived from"), (Use::Filter, "filtered by")];
+    let uses = [
+        (Use::Copied, "copied from"),
+        (Use::Masked, "masked from"),
+        (Use::Derived, "derived from"),
+        (Use::Filter, "filtered by"),
+    ];
     let parts = uses.iter().filter_map(|(how, words)| {
         let named: Vec<String> = made
             .iter()

@@ -101,7 +101,8 @@ fn merge(into: &mut Sources, from: Sources) {
 }
 
 fn derived(sources: Sources) -> Sources {
-    let all = sources.all.into_iter().map(|(column, how)| (column, if how == Use::Masked { how } else { Use::Derived }));
+    let all =
+        sources.all.into_iter().map(|(column, how)| (column, if how == Use::Masked { how } else { Use::Derived }));
     Sources { all: all.collect(), fields: BTreeMap::new() }
 }
 

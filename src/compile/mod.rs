@@ -17,6 +17,7 @@ mod layout;
 mod lineage;
 mod lints;
 mod microbatch;
+mod product;
 mod proofs;
 mod seeds;
 mod sensitive;
@@ -36,12 +37,11 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, sql_type, stored_schema};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, Severity};
 use crate::graph::Graph;
-use crate::memo::{Key, KeyMaker, Lazy, Memo};
+use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
 use crate::project::{Format, Model, Project};
 use crate::session::{self, Tables};
@@ -50,6 +50,7 @@ use crate::template::{Rendered, SourceRead, source_relation};
 pub use facts::{ColumnFacts, Facts};
 pub use lineage::{ColumnName, Lineage, Use};
 pub(crate) use microbatch::cut_by_time;
+pub use product::{CompiledModel, CompiledProject, Input};
 pub use sensitive::Sensitive;
 pub use shape::{ColumnShape, Shape};
 pub use tests::{CompiledTest, bound, condition, quoted};
@@ -58,84 +59,6 @@ pub use unit_runs::compile_runs;
 pub use unit_tests::{
     CompiledUnitTest, compared_columns, input_schema, insert_given, macro_query, plan_rows, unit_plan,
 };
-
-/// A project whose every model has a type.
-#[derive(Debug)]
-pub struct CompiledProject {
-    /// Models that compiled.
-    pub models: BTreeMap<TableName, CompiledModel>,
-    /// Data tests that compiled.
-    pub tests: Vec<CompiledTest>,
-    /// The tests that are declared on each table, as indices.
-    tests_on: BTreeMap<TableName, Vec<usize>>,
-    /// Unit tests that can run.
-    pub unit_tests: Vec<CompiledUnitTest>,
-    /// Schemas of the sources.
-    pub sources: BTreeMap<TableName, SchemaRef>,
-    /// Models that were not checked, because something they read is broken.
-    pub unchecked: Vec<TableName>,
-    /// Columns whose values are not for everybody.
-    pub sensitive: Sensitive,
-}
-
-impl CompiledProject {
-    /// Whether the values of a column are not for everybody.
-    pub fn is_sensitive(&self, table: &TableName, column: &str) -> bool {
-        let is_it = |known: &ColumnName| known.table == *table && known.column == column;
-        self.sensitive.keys().any(is_it)
-    }
-
-    /// The tests that are declared on a table.
-    pub fn tests_on(&self, table: &TableName) -> impl Iterator<Item = &CompiledTest> {
-        self.tests_on.get(table).into_iter().flatten().map(|index| &self.tests[*index])
-    }
-}
-
-/// A model that compiled.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CompiledModel {
-    /// `layer.model`.
-    pub name: TableName,
-    /// The columns that readers see: of the Delta table for a stored model, of the query for others.
-    pub schema: Lazy<SchemaRef>,
-    /// Tables and sources whose rows reach the model; views are looked through.
-    pub inputs: BTreeSet<Input>,
-    /// Hash of everything that decides the rows apart from the inputs' rows.
-    pub definition: String,
-    /// The hash of its file's bytes, for a seed.
-    pub content: Option<String>,
-    /// Why equal inputs may give other rows: a function such as `now()`.
-    pub volatile: Option<String>,
-    /// Where its columns come from.
-    pub lineage: Lazy<Lineage>,
-    /// What it is made of, for comparison with another compile.
-    pub shape: Lazy<Shape>,
-    /// What holds for its rows whatever its inputs hold.
-    pub facts: Lazy<Facts>,
-    /// What models that read it can see of it.
-    key: Key,
-    /// What decided all of this.
-    pub made_from: Key,
-}
-
-/// Where rows come from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Input {
-    /// The published table of a model.
-    Table(TableName),
-    /// Files of a source.
-    Source(TableName, SourceRead),
-}
-
-impl Input {
-    /// A view reads its sources whole, whoever reads the view.
-    fn whole(self) -> Self {
-        match self {
-            Self::Source(name, _) => Self::Source(name, SourceRead::All),
-            table => table,
-        }
-    }
-}
 
 /// Compiles every model and test.
 pub fn compile(

@@ -11,9 +11,10 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 /// Characters at the end that `mask_partial` shows, of values that are three times as long.
 const SHOWN: usize = 4;
 
-/// The masks: their names, and what each makes of a text.
-const MASKS: &[(&str, fn(&str) -> String)] =
-    &[("mask_hash", hashed), ("mask_partial", partly_shown), ("mask_email", without_name)];
+/// The name of a mask, and what it makes of a text.
+type Masking = (&'static str, fn(&str) -> String);
+
+const MASKS: &[Masking] = &[("mask_hash", hashed), ("mask_partial", partly_shown), ("mask_email", without_name)];
 
 /// All of them as SQL functions.
 pub(super) fn all() -> impl Iterator<Item = ScalarUDF> {

@@ -315,7 +315,7 @@ fn a_policy_says_what_is_done() {
     assert!(text.contains("ok    silver.items  packed 4 files into 1"), "{text}");
     policy("maintain: { optimize: false }\nmodels:\n  silver:\n    maintain: { vacuum: false }\n");
     let text = sandbox.ok(&["maintain"]);
-    assert_eq!(text.matches("nothing to do").count(), 3, "{text}");
+    assert_eq!(text.matches("nothing to do").count(), 5, "{text}");
     policy("");
     let text = sandbox.ok(&["maintain", "--select", "gold"]);
     assert!(!text.contains("silver"), "{text}");

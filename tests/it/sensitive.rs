@@ -11,7 +11,10 @@ const SOURCES: &str = "sources:\n  - name: raw\n    tables:\n      - name: users
 fn lake(gold: &str) -> Sandbox {
     let sandbox = Sandbox::new(&[
         ("sources.yml", SOURCES),
-        ("models/silver/users.sql", "{{ config(materialized='table') }}\nselect id, lower(email) as mail, card, town from {{ source('raw', 'users') }}\n"),
+        (
+            "models/silver/users.sql",
+            "{{ config(materialized='table') }}\nselect id, lower(email) as mail, card, town from {{ source('raw', 'users') }}\n",
+        ),
         ("models/gold/people.sql", gold),
         ("in/users/1.csv", "id,email,card,town\n1,Ada@Example.org,4111111111111111,Bonn\n2,,5,Ulm\n"),
     ]);
@@ -30,9 +33,15 @@ fn an_unmasked_column_breaks_the_compile_with_its_path() {
     assert!(run.stderr.contains("raw.users.email -> silver.users.mail -> gold.people.contact"), "{}", run.stderr);
     assert_eq!(run.stderr.matches("L0210").count(), 1, "{}", run.stderr);
     // Said in YAML to tell nothing of it.
-    sandbox.write("models/gold/people.yml", "models:\n  - name: people\n    columns:\n      - { name: contact, meta: { sensitive: false } }\n");
+    sandbox.write(
+        "models/gold/people.yml",
+        "models:\n  - name: people\n    columns:\n      - { name: contact, meta: { sensitive: false } }\n",
+    );
     sandbox.ok(&["compile"]);
-    sandbox.write("project.yml", "name: sandbox\ntargets:\n  dev: { root: lake }\nsensitive: { forbid_unmasked_in: [goldd] }\n");
+    sandbox.write(
+        "project.yml",
+        "name: sandbox\ntargets:\n  dev: { root: lake }\nsensitive: { forbid_unmasked_in: [goldd] }\n",
+    );
     sandbox.lake(&["compile"]).assert_failed(2, "did you mean `gold`?");
 }
 

@@ -55,6 +55,7 @@ impl Project {
         let mut target = self.target.clone();
         target.root = folder.join("lake").to_string_lossy().into_owned();
         Ok(Self {
+            forbid_unmasked_in: Vec::new(),
             name: self.name.clone(),
             folder: folder.to_path_buf(),
             target,
