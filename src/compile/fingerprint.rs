@@ -23,6 +23,30 @@ pub(super) fn canonical(statement: &Statement) -> String {
     statement.to_string()
 }
 
+/// Whether the rows of a filter depend on more than their own columns: on the clock, on chance, on other rows.
+pub fn depends_on_more_than_its_row(plan: &LogicalPlan) -> bool {
+    let looks_around = |expression: &Expr| {
+        use Expr::{AggregateFunction, Exists, InSubquery, OuterReferenceColumn, ScalarSubquery, WindowFunction};
+        matches!(
+            expression,
+            AggregateFunction(_)
+                | Exists(_)
+                | InSubquery(_)
+                | OuterReferenceColumn(..)
+                | ScalarSubquery(_)
+                | WindowFunction(_)
+        )
+    };
+    let mut found = volatile_function(plan).is_some();
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            found |= expression.exists(|inner| Ok(looks_around(inner)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    found || walked.is_err()
+}
+
 /// The first function whose value may differ between two runs over equal rows.
 pub(super) fn volatile_function(plan: &LogicalPlan) -> Option<String> {
     let mut found = None;

@@ -48,6 +48,7 @@ use crate::session::{self, Tables};
 use crate::template::{Rendered, SourceRead, source_relation};
 
 pub use facts::{ColumnFacts, Facts};
+pub use fingerprint::depends_on_more_than_its_row;
 pub use lineage::{ColumnName, Lineage, Use};
 pub(crate) use microbatch::cut_by_time;
 pub use product::{CompiledModel, CompiledProject, Input};

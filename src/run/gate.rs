@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
 
@@ -13,7 +14,8 @@ use super::materialize::{Failure, Mode, Node, World};
 use super::report::TestResult;
 use super::sieve::Sieve;
 use super::watching::{OnTheWay, Watching};
-use crate::compile::CompiledTest;
+use crate::checks::Check;
+use crate::compile::{CompiledTest, depends_on_more_than_its_row};
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
 use crate::project::{Model, Violation};
@@ -40,8 +42,49 @@ impl Node<'_> {
         staged: &Staged,
         seen: Seen,
     ) -> Result<Vec<TestResult>, Failure> {
+        let (name, gates) = (&self.model.name, self.gates());
+        let mut due: Vec<&CompiledTest> = Vec::new();
+        let mut of_new_rows: Vec<&CompiledTest> = Vec::new();
+        for test in &gates {
+            let suffice = !seen.contains_key(&test.name) && self.new_rows_suffice(published, staged, test).await?;
+            if suffice { of_new_rows.push(test) } else { due.push(test) }
+        }
+        let mut results = Vec::new();
+        if !of_new_rows.is_empty() {
+            let rows = Arc::new(ViewTable::new(staged.rows_plan()?, None));
+            results = audit(self.inputs, &of_new_rows, Some((name, rows))).await;
+        }
         let future = tables::future_table(published, staged).await?;
-        Ok(audit_rest(self.inputs, &self.gates(), Some((&self.model.name, future)), seen).await)
+        results.extend(audit_rest(self.inputs, &due, Some((name, future)), seen).await);
+        results.sort_by_key(|result| gates.iter().position(|test| test.name == result.name));
+        Ok(results)
+    }
+
+    /// Whether a test needs to look at new rows only: it is about each row by itself, and no other row failed it before.
+    async fn new_rows_suffice(
+        &self,
+        published: Option<&Published>,
+        staged: &Staged,
+        test: &CompiledTest,
+    ) -> Result<bool, Failure> {
+        let Some(state) = published.and_then(|published| published.state.as_ref()) else { return Ok(false) };
+        let Check::Rows { wrong } = test.check() else { return Ok(false) };
+        let is_own = test.table.as_ref() == Some(&self.model.name);
+        if staged.replaces_all || !is_own || !test.config.allows_nothing() || !self.is_of_rows_alone(&wrong) {
+            return Ok(false);
+        }
+        Ok(state.tests.get(&test.name) == Some(&self.stamp(test).await?))
+    }
+
+    /// Whether a condition depends on the columns of its row and on nothing else: no clock, no chance, no other row.
+    fn is_of_rows_alone(&self, wrong: &str) -> bool {
+        let table = Arc::new(EmptyTable::new(Arc::clone(&self.compiled.schema)));
+        let mut tables = Tables::new();
+        tables.insert(self.model.name.clone(), provider_as_source(table));
+        let sql = format!("select 1 from {} where {wrong}", self.model.name.quoted());
+        let plan = session::parse(&sql)
+            .and_then(|statement| session::plan(&self.inputs.runtime().session, statement, &tables));
+        plan.is_ok_and(|plan| !depends_on_more_than_its_row(&plan))
     }
 
     /// The tests that look at the rows on their way.

@@ -180,3 +180,29 @@ fn only_rows_by_themselves_can_be_left_out() {
     run.assert_failed(2, "the test is not about each row by itself");
     assert_eq!(run.stderr.matches("cannot leave rows out").count(), 2, "{run:#?}");
 }
+
+#[test]
+fn an_append_is_tested_by_its_new_rows() {
+    let sandbox = orders("          - not_null\n");
+    let model = ORDERS.replace("materialized='table', unique_key='id'", "materialized='incremental'");
+    sandbox.write("models/silver/orders.sql", model);
+    sandbox.write("models/silver/orders.yml", "models:\n  - name: orders\n    columns:\n      - name: amount\n        data_tests: [accepted_range: { min_value: -9 }]\n");
+    sandbox.ok(&["build"]);
+    // What is not there cannot be read.
+    let folder = sandbox.path("lake/silver/orders");
+    for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|extension| extension == "parquet") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    sandbox.write("in/orders/2.csv", "id,amount,state\n11,-11,open\n12,12,open\n");
+    sandbox.lake(&["build"]).assert_failed(1, "1 row fails");
+    sandbox.write("in/orders/2.csv", "id,amount,state\n11,11,open\n12,12,open\n");
+    let report = sandbox.json(&["build"]);
+    assert_eq!(test(&report, "accepted_range_orders_amount_9")["status"], "pass");
+    assert_eq!(node(&report, "silver.orders")["rows"], 2);
+    // A condition on the clock is one on every row.
+    sandbox.write("models/silver/orders.yml", "models:\n  - name: orders\n    data_tests: [expression_is_true: { expression: \"length(state) < date_part('year', now())\" }]\n");
+    sandbox.write("in/orders/3.csv", "id,amount,state\n13,13,open\n");
+    sandbox.lake(&["build"]).assert_failed(1, "parquet");
+}
