@@ -81,11 +81,9 @@ fn list(printer: &Printer) {
         let others =
             test.parameters.iter().filter(|parameter| !parameter.required).map(|p| format!("[{}]", p.names[0]));
         let parameters = needed.chain(others).collect::<Vec<_>>().join(" ");
-        printer.result(&format!(
-            "{}  {}",
-            printer.paint(Paint::Bold, test.name()),
-            printer.paint(Paint::Cyan, &parameters)
-        ));
+        let parameters =
+            if parameters.is_empty() { parameters } else { format!("  {}", printer.paint(Paint::Cyan, &parameters)) };
+        printer.result(&format!("{}{parameters}", printer.paint(Paint::Bold, test.name())));
         printer.result(&format!("    {}", test.about));
         if test.names.len() > 1 {
             printer.result(&printer.paint(Paint::Dim, &format!("    also {}", test.names[1..].join(", "))));

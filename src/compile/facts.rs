@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Facts {
     /// In the order of the columns.
     pub columns: Vec<ColumnFacts>,
-    /// Columns, by their places, whose values together stand once, NULLs as values; and why.
+    /// Columns, by their places, whose values together stand once, NULLs as values; and why, in words before their names.
     pub keys: Vec<(BTreeSet<usize>, String)>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn of_plan(plan: &LogicalPlan) -> Facts {
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let mut facts = of_plan(input);
             let all = (0..facts.columns.len()).collect();
-            facts.keys.push((all, "the rows are distinct".to_owned()));
+            facts.keys.push((all, "distinct".to_owned()));
             facts
         }
         LogicalPlan::Join(join) => of_join(join),
@@ -149,12 +149,9 @@ fn of_aggregate(aggregate: &Aggregate) -> Facts {
         _ => ColumnFacts::default(),
     });
     let columns: Vec<ColumnFacts> = groups.chain(values).collect();
-    let names: Vec<String> = aggregate.group_expr.iter().map(short).collect();
-    let why = match names.len() {
-        0 => "an aggregate over all rows is one row".to_owned(),
-        _ => format!("group by {}", names.join(", ")),
-    };
-    Facts { columns, keys: vec![((0..aggregate.group_expr.len()).collect(), why)] }
+    let width = aggregate.group_expr.len();
+    let why = if width == 0 { "an aggregate over all rows is one row" } else { "group by" };
+    Facts { columns, keys: vec![((0..width).collect(), why.to_owned())] }
 }
 
 /// A join keeps the keys of a side if each of its rows finds one row at most on the other side.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::arrow::datatypes::Schema;
 use serde_json::Value;
 
 use super::facts::{ColumnFacts, Facts};
@@ -16,7 +17,7 @@ impl CompiledProject {
         let place = |name: &str| model.schema.fields().iter().position(|field| field.name() == name);
         if let Check::Unique { columns, .. } = test.check() {
             let columns: BTreeSet<usize> = columns.iter().filter_map(|column| place(column)).collect();
-            return unique(&model.facts, &columns);
+            return unique(&model.facts, &columns, &model.schema);
         }
         let TestKind::Generic { test: generic, column: Some(column), arguments } = &test.kind else { return None };
         let facts = model.facts.columns.get(place(column)?)?;
@@ -30,9 +31,10 @@ impl CompiledProject {
     }
 }
 
-fn unique(facts: &Facts, columns: &BTreeSet<usize>) -> Option<String> {
-    let key = facts.keys.iter().find(|(key, _)| key.is_subset(columns));
-    key.map(|(_, why)| why.clone())
+fn unique(facts: &Facts, columns: &BTreeSet<usize>, schema: &Schema) -> Option<String> {
+    let (key, why) = facts.keys.iter().find(|(key, _)| key.is_subset(columns))?;
+    let names: Vec<&str> = key.iter().map(|at| schema.field(*at).name().as_str()).collect();
+    Some(format!("{why} {}", names.join(", ")).trim_end().to_owned())
 }
 
 /// All values that a column can have are in a list, or none is.
