@@ -54,13 +54,18 @@ pub fn changes_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// A moment, as Delta's `timestamp` has it.
+pub fn utc() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
 /// Those columns, with their types.
 pub fn change_fields() -> [Field; 3] {
     let [change, version, timestamp] = CHANGE_COLUMNS;
     [
         Field::new(change, DataType::Utf8, true),
         Field::new(version, DataType::Int64, true),
-        Field::new(timestamp, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new(timestamp, utc(), true),
     ]
 }
 
@@ -102,7 +107,7 @@ fn stored_type(data_type: &DataType) -> Result<DataType, String> {
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => DataType::Decimal128(*p, *s),
         DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
-        DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Timestamp(_, Some(_)) => utc(),
         DataType::Dictionary(_, value) => stored_type(value)?,
         DataType::List(item)
         | DataType::LargeList(item)

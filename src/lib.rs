@@ -18,7 +18,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`names`] | what a table may be called, and which name a typo meant |
-//! | [`words`] | numbers and nouns as people read them |
+//! | [`words`] | numbers and nouns as people read them, names and texts as SQL |
 //! | [`paths`] | absolute paths without dots |
 //! | [`intervals`] | time in batches of hours, days, months and years |
 //! | [`memo`] | what earlier runs worked out, by the hash of what decides it |

@@ -1,4 +1,4 @@
-//! Numbers and nouns as people read them.
+//! Numbers and nouns as people read them, names and texts as SQL has them.
 
 /// `1234567` -> `1,234,567`.
 pub fn thousands(number: u64) -> String {
@@ -16,6 +16,16 @@ pub fn thousands(number: u64) -> String {
 /// `1 row`, `2 rows`.
 pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(count)) }
+}
+
+/// A name as SQL, in its own case: `"Id"`.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL: `'it''s'`.
+pub fn sql_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

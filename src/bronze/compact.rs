@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
@@ -24,6 +24,7 @@ use object_store::local::LocalFileSystem;
 
 use super::parts::{self, Header, Line, PART, Part, Piece};
 use super::{BronzeError, BronzeFile, Listing, file_columns, first_changed, listing, refuse_new_columns, scan, shown};
+use crate::catalog::utc;
 use crate::fail_points;
 use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
@@ -230,7 +231,7 @@ impl<'a> Compaction<'a> {
         let fields = columns.fields().iter().cloned().chain(LINEAGE.iter().map(|column| {
             let data_type = match column {
                 MetadataColumn::FilePath => DataType::Utf8,
-                MetadataColumn::FileModifiedAt => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                MetadataColumn::FileModifiedAt => utc(),
                 _ => DataType::Int64,
             };
             Arc::new(Field::new(column.name(), data_type, false))

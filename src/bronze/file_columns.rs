@@ -17,6 +17,7 @@ use percent_encoding::percent_decode_str;
 use super::guard::Guarded;
 use super::text::Reading;
 use super::{BronzeError, BronzeFile, shown};
+use crate::catalog::utc;
 use crate::exact_files::ExactFiles;
 use crate::project::{AfterLoad, Format, MetadataColumn, PathColumn, PathType, Source};
 
@@ -43,7 +44,7 @@ fn path_type(column: &PathColumn) -> DataType {
 pub(super) fn metadata_type(column: MetadataColumn) -> DataType {
     match column {
         MetadataColumn::FileSize | MetadataColumn::RowNumber | MetadataColumn::BatchId => DataType::Int64,
-        MetadataColumn::FileModifiedAt => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        MetadataColumn::FileModifiedAt => utc(),
         MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::RescuedData => DataType::Utf8,
     }
 }

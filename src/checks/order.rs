@@ -1,7 +1,8 @@
 //! What holds between rows that follow each other, and between rows and the clock.
 
-use super::uses::{Use, quoted, text};
+use super::uses::{Use, quoted};
 use super::{Check, Definition, Kind, Subject, needs, takes, value};
+use crate::words::sql_text;
 
 const PARTS: &[&str] = &["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
 
@@ -86,7 +87,7 @@ pub(super) const TESTS: &[Definition] = &[
             let part = call.text("date_part").unwrap_or("day");
             let step = interval(&call.count("interval").unwrap_or(1).to_string(), part);
             let bound = |name: &str, aggregate: &str| match call.text(name) {
-                Some(day) => format!("date_trunc('{part}', cast({} as timestamp))", text(day)),
+                Some(day) => format!("date_trunc('{part}', cast({} as timestamp))", sql_text(day)),
                 None => format!("{aggregate}(date_trunc('{part}', cast({field} as timestamp)))"),
             };
             let (first, last) = (bound("test_start_date", "min"), bound("test_end_date", "max"));

@@ -1,14 +1,26 @@
 //! What holds for every row by itself.
 
-use super::uses::{Use, literals, quoted, text};
-use super::{Check, Definition, Kind, Subject, needs, takes};
+use super::uses::{Use, literals, quoted};
+use super::{Check, Definition, Kind, Parameter, Subject, needs, takes};
+use crate::words::sql_text;
 
-const BOUNDS: &[super::Parameter] = &[
+/// Two bounds, of which one may be missing, or one value for both.
+const BOUNDS: &[Parameter] = &[
     takes(&["min_value"], Kind::Bound),
     takes(&["max_value"], Kind::Bound),
     takes(&["value"], Kind::Bound),
     takes(&["inclusive"], Kind::Flag),
     takes(&["strictly"], Kind::Flag),
+];
+
+const LISTED: &[Parameter] =
+    &[needs(&["values", "value_set"], Kind::Values), takes(&["quote", "quote_values"], Kind::Flag)];
+
+const REGEX_LIST: &[Parameter] = &[
+    needs(&["regex_list"], Kind::Values),
+    takes(&["match_on"], Kind::Word(&["any", "all"])),
+    takes(&["is_raw"], Kind::Flag),
+    takes(&["flags"], Kind::Text),
 ];
 
 /// Texts that many look for.
@@ -39,14 +51,14 @@ pub(super) const TESTS: &[Definition] = &[
     Definition {
         names: &["accepted_values", "expect_column_values_to_be_in_set"],
         subject: Subject::Column,
-        parameters: &[needs(&["values", "value_set"], Kind::Values), takes(&["quote", "quote_values"], Kind::Flag)],
+        parameters: LISTED,
         about: "every value is one of a list; NULLs do not count",
         check: |call| Ok(Check::rows(listed(call, "not in"))),
     },
     Definition {
         names: &["not_accepted_values", "expect_column_values_to_not_be_in_set"],
         subject: Subject::Column,
-        parameters: &[needs(&["values", "value_set"], Kind::Values), takes(&["quote", "quote_values"], Kind::Flag)],
+        parameters: LISTED,
         about: "no value is one of a list",
         check: |call| Ok(Check::rows(listed(call, "in"))),
     },
@@ -71,7 +83,7 @@ pub(super) const TESTS: &[Definition] = &[
                     // A day without a time means all of it.
                     let is_day = *sign == ">" && bound.len() == 10;
                     let column = if is_day { format!("cast({} as date)", call.column()) } else { column.clone() };
-                    format!("{column} {sign} {} {}", if is_day { "date" } else { "timestamp" }, text(bound))
+                    format!("{column} {sign} {} {}", if is_day { "date" } else { "timestamp" }, sql_text(bound))
                 })
                 .collect();
             if wrong.is_empty() {
@@ -134,24 +146,14 @@ pub(super) const TESTS: &[Definition] = &[
     Definition {
         names: &["matches_regex_list", "expect_column_values_to_match_regex_list"],
         subject: Subject::Column,
-        parameters: &[
-            needs(&["regex_list"], Kind::Values),
-            takes(&["match_on"], Kind::Word(&["any", "all"])),
-            takes(&["is_raw"], Kind::Flag),
-            takes(&["flags"], Kind::Text),
-        ],
+        parameters: REGEX_LIST,
         about: "every text matches any regular expression of a list, or all; NULLs do not count",
         check: |call| Ok(Check::rows(format!("not ({})", of_list(call)))),
     },
     Definition {
         names: &["not_matches_regex_list", "expect_column_values_to_not_match_regex_list"],
         subject: Subject::Column,
-        parameters: &[
-            needs(&["regex_list"], Kind::Values),
-            takes(&["match_on"], Kind::Word(&["any", "all"])),
-            takes(&["is_raw"], Kind::Flag),
-            takes(&["flags"], Kind::Text),
-        ],
+        parameters: REGEX_LIST,
         about: "no text matches any regular expression of a list, or all",
         check: |call| Ok(Check::rows(of_list(call))),
     },
@@ -265,8 +267,8 @@ fn varchar(call: &Use<'_>) -> String {
 }
 
 fn matches(call: &Use<'_>, pattern: &str) -> String {
-    let flags = call.text("flags").map(|flags| format!(", {}", text(flags))).unwrap_or_default();
-    format!("regexp_like({}, {}{flags})", varchar(call), text(pattern))
+    let flags = call.text("flags").map(|flags| format!(", {}", sql_text(flags))).unwrap_or_default();
+    format!("regexp_like({}, {}{flags})", varchar(call), sql_text(pattern))
 }
 
 fn pattern(call: &Use<'_>) -> Result<String, String> {
@@ -285,7 +287,7 @@ fn of_list(call: &Use<'_>) -> String {
 }
 
 fn like(call: &Use<'_>) -> String {
-    text(call.text("like_pattern").unwrap_or_default())
+    sql_text(call.text("like_pattern").unwrap_or_default())
 }
 
 fn pair(call: &Use<'_>) -> (String, String) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, GenericTest};
 use crate::names::TableName;
+use crate::words::sql_text;
 
 /// An argument as YAML gives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,7 +151,7 @@ impl Use<'_> {
 
 /// A column as YAML names it: letters keep their case.
 pub(super) fn quoted(column: &str) -> String {
-    format!("\"{}\"", plain(column).replace('"', "\"\""))
+    crate::words::quoted(&plain(column))
 }
 
 /// The name of a column, without the quotes that dbt users write around it.
@@ -158,16 +159,11 @@ pub(super) fn plain(column: &str) -> String {
     column.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(column).to_owned()
 }
 
-/// A text as SQL.
-pub(super) fn text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 /// Values as SQL, with commas between; `quote` makes texts of all.
 pub(super) fn literals(values: &[serde_json::Value], quote: bool) -> String {
     let literal = |value: &serde_json::Value| match value {
-        serde_json::Value::String(value) => text(value),
-        other if quote => text(&other.to_string()),
+        serde_json::Value::String(value) => sql_text(value),
+        other if quote => sql_text(&other.to_string()),
         other => other.to_string(),
     };
     values.iter().map(literal).collect::<Vec<_>>().join(", ")

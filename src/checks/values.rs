@@ -1,9 +1,9 @@
 //! What holds for the values of a column together: their mean, their sum, the values that there are.
 
 use super::uses::{Use, literals};
-use super::{Check, Definition, Kind, Subject, needs, takes, value};
+use super::{Check, Definition, Kind, Parameter, Subject, needs, takes, value};
 
-const BOUNDS: &[super::Parameter] = &[
+const GROUPED_BOUNDS: &[Parameter] = &[
     takes(&["min_value"], Kind::Bound),
     takes(&["max_value"], Kind::Bound),
     takes(&["value"], Kind::Bound),
@@ -12,46 +12,49 @@ const BOUNDS: &[super::Parameter] = &[
     takes(&["group_by_columns", "group_by"], Kind::Columns),
 ];
 
+const VALUE_SET: &[Parameter] =
+    &[needs(&["value_set", "values"], Kind::Values), takes(&["quote_values", "quote"], Kind::Flag)];
+
 pub(super) const TESTS: &[Definition] = &[
     Definition {
         names: &["mean_between", "expect_column_mean_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the mean of all values lies between two bounds",
         check: |call| measured(call, "mean", &format!("avg({})", call.column())),
     },
     Definition {
         names: &["median_between", "expect_column_median_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the median of all values lies between two bounds",
         check: |call| measured(call, "median", &format!("median({})", call.column())),
     },
     Definition {
         names: &["stddev_between", "expect_column_stdev_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the standard deviation of all values lies between two bounds",
         check: |call| measured(call, "stddev", &format!("stddev({})", call.column())),
     },
     Definition {
         names: &["sum_between", "expect_column_sum_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the sum of all values lies between two bounds",
         check: |call| measured(call, "sum", &format!("sum({})", call.column())),
     },
     Definition {
         names: &["min_between", "expect_column_min_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the least value lies between two bounds",
         check: |call| measured(call, "min", &format!("min({})", call.column())),
     },
     Definition {
         names: &["max_between", "expect_column_max_to_be_between"],
         subject: Subject::Column,
-        parameters: BOUNDS,
+        parameters: GROUPED_BOUNDS,
         about: "the greatest value lies between two bounds",
         check: |call| measured(call, "max", &format!("max({})", call.column())),
     },
@@ -107,21 +110,21 @@ pub(super) const TESTS: &[Definition] = &[
     Definition {
         names: &["distinct_values_in_set", "expect_column_distinct_values_to_be_in_set"],
         subject: Subject::Column,
-        parameters: &[needs(&["value_set", "values"], Kind::Values), takes(&["quote_values", "quote"], Kind::Flag)],
+        parameters: VALUE_SET,
         about: "every value that there is stands in a list",
         check: |call| Ok(Check::query(distinct_values(call, Missing::List))),
     },
     Definition {
         names: &["distinct_values_contain_set", "expect_column_distinct_values_to_contain_set"],
         subject: Subject::Column,
-        parameters: &[needs(&["value_set", "values"], Kind::Values), takes(&["quote_values", "quote"], Kind::Flag)],
+        parameters: VALUE_SET,
         about: "every value of a list is there",
         check: |call| Ok(Check::query(distinct_values(call, Missing::Table))),
     },
     Definition {
         names: &["distinct_values_equal_set", "expect_column_distinct_values_to_equal_set"],
         subject: Subject::Column,
-        parameters: &[needs(&["value_set", "values"], Kind::Values), takes(&["quote_values", "quote"], Kind::Flag)],
+        parameters: VALUE_SET,
         about: "the values that there are are those of a list",
         check: |call| {
             let (surplus, missing) = (distinct_values(call, Missing::List), distinct_values(call, Missing::Table));

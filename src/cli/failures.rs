@@ -18,6 +18,7 @@ use crate::names::nearest;
 use crate::project::{DataTest, Project};
 use crate::run::{Failure, Inputs};
 use crate::session;
+use crate::words::sql_text;
 
 pub(super) fn run(global: &Global, name: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
@@ -25,10 +26,10 @@ pub(super) fn run(global: &Global, name: &str, printer: &Printer) -> anyhow::Res
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let (runtime, async_runtime) = compiled.into_runtime()?;
     let inputs = Inputs::new(Arc::clone(&runtime));
-    let test_text = test.replace('\'', "''");
+    let test_text = sql_text(&test);
     let sql = format!(
         "select cast(started_at as varchar) as at, rule, declared, \"key\", source_file, source_row, \"row\" from _lake.failures \
-         where test = '{test_text}' and started_at = (select max(started_at) from _lake.failures where test = '{test_text}')"
+         where test = {test_text} and started_at = (select max(started_at) from _lake.failures where test = {test_text})"
     );
     let found: Result<Vec<RecordBatch>, Failure> = async_runtime.block_on(async {
         let plan = inputs.plan_query(&sql).await?;

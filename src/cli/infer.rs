@@ -185,7 +185,7 @@ impl Yaml<'_> {
             "sources:\n  - name: {}\n    tables:\n      - name: {}\n        path: {}\n        format: {}\n",
             self.schema,
             self.table,
-            quoted(self.path),
+            yaml_scalar(self.path),
             self.format
         );
         let mut options = Vec::new();
@@ -208,14 +208,18 @@ impl Yaml<'_> {
             text.push_str("        columns:\n");
         }
         for (name, data_type) in columns {
-            text.push_str(&format!("          - {{ name: {}, data_type: {} }}\n", quoted(name), quoted(data_type)));
+            text.push_str(&format!(
+                "          - {{ name: {}, data_type: {} }}\n",
+                yaml_scalar(name),
+                yaml_scalar(data_type)
+            ));
         }
         text
     }
 }
 
 /// A YAML scalar, in quotes if it would mean something else without.
-fn quoted(text: &str) -> String {
+pub(super) fn yaml_scalar(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | '-' | ' ');
     let word = text.chars().all(plain) && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '.');
     let reserved = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
@@ -246,9 +250,9 @@ mod tests {
 
     #[test]
     fn words_that_yaml_reads_otherwise_are_quoted() {
-        assert_eq!(quoted("data/bronze/views/"), "data/bronze/views/");
+        assert_eq!(yaml_scalar("data/bronze/views/"), "data/bronze/views/");
         assert_eq!(
-            (quoted("no"), quoted("in/*.csv"), quoted("1st")),
+            (yaml_scalar("no"), yaml_scalar("in/*.csv"), yaml_scalar("1st")),
             ("\"no\"".into(), "\"in/*.csv\"".into(), "\"1st\"".into())
         );
     }

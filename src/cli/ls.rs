@@ -82,7 +82,7 @@ fn columns(compiled: &Compiled, selection: &Selection, printer: &Printer) {
     let (mut rows, none) = (Vec::new(), Lineage::default());
     for name in compiled.graph.order().iter().filter(|name| selection.contains(name)) {
         let model = compiled.compiled.models.get(name);
-        let schema = model.map(|model| &*model.schema).or_else(|| compiled.compiled.sources.get(name));
+        let schema = compiled.compiled.schema_of(name);
         let lineage = model.map_or(&none, |model| &model.lineage);
         for field in schema.into_iter().flat_map(|schema| schema.fields()) {
             let made = lineage.columns.get(field.name()).cloned().unwrap_or_default();

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::args::Global;
+use super::infer::yaml_scalar;
 use super::printer::Printer;
 use super::show::named;
 use super::test_args::RecordArgs;
@@ -123,7 +124,7 @@ fn rows_of(text: &mut String, rows: &RecordBatch, indent: &str, leaves_out_null:
     for row in 0..rows.num_rows() {
         let mut cells = Vec::new();
         for (field, column) in schema.fields().iter().zip(rows.columns()) {
-            let name = plain_or_quoted(field.name());
+            let name = yaml_scalar(field.name());
             if column.is_null(row) {
                 if !leaves_out_null {
                     cells.push(format!("{name}: null"));
@@ -144,14 +145,6 @@ fn rows_of(text: &mut String, rows: &RecordBatch, indent: &str, leaves_out_null:
         writeln!(text, "{indent}  - {{ {} }}", cells.join(", "))?;
     }
     Ok(())
-}
-
-fn plain_or_quoted(name: &str) -> String {
-    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    // Words that YAML reads as values.
-    let is_word = matches!(name, "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null");
-    if is_plain && !is_word { name.to_owned() } else { serde_json::Value::from(name).to_string() }
 }
 
 /// A list or an object, as JSON, which is YAML too.

@@ -121,7 +121,7 @@ pub(super) fn of_plan(plan: &LogicalPlan) -> Facts {
         }
         LogicalPlan::Window(window) => {
             let mut facts = of_plan(&window.input);
-            facts.columns.extend(window.window_expr.iter().map(|expression| match name_of_window(expression) {
+            facts.columns.extend(window.window_expr.iter().map(|expression| match function_name(expression) {
                 Some(name @ ("row_number" | "rank" | "dense_rank" | "ntile" | "count")) => {
                     let why = format!("{name}() is never NULL");
                     ColumnFacts { least: Some(if name == "count" { 0.0 } else { 1.0 }), ..ColumnFacts::never_null(why) }
@@ -144,7 +144,7 @@ fn of_aggregate(aggregate: &Aggregate) -> Facts {
         return Facts::nothing(aggregate.schema.fields().len());
     }
     let groups = aggregate.group_expr.iter().map(|e| of_expression(e, &aggregate.input, &input));
-    let values = aggregate.aggr_expr.iter().map(|expression| match aggregate_name(expression) {
+    let values = aggregate.aggr_expr.iter().map(|expression| match function_name(expression) {
         Some("count") => ColumnFacts { least: Some(0.0), ..ColumnFacts::never_null("count() is never NULL") },
         _ => ColumnFacts::default(),
     });
@@ -269,7 +269,7 @@ fn of_expression(expression: &Expr, plan: &LogicalPlan, input: &Facts) -> Column
             Some(number) => of_number(number, expression),
             None => {
                 let facts = inner(&cast.expr);
-                let keeps_text = is_text(cast.field.data_type());
+                let keeps_text = cast.field.data_type().is_string();
                 ColumnFacts {
                     not_null: facts.not_null,
                     values: facts.values.filter(|_| keeps_text),
@@ -370,11 +370,6 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
-fn is_text(data_type: &datafusion::arrow::datatypes::DataType) -> bool {
-    use datafusion::arrow::datatypes::DataType::{LargeUtf8, Utf8, Utf8View};
-    matches!(data_type, Utf8 | LargeUtf8 | Utf8View)
-}
-
 /// A column as it is.
 fn plain_column(expression: &Expr) -> Option<&Column> {
     match expression {
@@ -392,7 +387,7 @@ fn at(plan: &LogicalPlan, column: &Column) -> Option<usize> {
 fn literal_text(expression: &Expr) -> Option<String> {
     match expression {
         Expr::Alias(alias) => literal_text(&alias.expr),
-        Expr::Cast(cast) if is_text(cast.field.data_type()) => literal_text(&cast.expr),
+        Expr::Cast(cast) if cast.field.data_type().is_string() => literal_text(&cast.expr),
         Expr::Literal(ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text), _) => {
             text.clone()
         }
@@ -413,17 +408,11 @@ fn literal_number(expression: &Expr) -> Option<f64> {
     }
 }
 
-fn aggregate_name(expression: &Expr) -> Option<&str> {
+/// The aggregate or window function that an expression is.
+fn function_name(expression: &Expr) -> Option<&str> {
     match expression {
-        Expr::Alias(alias) => aggregate_name(&alias.expr),
+        Expr::Alias(alias) => function_name(&alias.expr),
         Expr::AggregateFunction(function) => Some(function.func.name()),
-        _ => None,
-    }
-}
-
-fn name_of_window(expression: &Expr) -> Option<&str> {
-    match expression {
-        Expr::Alias(alias) => name_of_window(&alias.expr),
         Expr::WindowFunction(function) => Some(function.fun.name()),
         _ => None,
     }

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 
 use super::lineage::{ColumnName, Lineage, Use};
 use super::shape::{ColumnShape, Shape, digest};
-use crate::catalog::sql_type;
+use crate::catalog::{sql_type, utc};
 use crate::diagnostics::{Diagnostic, Id};
 use crate::names::TableName;
 use crate::project::{CheckCols, HardDeletes, HistoryStrategy, MetaNames, Model, ModelConfig, OnChangedFile, Source};
@@ -205,7 +205,6 @@ pub(super) fn with_meta(model: &Model, schema: &SchemaRef) -> SchemaRef {
         return Arc::clone(schema);
     }
     let updated_at = config.updated_at.as_ref().and_then(|name| schema.field_with_name(name).ok());
-    let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let time = updated_at.and_then(|field| time_type(field.data_type())).unwrap_or_else(utc);
     let names = &config.snapshot_meta_column_names;
     let meta = names.of(config.deletes()).into_iter().map(|name| {

@@ -7,6 +7,7 @@
 
 use super::{CompiledModel, Compiler};
 use crate::memo::{Key, KeyMaker};
+use crate::names::TableName;
 use crate::project::{DataTest, Model};
 
 impl CompiledModel {
@@ -38,9 +39,13 @@ impl Compiler<'_> {
     pub(super) fn key_of_test(&self, test: &DataTest) -> Option<Key> {
         let mut key = KeyMaker::new("planned test").key(test.key);
         for name in &test.reads {
-            let known = self.done.get(name).map(|model| model.key).or_else(|| self.source_keys.get(name).copied());
-            key = key.key(known?);
+            key = key.key(self.key_of_table(name)?);
         }
         Some(key.finish())
+    }
+
+    /// What readers can see of a model or source, if it compiled.
+    pub(super) fn key_of_table(&self, name: &TableName) -> Option<Key> {
+        self.done.get(name).map(|model| model.key).or_else(|| self.source_keys.get(name).copied())
     }
 }

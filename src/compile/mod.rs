@@ -54,7 +54,7 @@ pub(crate) use microbatch::cut_by_time;
 pub use product::{CompiledModel, CompiledProject, Input};
 pub use sensitive::Sensitive;
 pub use shape::{ColumnShape, Shape};
-pub use tests::{CompiledTest, bound, condition, quoted};
+pub use tests::{CompiledTest, bound, condition};
 pub use unit_rows::{typed_rows, typed_value};
 pub use unit_runs::compile_runs;
 pub use unit_tests::{
@@ -225,7 +225,7 @@ impl Compiler<'_> {
         shape.body = state::body(model, &statements);
         let mut compiled = CompiledModel {
             name: model.name.clone(),
-            schema: Arc::clone(&schema).into(),
+            schema: schema.into(),
             inputs,
             definition,
             content: None,

@@ -32,8 +32,12 @@ pub struct CompiledProject {
 impl CompiledProject {
     /// Whether the values of a column are not for everybody.
     pub fn is_sensitive(&self, table: &TableName, column: &str) -> bool {
-        let is_it = |known: &ColumnName| known.table == *table && known.column == column;
-        self.sensitive.keys().any(is_it)
+        self.sensitive.contains_key(&ColumnName { table: table.clone(), column: column.to_owned() })
+    }
+
+    /// The columns of a model or source.
+    pub fn schema_of(&self, name: &TableName) -> Option<&SchemaRef> {
+        self.models.get(name).map(|model| &*model.schema).or_else(|| self.sources.get(name))
     }
 
     /// The tests that are declared on a table.

@@ -14,6 +14,7 @@ use crate::names::TableName;
 use crate::project::{DataTest, TestKind, Violation};
 use crate::session::{self, Tables};
 use crate::template::{SourceRead, source_relation};
+use crate::words::quoted;
 
 /// A test that compiled.
 #[derive(Debug, Clone)]
@@ -100,6 +101,13 @@ pub fn condition<const N: usize>(conditions: [Option<&str>; N]) -> String {
     if given.is_empty() { String::new() } else { format!(" where {}", given.join(" and ")) }
 }
 
+/// Those that compiled; what is wrong with the others is told.
+pub(super) fn without_mistakes<T>(results: Vec<Result<T, Vec<Diagnostic>>>, diagnostics: &mut Diagnostics) -> Vec<T> {
+    let compiled =
+        results.into_iter().filter_map(|result| result.map_err(|problems| diagnostics.extend(problems)).ok());
+    compiled.collect()
+}
+
 impl Compiler<'_> {
     /// Plans every test whose tables compiled, unless an earlier run has planned it.
     pub(super) fn tests(&self, diagnostics: &mut Diagnostics) -> Vec<CompiledTest> {
@@ -116,14 +124,7 @@ impl Compiler<'_> {
                 Some(self.plan_test(test, compiled).inspect(|_| self.memo.put(key, &())))
             })
             .collect();
-        let mut compiled = Vec::with_capacity(results.len());
-        for result in results {
-            match result {
-                Ok(test) => compiled.push(test),
-                Err(problems) => diagnostics.extend(problems),
-            }
-        }
-        compiled
+        without_mistakes(results, diagnostics)
     }
 
     fn plan_test(&self, test: &DataTest, compiled: CompiledTest) -> Result<CompiledTest, Vec<Diagnostic>> {
@@ -179,11 +180,9 @@ impl Compiler<'_> {
 impl Compiler<'_> {
     /// Why the failing rows of a test cannot be left out, if they are to be.
     fn cannot_leave_out(&self, test: &DataTest) -> Option<&'static str> {
-        let quarantines = match test.config.on_violation {
-            Violation::Fail | Violation::Warn => return None,
-            Violation::Drop => false,
-            Violation::Quarantine => true,
-        };
+        if !test.config.on_violation.leaves_out() {
+            return None;
+        }
         if !matches!(test.check(), Some(Check::Rows { .. })) {
             return Some("the test is not about each row by itself");
         }
@@ -198,7 +197,7 @@ impl Compiler<'_> {
             () if !model.is_stored() => Some("the model has no table; write the condition into its query"),
             () if model.config.is_history() => Some("a history takes a row that is not there for a deleted one"),
             () if model.is_microbatch() => Some("the model is built in batches; write the condition into its query"),
-            () if quarantines && model.sources.iter().any(replaces) => {
+            () if test.config.on_violation == Violation::Quarantine && model.sources.iter().any(replaces) => {
                 Some("rows of changed files are replaced, and the quarantine would keep those of before; write `drop`")
             }
             () => None,
@@ -228,9 +227,4 @@ fn stands_by_itself(test: &DataTest, tables: &Tables) -> bool {
     let schema = test.table.as_ref().and_then(|table| tables.get(table)).map(|source| source.schema());
     test.config.filter.is_none()
         && schema.is_some_and(|schema| columns.iter().all(|name| schema.field_with_name(name).is_ok()))
-}
-
-/// A column as SQL: letters keep their case.
-pub fn quoted(column: &str) -> String {
-    format!("\"{}\"", column.replace('"', "\"\""))
 }

@@ -78,7 +78,7 @@ fn typed_column<'a>(cells: &[Option<&'a Cell>], field: &Field) -> Result<ArrayRe
 
 /// As the engine casts texts.
 fn plain<'a>(cells: &[Option<&'a Cell>], data_type: &DataType) -> Result<ArrayRef, Misfits<'a>> {
-    let is_text = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_text = data_type.is_string();
     let text = |cell: &Option<&Cell>| {
         let text = text_of(cell.as_ref()?)?;
         Some(if is_text { text } else { text.trim().to_owned() })

@@ -15,6 +15,7 @@ use datafusion::scalar::ScalarValue;
 use rayon::prelude::*;
 
 use super::errors::{self, Place, Surroundings, Written};
+use super::tests::without_mistakes;
 use super::unit_rows::{typed_rows, typed_value};
 use super::{Compiler, schema_source};
 use crate::catalog::{CHANGE_COLUMNS, change_fields, changes_schema, sql_type, stored_schema};
@@ -65,14 +66,7 @@ impl Compiler<'_> {
                 Some(Ok(compiled))
             })
             .collect();
-        let mut compiled = Vec::with_capacity(results.len());
-        for result in results {
-            match result {
-                Ok(test) => compiled.push(test),
-                Err(problems) => diagnostics.extend(problems),
-            }
-        }
-        compiled
+        without_mistakes(results, diagnostics)
     }
 
     /// Everything that decides whether a unit test can run; `None` if something that it is about did not compile.
@@ -81,8 +75,7 @@ impl Compiler<'_> {
         if let UnitSubject::Model(case) = &test.subject {
             let given = case.runs.iter().flat_map(|run| &run.given).map(|given| &given.input);
             for name in case.chain.iter().map(|link| &link.name).chain(given) {
-                let known = self.done.get(name).map(|model| model.key).or_else(|| self.source_keys.get(name).copied());
-                key = key.key(known?);
+                key = key.key(self.key_of_table(name)?);
             }
         }
         Some(key.finish())

@@ -89,6 +89,13 @@ pub enum Violation {
     Quarantine,
 }
 
+impl Violation {
+    /// Whether failing rows are not published.
+    pub fn leaves_out(self) -> bool {
+        matches!(self, Self::Drop | Self::Quarantine)
+    }
+}
+
 const KEYS: &[&str] = &[
     "severity",
     "warn_if",

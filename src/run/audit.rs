@@ -12,7 +12,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::TableSource;
 
-use super::failing::{self, HIDDEN};
+use super::failing::{self, Failing, HIDDEN};
 use super::fused::{self, Found, Fusion};
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -89,8 +89,12 @@ pub(super) async fn audit_rest(
     for (table, group) in groups {
         results.extend(audit.together(table, group).await);
     }
-    let place = |result: &TestResult| tests.iter().position(|test| test.name == result.name);
-    results.sort_by_key(place);
+    in_order(results, tests)
+}
+
+/// Results in the order of their tests.
+pub(super) fn in_order(mut results: Vec<TestResult>, tests: &[&CompiledTest]) -> Vec<TestResult> {
+    results.sort_by_key(|result| tests.iter().position(|test| test.name == result.name));
     results
 }
 
@@ -174,7 +178,7 @@ impl Audit<'_> {
         // What is left out is in no table.
         let left_out = found.left_out;
         let result = result(test, check, Ok(found), start);
-        if left_out { result } else { self.with_rows(test, check, result).await }
+        if left_out { result } else { self.with_rows(test, result).await }
     }
 
     async fn alone(&self, test: &CompiledTest, check: &Check) -> TestResult {
@@ -186,16 +190,16 @@ impl Audit<'_> {
             }
         };
         let found = found.await;
-        self.with_rows(test, check, result(test, check, found, start)).await
+        self.with_rows(test, result(test, check, found, start)).await
     }
 
     /// Adds some of the rows that fail. That they cannot be read again is no reason to forget what was found.
-    async fn with_rows(&self, test: &CompiledTest, check: &Check, mut result: TestResult) -> TestResult {
+    async fn with_rows(&self, test: &CompiledTest, mut result: TestResult) -> TestResult {
         let failed = matches!(result.status, TestStatus::Fail | TestStatus::Warn);
-        if let Some(sql) = failing::query(test, check).filter(|_| failed)
+        if let Some(sql) = failing::query(test).filter(|_| failed)
             && let Ok(batches) = self.rows(&sql, &test.reads).await
         {
-            result.failed_rows = failing::rows(self.inputs, test, &batches).unwrap_or_default();
+            result.failed_rows = Failing::new(self.inputs, test).rows(&batches).unwrap_or_default();
         }
         result
     }

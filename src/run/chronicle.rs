@@ -1,24 +1,21 @@
 //! What happened, as Delta tables of the lake itself: `_lake/runs`, `_lake/node_results`, `_lake/test_results` and
 //! `_lake/failures`. Every run appends to each of them once, in one commit.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::arrow::json::ReaderBuilder;
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use serde::Serialize;
 
 use super::inputs::Inputs;
 use super::materialize::Failure;
+use super::own_tables::{self, ATTEMPTS, columns};
 use super::report::{FailedRow, RunReport, Status, TestResult, TestStatus};
+use crate::catalog::utc;
+use crate::compile::CompiledTest;
 use crate::names::TableName;
 use crate::project::TestSeverity;
-use crate::session::{self, Tables};
-use crate::tables::{self, Commit, TableError, TableState};
-
-/// How often an append is tried that other runs append to at the same time.
-const ATTEMPTS: usize = 100;
+use crate::tables::{self, Commit, TableError};
 
 /// The folder of these tables, and their schema in SQL.
 const FOLDER: &str = "_lake";
@@ -60,8 +57,10 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
             seconds: node.seconds,
         })
         .collect();
-    let results: Vec<TestRow<'_>> =
-        tests().map(|(version, test)| TestRow::new(inputs, report, version.flatten(), test)).collect();
+    let compiled = &inputs.runtime().compiled.tests;
+    let declared: HashMap<&str, &CompiledTest> = compiled.iter().map(|test| (test.name.as_str(), test)).collect();
+    let row = |(version, test): (Option<Option<u64>>, _)| TestRow::new(&declared, report, version.flatten(), test);
+    let results: Vec<TestRow<'_>> = tests().map(row).collect();
     let failures: Vec<FailureRow<'_>> = tests()
         .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
         .collect();
@@ -79,22 +78,13 @@ async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, 
         return Ok(());
     }
     let runtime = inputs.runtime();
-    let (lake, session, name) = (&runtime.lake, &runtime.session, TableName::new(FOLDER, table));
-    let text = |error: datafusion::arrow::error::ArrowError| Failure::text(format!("the rows of `{name}`: {error}"));
-    let mut decoder = ReaderBuilder::new(Arc::clone(&columns)).build_decoder().map_err(text)?;
-    decoder.serialize(rows).map_err(text)?;
-    let Some(batch) = decoder.flush().map_err(text)? else { return Ok(()) };
-    let provider = MemTable::try_new(Arc::clone(&columns), vec![vec![batch]])?;
-    let mut tables = Tables::new();
-    tables.insert(TableName::new("new", "rows"), provider_as_source(Arc::new(provider)));
-    let plan = session::plan(session, session::parse("select * from new.rows")?, &tables)?;
-    let staged = tables::stage(lake, &name, plan, &columns, &[], session).await?;
-    let state = TableState { invocation_id: runtime.options.invocation_id.clone(), ..TableState::default() };
-    let commit = Commit { state, transactions: Vec::new(), id: uuid::Uuid::new_v4().to_string() };
+    let (lake, name) = (&runtime.lake, TableName::new(FOLDER, table));
+    let staged = own_tables::stage(inputs, &name, &columns, rows).await?;
+    let commit = Commit::of_run(&runtime.options.invocation_id, Vec::new());
     for _ in 0..ATTEMPTS {
         let current = lake.inspect(&name).await?;
         let staged = match &current {
-            Some(current) => tables::pack_along(lake, current, staged.clone(), session).await?,
+            Some(current) => tables::pack_along(lake, current, staged.clone(), &runtime.session).await?,
             None => staged.clone(),
         };
         match tables::publish(lake, current.as_ref(), staged, &commit).await {
@@ -105,17 +95,9 @@ async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, 
     Err(Failure::Table(TableError::Conflict { table: name }))
 }
 
-fn columns(list: &[(&str, DataType)]) -> SchemaRef {
-    Arc::new(Schema::new(list.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
-}
-
 const TEXT: DataType = DataType::Utf8;
 const WHOLE: DataType = DataType::Int64;
 const REAL: DataType = DataType::Float64;
-
-fn time() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
 
 /// A row of `_lake.runs`.
 #[derive(Serialize)]
@@ -141,7 +123,7 @@ fn run_columns() -> SchemaRef {
         ("invocation_id", TEXT),
         ("command", TEXT),
         ("target", TEXT),
-        ("started_at", time()),
+        ("started_at", utc()),
         ("seconds", REAL),
         ("status", TEXT),
         ("built", WHOLE),
@@ -209,7 +191,7 @@ struct NodeRow<'a> {
 fn node_columns() -> SchemaRef {
     columns(&[
         ("invocation_id", TEXT),
-        ("started_at", time()),
+        ("started_at", utc()),
         ("node", TEXT),
         ("materialized", TEXT),
         ("status", TEXT),
@@ -246,7 +228,7 @@ struct TestRow<'a> {
 fn test_columns() -> SchemaRef {
     columns(&[
         ("invocation_id", TEXT),
-        ("started_at", time()),
+        ("started_at", utc()),
         ("test", TEXT),
         ("kind", TEXT),
         ("node", TEXT),
@@ -263,8 +245,13 @@ fn test_columns() -> SchemaRef {
 }
 
 impl<'a> TestRow<'a> {
-    fn new(inputs: &Inputs, report: &'a RunReport, version: Option<u64>, test: &'a TestResult) -> Self {
-        let declared = inputs.runtime().compiled.tests.iter().find(|declared| declared.name == test.name);
+    fn new(
+        declared: &HashMap<&str, &CompiledTest>,
+        report: &'a RunReport,
+        version: Option<u64>,
+        test: &'a TestResult,
+    ) -> Self {
+        let declared = declared.get(test.name.as_str());
         Self {
             invocation_id: &report.invocation_id,
             started_at: report.started_at,
@@ -302,7 +289,7 @@ struct FailureRow<'a> {
 fn failure_columns() -> SchemaRef {
     columns(&[
         ("invocation_id", TEXT),
-        ("started_at", time()),
+        ("started_at", utc()),
         ("test", TEXT),
         ("node", TEXT),
         ("rule", TEXT),

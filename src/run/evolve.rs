@@ -13,10 +13,10 @@ use crate::names::TableName;
 use crate::project::{Format, Materialization, OnNewColumn, OnSchemaChange, Strategy};
 use crate::tables::{self, Merge, Placement, Published, Staged};
 use crate::template::SourceRead;
+use crate::words::quoted;
 
 /// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
 pub(super) fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: &SchemaRef) -> String {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let columns: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
     let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
     format!(

@@ -13,9 +13,10 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use super::materialize::Failure;
 use crate::checks::Check;
-use crate::compile::{CompiledTest, bound, condition, quoted};
+use crate::compile::{CompiledTest, bound, condition};
 use crate::names::TableName;
 use crate::session::{self, KnownValues, Tables};
+use crate::words::quoted;
 
 /// What a test found.
 #[derive(Debug, Clone, Default, PartialEq)]

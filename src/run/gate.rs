@@ -7,7 +7,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
 
-use super::audit::{Seen, audit, audit_rest, others};
+use super::audit::{Seen, audit, audit_rest, in_order, others};
 use super::fused::Fusion;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Mode, Node, World};
@@ -18,7 +18,7 @@ use crate::checks::Check;
 use crate::compile::{CompiledTest, depends_on_more_than_its_row};
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
-use crate::project::{Model, Violation};
+use crate::project::Model;
 use crate::session::{self, Tables};
 use crate::tables::{self, Kept, Published, Staged};
 
@@ -31,8 +31,7 @@ impl Node<'_> {
     /// Rows that are to be left out are never published, whatever else is.
     fn is_gate(&self, test: &CompiledTest) -> bool {
         let config = &test.config;
-        let leaves_out = matches!(config.on_violation, Violation::Drop | Violation::Quarantine);
-        config.contract || leaves_out || self.model.config.audit && config.audit
+        config.contract || config.on_violation.leaves_out() || self.model.config.audit && config.audit
     }
 
     /// Runs these tests over the table as it will be.
@@ -56,8 +55,7 @@ impl Node<'_> {
         }
         let future = tables::future_table(published, staged).await?;
         results.extend(audit_rest(self.inputs, &due, Some((name, future)), seen).await);
-        results.sort_by_key(|result| gates.iter().position(|test| test.name == result.name));
-        Ok(results)
+        Ok(in_order(results, &gates))
     }
 
     /// Whether a test needs to look at new rows only: it is about each row by itself, and no other row failed it before.

@@ -297,26 +297,20 @@ impl Inputs {
         let named = named_tables(&statement)?;
         let names: Vec<TableName> = named.iter().filter(|name| self.knows(name)).cloned().collect();
         let mut tables = self.tables_named(&names).await?;
-        self.add_quarantines(&mut tables).await?;
+        self.add_quarantines(&named, &mut tables).await?;
         self.add_chronicles(&named, &mut tables).await?;
         session::plan(&self.runtime.session, statement, &tables).map_err(|error| self.unknown_table(error))
     }
 
-    /// What was left out of each source: `quarantine.<source>__<table>`, unless a model has that name.
-    async fn add_quarantines(&self, tables: &mut Tables) -> Result<(), Failure> {
-        for source in self.runtime.project.sources.values() {
-            let table = quarantine::table_of(&source.name);
+    /// What was left out of each source or model, `quarantine.<source>__<table>`, unless a model has that name.
+    async fn add_quarantines(&self, named: &[TableName], tables: &mut Tables) -> Result<(), Failure> {
+        let sources = self.runtime.project.sources.values();
+        let kept = sources.filter(|source| source.options.on_bad_row == OnBadRow::Quarantine);
+        let of_sources = kept.map(|source| quarantine::table_of(&source.name));
+        for table in of_sources.chain(left_out::tables(&self.runtime.compiled)) {
             let name = TableName::new("quarantine", table.table);
-            if source.options.on_bad_row != OnBadRow::Quarantine || tables.get(&name).is_some() {
-                continue;
-            }
-            if let Some(found) = self.runtime.lake.inspect(&table).await? {
-                tables.insert(name, provider_as_source(tables::table_provider(&found).await?));
-            }
-        }
-        for table in left_out::tables(&self.runtime.compiled) {
-            let name = TableName::new("quarantine", table.table);
-            if tables.get(&name).is_none()
+            if named.contains(&name)
+                && tables.get(&name).is_none()
                 && let Some(found) = self.runtime.lake.inspect(&table).await?
             {
                 tables.insert(name, provider_as_source(tables::table_provider(&found).await?));

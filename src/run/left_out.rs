@@ -5,29 +5,24 @@
 //! What the commit says is then carried over, right away or before the next build of the model.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::arrow::json::ReaderBuilder;
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::failing;
+use super::failing::Failing;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Mode, Node};
+use super::own_tables::{self, ATTEMPTS, columns};
 use super::sieve::Sieve;
+use crate::catalog::utc;
 use crate::compile::{CompiledProject, CompiledTest};
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Model, Violation};
-use crate::session::{self, Tables};
-use crate::tables::{self, Commit, Published, TableError, TableState};
-
-/// How often a quarantine is tried that other runs write to at the same time.
-const ATTEMPTS: usize = 100;
+use crate::tables::{self, Commit, Published, TableError};
 
 /// Where the quarantine of a model is.
 pub(super) fn table_of(model: &TableName) -> TableName {
@@ -73,8 +68,7 @@ struct Line {
 }
 
 fn schema() -> SchemaRef {
-    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let columns = [
+    columns(&[
         ("test", DataType::Utf8),
         ("rule", DataType::Utf8),
         ("key", DataType::Utf8),
@@ -82,9 +76,8 @@ fn schema() -> SchemaRef {
         ("source_row", DataType::Int64),
         ("row", DataType::Utf8),
         ("invocation_id", DataType::Utf8),
-        ("quarantined_at", time),
-    ];
-    Arc::new(Schema::new(columns.map(|(name, kind)| Field::new(name, kind, true)).to_vec()))
+        ("quarantined_at", utc()),
+    ])
 }
 
 impl Node<'_> {
@@ -116,13 +109,14 @@ impl Node<'_> {
         text.push('\n');
         if let (Some(file), Some(sieve)) = (file, sieve) {
             let rows = tokio::fs::read_to_string(&file).await.map_err(|error| Failure::text(error.to_string()))?;
+            let tests: Vec<_> = sieve.tests.iter().map(|(test, _)| Failing::new(self.inputs, test)).collect();
             for line in rows.lines() {
                 let line: Value = serde_json::from_str(line).unwrap_or_default();
-                let test = line["test"].as_u64().and_then(|at| sieve.tests.get(usize::try_from(at).ok()?));
-                let (Some((test, _)), Some(row)) = (test, line["row"].as_str()) else { continue };
-                let failed = failing::row(self.inputs, test, row);
+                let failing = line["test"].as_u64().and_then(|at| tests.get(usize::try_from(at).ok()?));
+                let (Some(failing), Some(row)) = (failing, line["row"].as_str()) else { continue };
+                let failed = failing.row(row);
                 let line = Line {
-                    test: test.name.clone(),
+                    test: failing.test.name.clone(),
                     rule: failed.rule,
                     key: failed.key,
                     source_file: failed.source_file,
@@ -186,27 +180,13 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
         Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
     };
     let rows: Vec<Line> = lines.map(line).collect::<Result<_, _>>()?;
-    let text = |error: datafusion::arrow::error::ArrowError| Failure::text(format!("the rows of `{name}`: {error}"));
-    let mut decoder = ReaderBuilder::new(schema()).with_batch_size(rows.len().max(1)).build_decoder().map_err(text)?;
-    decoder.serialize(&rows).map_err(text)?;
-    let batches = decoder.flush().map_err(text)?.into_iter().collect();
-    let mut tables = Tables::new();
-    tables.insert(
-        TableName::new("new", "rows"),
-        provider_as_source(Arc::new(MemTable::try_new(schema(), vec![batches])?)),
-    );
-    let plan = session::plan(session, session::parse("select * from new.rows")?, &tables)?;
-    let staged = tables::stage(lake, &name, plan, &schema(), &[], session).await?;
+    let staged = own_tables::stage(inputs, &name, &schema(), &rows).await?;
     let staged = match current {
         _ if header.replaces_all => staged.replacing_all(),
         Some(current) => tables::pack_along(lake, current, staged, session).await?,
         None => staged,
     };
-    let commit = Commit {
-        state: TableState { invocation_id: header.invocation_id, ..TableState::default() },
-        transactions: vec![(app_id(&model.name), head)],
-        id: uuid::Uuid::new_v4().to_string(),
-    };
+    let commit = Commit::of_run(&header.invocation_id, vec![(app_id(&model.name), head)]);
     tables::publish(lake, current, staged, &commit).await?;
     fail_points::reached("left-out");
     // What is carried over is no longer needed; that it cannot be removed does no harm.

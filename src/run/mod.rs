@@ -28,6 +28,7 @@ mod left_out;
 mod maintain;
 mod materialize;
 mod microbatch;
+mod own_tables;
 mod proved;
 mod quarantine;
 mod replay;

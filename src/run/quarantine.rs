@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::provider_as_source;
 
 use super::audit::Seen;
@@ -14,19 +14,19 @@ use super::inputs::{Chosen, Delivery, Inputs};
 use super::intake::chosen;
 use super::left_out;
 use super::materialize::{Failure, Mode, Node, World};
+use super::own_tables::{ATTEMPTS, columns};
 use super::sieve::Sieve;
 use super::staging::Traces;
 use crate::bronze::quarantine::{self, Draft, Note, app_id};
 use crate::bronze::{self, BadRow, BadRows, BronzeError};
+use crate::catalog::utc;
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Format, Model, OnBadRow};
 use crate::session::{self, Tables};
-use crate::tables::{self, Commit, Published, Staged, TableError, TableState};
+use crate::tables::{self, Commit, Published, Staged, TableError};
 use crate::template::SourceRead;
-
-/// How often a quarantine is tried that several models write to.
-const ATTEMPTS: usize = 100;
+use crate::words::sql_text;
 
 /// Where the quarantine of a source is: `<root>/_lake/quarantine/<source>__<table>`.
 pub(super) fn table_of(source: &TableName) -> TableName {
@@ -101,11 +101,7 @@ async fn publish(
     let plan = session::plan(session, session::parse(&sql(note, (model, source), rewrites))?, &tables)?;
     let staged = tables::stage(lake, &table_of(source), plan, &schema(), &[], session).await?;
     let staged = if rewrites { staged.replacing_all() } else { staged };
-    let commit = Commit {
-        state: TableState { invocation_id: note.invocation_id.clone(), ..TableState::default() },
-        transactions: vec![(app_id(model, source), note.id)],
-        id: uuid::Uuid::new_v4().to_string(),
-    };
+    let commit = Commit::of_run(&note.invocation_id, vec![(app_id(model, source), note.id)]);
     fail_points::reached("quarantine-staged");
     tables::publish(lake, current, staged, &commit).await?;
     fail_points::reached("quarantined");
@@ -131,20 +127,17 @@ async fn undo(inputs: &Inputs, published: &Published, source: &TableName) -> Res
         tables.insert(TableName::new("q", "current"), provider_as_source(tables::table_provider(&current).await?));
         let before = then.as_ref().unwrap_or(&current);
         tables.insert(TableName::new("q", "before"), provider_as_source(tables::table_provider(before).await?));
-        let name = model.to_string().replace('\'', "''");
+        let name = sql_text(model.as_str());
         // Where the log of the quarantine no longer tells, what came later is known by its batch.
         let sql = format!(
-            "select * from q.current where model <> '{name}' union all \
-             select * from q.before where model = '{name}' and batch_id <= {}",
+            "select * from q.current where model <> {name} union all \
+             select * from q.before where model = {name} and batch_id <= {}",
             head.unwrap_or(-1)
         );
         let plan = session::plan(session, session::parse(&sql)?, &tables)?;
         let staged = tables::stage(lake, &table_of(source), plan, &schema(), &[], session).await?;
-        let commit = Commit {
-            state: TableState { invocation_id: runtime.options.invocation_id.clone(), ..TableState::default() },
-            transactions: vec![(app_id.clone(), head.unwrap_or(tables::NO_HEAD))],
-            id: uuid::Uuid::new_v4().to_string(),
-        };
+        let transactions = vec![(app_id.clone(), head.unwrap_or(tables::NO_HEAD))];
+        let commit = Commit::of_run(&runtime.options.invocation_id, transactions);
         match tables::publish(lake, Some(&current), staged.replacing_all(), &commit).await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
             outcome => return Ok(outcome.map(|_| ())?),
@@ -155,12 +148,11 @@ async fn undo(inputs: &Inputs, published: &Published, source: &TableName) -> Res
 
 /// The rows that a note adds, and those of before as they are now, if they are written again.
 fn sql(note: &Note, (model, source): (&TableName, &TableName), rewrites: bool) -> String {
-    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let folder = note.folder.trim_end_matches('/');
     let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let time = format!("arrow_cast({}, 'Timestamp(Microsecond, Some(\"UTC\"))')", note.id);
     let (model, source, folder, run) =
-        (text(&model.to_string()), text(&source.to_string()), text(&folder), text(&note.invocation_id));
+        (sql_text(model.as_str()), sql_text(source.as_str()), sql_text(&folder), sql_text(&note.invocation_id));
     let added = format!(
         "select {source} as source, {model} as model, {folder} || file as file_path, row as row_number, line, \
          text as raw_text, header, \"column\" as column_name, reason, cast({} as bigint) as batch_id, \
@@ -193,8 +185,7 @@ fn sql(note: &Note, (model, source): (&TableName, &TableName), rewrites: bool) -
 }
 
 fn schema() -> SchemaRef {
-    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let fields = [
+    columns(&[
         ("source", DataType::Utf8),
         ("model", DataType::Utf8),
         ("file_path", DataType::Utf8),
@@ -206,10 +197,9 @@ fn schema() -> SchemaRef {
         ("reason", DataType::Utf8),
         ("batch_id", DataType::Int64),
         ("invocation_id", DataType::Utf8),
-        ("quarantined_at", utc.clone()),
-        ("replayed_at", utc),
-    ];
-    Arc::new(Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
+        ("quarantined_at", utc()),
+        ("replayed_at", utc()),
+    ])
 }
 
 /// What could be read of a batch.

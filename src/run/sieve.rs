@@ -25,10 +25,11 @@ use datafusion::logical_expr::{
 use super::fused::Found;
 use super::materialize::Failure;
 use crate::checks::Check;
-use crate::compile::{CompiledTest, quoted};
+use crate::compile::CompiledTest;
 use crate::names::TableName;
 use crate::project::Violation;
 use crate::session::{self, Tables};
+use crate::words::quoted;
 
 /// Tests of one model whose failing rows are left out, and what was left out.
 pub(super) struct Sieve<'a> {
@@ -40,10 +41,8 @@ pub(super) struct Sieve<'a> {
 impl<'a> Sieve<'a> {
     /// `None` if no test of the model leaves rows out.
     pub(super) fn new(table: &'a TableName, tests: &[&'a CompiledTest], session: &SessionState) -> Option<Self> {
-        let leaves_out = |test: &&&CompiledTest| {
-            matches!(test.config.on_violation, Violation::Drop | Violation::Quarantine)
-                && test.table.as_ref() == Some(table)
-        };
+        let leaves_out =
+            |test: &&&CompiledTest| test.config.on_violation.leaves_out() && test.table.as_ref() == Some(table);
         let wrong = |test: &&'a CompiledTest| match test.check() {
             Check::Rows { wrong } => Some((*test, wrong)),
             _ => None,
@@ -78,7 +77,7 @@ impl<'a> Sieve<'a> {
 
     /// The query runs anew: what it left out before does not count.
     pub(super) fn begin(&self) {
-        self.left_out.state().clear();
+        *self.left_out.state() = State::default();
     }
 
     /// What each test found, and how many rows there were.
@@ -125,12 +124,6 @@ struct State {
     failed: Vec<u64>,
     quarantined: u64,
     kept: Option<Spilled>,
-}
-
-impl State {
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 impl fmt::Debug for LeftOut {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use serde::Serialize;
 
 use super::inputs::Inputs;
 use super::intake::{manifest_of, takes_in};
 use super::materialize::Failure;
 use crate::bronze::{self, BronzeFile, Entry};
+use crate::catalog::utc;
 use crate::names::TableName;
 use crate::project::{Age, Format, Freshness, Source};
 use crate::session;
@@ -213,8 +214,7 @@ async fn newest(inputs: &Inputs, source: &Source, criteria: &Freshness) -> Resul
     let plan = inputs.plan_query(&sql).await?;
     let batches = session::query(&inputs.runtime().session, plan).collect().await?;
     let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
-    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let column = cast(batch.column(0), &utc).map_err(|_| {
+    let column = cast(batch.column(0), &utc()).map_err(|_| {
         Failure::text(format!(
             "`loaded_at_field: {field}` is not a time; write an expression such as `cast(... as timestamp)`"
         ))

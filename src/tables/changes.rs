@@ -27,6 +27,7 @@ use crate::catalog::{CHANGE_COLUMNS, change_fields, changes_schema};
 use crate::exact_files::{empty, rows_of};
 use crate::names::TableName;
 use crate::session::{self, Tables};
+use crate::words::quoted;
 
 /// A question for what changed.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +177,6 @@ fn timestamp(at: Option<DateTime<Utc>>) -> ScalarValue {
 
 /// The rows of `changes.came` that `changes.went` has not, and those that it has more of, each as often.
 fn difference(schema: &Schema, key: &[String]) -> String {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let list = |names: &mut dyn Iterator<Item = &String>| names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     let columns = list(&mut schema.fields().iter().map(|field| field.name()));
     let counted = format!(

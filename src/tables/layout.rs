@@ -19,6 +19,7 @@ use deltalake::parquet::schema::types::ColumnPath;
 use super::TableError;
 use super::read::exact;
 use crate::project::{Codec, CodecName, property_columns};
+use crate::words::quoted;
 
 /// Bytes of a data file, unless set; more than that starts another.
 const TARGET_FILE_BYTES: u64 = 128 * 1024 * 1024;
@@ -80,7 +81,7 @@ impl Layout {
         let indexed = self.properties.get("delta.dataSkippingNumIndexedCols");
         let with_statistics = self.properties.get("delta.dataSkippingStatsColumns").map(|text| {
             // The writer reads them as SQL does.
-            property_columns(text).iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect()
+            property_columns(text).iter().map(|name| quoted(name)).collect()
         });
         Ok(WriterConfig::new(
             schema.clone(),

@@ -26,6 +26,18 @@ pub struct Commit {
     pub id: String,
 }
 
+impl Commit {
+    /// A commit that is told from all others.
+    pub fn new(state: TableState, transactions: Vec<(String, i64)>) -> Self {
+        Self { state, transactions, id: uuid::Uuid::new_v4().to_string() }
+    }
+
+    /// One of a table that the lake keeps of itself.
+    pub fn of_run(invocation_id: &str, transactions: Vec<(String, i64)>) -> Self {
+        Self::new(TableState { invocation_id: invocation_id.to_owned(), ..TableState::default() }, transactions)
+    }
+}
+
 /// Versions between two checkpoints of the log, unless `delta.checkpointInterval` is set.
 const CHECKPOINT_EVERY: u64 = 100;
 

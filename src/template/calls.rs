@@ -13,9 +13,9 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::macros::{DISPATCH, Macro, MacroLibrary};
 use super::rewrite::NATIVE;
 use super::scope::{Problem, ScopeObject};
-use super::values;
 use crate::diagnostics::Id;
 use crate::names::nearest;
+use crate::words::quoted;
 
 /// Macros of dbt whose names are words of everybody: they are called as `dbt.date(...)` only.
 const NOT_BARE: &[&str] =
@@ -257,7 +257,7 @@ impl Object for Adapter {
             "dispatch" => self.dispatch(state, args),
             "quote" => {
                 let (name,): (String,) = minijinja::value::from_args(args)?;
-                Ok(Value::from(values::quoted(&name)))
+                Ok(Value::from(quoted(&name)))
             }
             "type" => Ok(Value::from("lake")),
             _ => Err(super::introspection::refuse(&format!("adapter.{method}"))),

@@ -41,11 +41,6 @@ impl Object for Relation {
     }
 }
 
-/// A name as SQL, in its own case.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// The id of the run: another one in every run, which its scope notes as it notes the clock.
 #[derive(Debug)]
 pub(super) struct InvocationId {

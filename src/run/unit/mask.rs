@@ -40,7 +40,7 @@ impl Masks {
         if column.data_type().is_nested() || !can_be_written(column.data_type()) {
             return null();
         }
-        let is_text = matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let is_text = column.data_type().is_string();
         let is_time = matches!(column.data_type(), DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
         let texts: StringArray = (0..column.len())
             .map(|row| {

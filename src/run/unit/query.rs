@@ -30,8 +30,8 @@ pub(super) async fn compare_model(
 ) -> Result<Option<Diff>, Failure> {
     let mut tables = Tables::new();
     for given in case.runs.iter().flat_map(|run| &run.given) {
-        let Some(schema) = schema_of(runtime, &given.input) else { continue };
-        let schema = input_schema(&runtime.project, case, &given.input, &schema);
+        let Some(schema) = runtime.compiled.schema_of(&given.input) else { continue };
+        let schema = input_schema(&runtime.project, case, &given.input, schema);
         let rows = given_rows(&given.rows, &schema, &given.input, session, &runtime.project)?;
         insert_given(&mut tables, &given.input, provider_as_source(rows));
     }
@@ -42,12 +42,6 @@ pub(super) async fn compare_model(
     }
     let plan = unit_plan(&runtime.project, session, (test, case), tables).map_err(in_words)?;
     compare_plan(plan, test, case, session, &runtime.project).await
-}
-
-/// The columns of a model or source.
-pub(super) fn schema_of(runtime: &Runtime, name: &TableName) -> Option<SchemaRef> {
-    let model = runtime.compiled.models.get(name).map(|model| &*model.schema);
-    model.or_else(|| runtime.compiled.sources.get(name)).cloned()
 }
 
 /// The rows of a seed, from its file.

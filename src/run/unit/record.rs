@@ -21,6 +21,7 @@ use crate::project::Model;
 use crate::run::inputs::Inputs;
 use crate::run::{Failure, Runtime};
 use crate::session::{self, Tables};
+use crate::words::quoted;
 
 /// What is recorded of a model.
 pub struct Recorded {
@@ -91,8 +92,8 @@ impl Shape {
     fn of(runtime: &Runtime, model: &Model, names: &[TableName], session: &SessionState) -> Result<Self, Failure> {
         let mut tables = Tables::new();
         for name in names {
-            let Some(schema) = super::query::schema_of(runtime, name) else { continue };
-            let source: Arc<dyn TableSource> = Arc::new(LogicalTableSource::new(schema));
+            let Some(schema) = runtime.compiled.schema_of(name) else { continue };
+            let source: Arc<dyn TableSource> = Arc::new(LogicalTableSource::new(Arc::clone(schema)));
             insert_given(&mut tables, name, source);
         }
         let plan = session::plan(session, session::parse(&model.full.sql)?, &tables)?;
@@ -185,10 +186,6 @@ async fn sample(
     Ok(rows)
 }
 
-fn quoted(column: &str) -> String {
-    format!("\"{}\"", column.replace('"', "\"\""))
-}
-
 async fn rows_of_query(sql: &str, tables: &Tables, session: &SessionState) -> Result<RecordBatch, Failure> {
     collected(session::plan(session, session::parse(sql)?, tables)?, session).await
 }
@@ -210,9 +207,9 @@ async fn expected(
 ) -> Result<RecordBatch, Failure> {
     let mut tables = Tables::new();
     for (name, batch) in samples {
-        let Some(schema) = super::query::schema_of(runtime, name) else { continue };
+        let Some(schema) = runtime.compiled.schema_of(name) else { continue };
         let rows = Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?);
-        let whole = crate::exact_files::rows_of(rows, &schema)?;
+        let whole = crate::exact_files::rows_of(rows, schema)?;
         let view = datafusion::datasource::ViewTable::new(whole, None);
         insert_given(&mut tables, name, provider_as_source(Arc::new(view)));
     }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::diff::Diff;
 use super::in_words;
-use super::query::{compare_plan, given_rows, schema_of, seed_rows};
+use super::query::{compare_plan, given_rows, seed_rows};
 use crate::bronze::{Listings, Scratch};
 use crate::catalog::stored_schema;
 use crate::compile::compile_runs;
@@ -118,9 +118,8 @@ impl Part<'_> {
     /// Delivers files, and publishes tables. What a run does not give is as it was: no new file, the same table.
     async fn give(&self, part: &Runtime, number: usize, run: &UnitRun) -> Result<(), Failure> {
         for given in &run.given {
-            let schema = schema_of(self.runtime, &given.input);
-            let Some(schema) = schema else { continue };
-            self.give_one(part, number, run, given, &schema).await?;
+            let Some(schema) = self.runtime.compiled.schema_of(&given.input) else { continue };
+            self.give_one(part, number, run, given, schema).await?;
         }
         if number > 0 {
             return Ok(());
@@ -132,9 +131,9 @@ impl Part<'_> {
             match part.project.sources.get(name).filter(|source| source.format != Format::Delta) {
                 Some(source) => self.scratch.make(source)?,
                 None => {
-                    let Some(schema) = schema_of(self.runtime, name) else { continue };
-                    let rows = LogicalPlanBuilder::scan("rows", provider_as_source(empty(Arc::clone(&schema))), None)?;
-                    self.publish(part, name, rows.build()?, &schema).await?;
+                    let Some(schema) = self.runtime.compiled.schema_of(name) else { continue };
+                    let rows = LogicalPlanBuilder::scan("rows", provider_as_source(empty(Arc::clone(schema))), None)?;
+                    self.publish(part, name, rows.build()?, schema).await?;
                 }
             }
         }
@@ -195,7 +194,7 @@ impl Part<'_> {
             invocation_id: part.options.invocation_id.clone(),
             ..TableState::default()
         };
-        let commit = Commit { state, transactions: Vec::new(), id: uuid::Uuid::new_v4().to_string() };
+        let commit = Commit::new(state, Vec::new());
         tables::publish(&lake, before.as_ref(), staged, &commit).await?;
         Ok(())
     }
