@@ -1,7 +1,7 @@
 """TPC-H as a lake: eight bronze folders, eight silver tables, 22 gold tables, all Delta, with and without tests.
 
     cargo build --release && cargo bench --no-run && pip install tpchgen-cli
-    python3 bench/tpch.py [--scale 1] [--format csv|parquet] [--memory 2GB] [--runs 5]
+    python3 bench/tpch.py [--scale 1] [--format csv|parquet] [--memory 2GB] [--runs 5] [--tests-only]
 
 Beside it, in the same run, a bare DataFusion program does the same SQL one after another and copies each result to Parquet
 (benches/bare_engine.rs). --data keeps the generated files; --folder is where the lakes are written.
@@ -111,8 +111,8 @@ def generate(folder, scale, kind):
     return folder
 
 
-def project(folder, data, kind, memory):
-    """The lake, with its bronze files where they are."""
+def project(folder, data, kind, memory, proved_only=False):
+    """The lake, with its bronze files where they are; with all tests, or those that the plans of its models prove."""
     (folder / "models/silver").mkdir(parents=True)
     (folder / "models/gold").mkdir()
     limit = f", memory: {memory}" if memory else ""
@@ -132,7 +132,8 @@ def project(folder, data, kind, memory):
         sql = re.sub(r"\b(from|,|join)(\s+)(%s)\b(?!\.)" % "|".join(TABLES), r"\1\2{{ ref('\3') }} as \3", sql)
         sql = re.sub(r" as (\w+) (n1|n2|l1|l2|l3)\b", r" as \2", sql)
         (folder / f"models/gold/{name}.sql").write_text(sql)
-    models = "".join(model_tests(name) for name in TABLES) + "".join(proved_tests(name) for name in PROVED)
+    models = "" if proved_only else "".join(model_tests(name) for name in TABLES)
+    models += "".join(proved_tests(name) for name in PROVED)
     (folder / "models/tests.yml").write_text(f"models:\n{models}")
 
 
@@ -180,31 +181,35 @@ def engine_statements(data, kind, out):
     return ";\n".join(line.replace("\n", " ") for line in lines)
 
 
-def build(data, kind, memory, runs, lake, parent):
-    """The rows of the table: bare engine, `lake run`, `lake build`."""
+def build(data, kind, memory, runs, lake, parent, tests_only):
+    """The rows of the table: bare engine, `lake run` unless only builds with tests count, `lake build`."""
     out, folder = parent / "out", parent / "lake"
     script = parent / "engine.sql"
     script.write_text(engine_statements(data, kind, out))
 
-    def clean():
+    def clean(proved_only):
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        project(folder, data, kind, memory)
+        project(folder, data, kind, memory, proved_only)
 
     here = ["--project-dir", str(folder)]
     commands = {
         "engine alone": [bare_engine(pathlib.Path(lake).parent), "sql", str(script)],
         "`lake run`, no tests": [lake, "run", *here],
-        "`lake build`, with tests": [lake, "build", *here],
+        "`lake build`, provable tests": [lake, "build", *here],
+        "`lake build`, 120 tests": [lake, "build", *here],
         "`lake build` again": [lake, "build", *here],
+        "`lake test`": [lake, "test", *here],
     }
+    if tests_only:
+        del commands["`lake run`, no tests"], commands["`lake build`, provable tests"]
     found = {name: [] for name in commands}
     # In turn, so that an hour in which the machine is slow is slow for all.
     for _ in range(runs):
         for name, command in commands.items():
-            if not name.endswith("again"):
-                clean()
+            if name not in ("`lake build` again", "`lake test`"):
+                clean(proved_only="provable" in name)
             found[name].append(once(command))
     return [(name, tuple(statistics.median(values) for values in zip(*known))) for name, known in found.items()]
 
@@ -215,6 +220,7 @@ def main():
     parser.add_argument("--format", choices=["csv", "parquet"], default="csv")
     parser.add_argument("--memory", help="of the lake, such as 2GB; the engine has no limit, for its hash joins do not spill")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--tests-only", action="store_true", help="leave `lake run` out")
     parser.add_argument("--bin", default=LAKE)
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--folder", type=pathlib.Path)
@@ -222,7 +228,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         scratch = pathlib.Path(scratch)
         data = generate((options.data or scratch) / f"{options.format}-{options.scale:g}", options.scale, options.format)
-        rows = build(data, options.format, options.memory, options.runs, options.bin, scratch)
+        rows = build(data, options.format, options.memory, options.runs, options.bin, scratch, options.tests_only)
         print(f"\n| TPC-H {options.scale:g}, {options.format} | wall | beside the engine | peak memory |\n| --- | --- | --- | --- |")
         for name, (wall, peak) in rows:
             print(f"| {name} | {wall / 1000:,.2f} s | {wall / rows[0][1][0]:.2f} | {peak:,.0f} MB |", flush=True)

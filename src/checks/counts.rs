@@ -19,7 +19,7 @@ pub(super) const TESTS: &[Definition] = &[
             let groups = call.columns("group_by_columns");
             if groups.is_empty() {
                 let (wrong, expected) = call.outside(&value(0))?;
-                return Ok(Check::Measures { values: vec![("rows", call.over("count(*)"))], wrong, expected });
+                return Ok(Check::measure("rows", call.over("count(*)"), wrong, expected));
             }
             let ((wrong, _), columns, rows) = (call.outside("count(*)")?, groups.join(", "), call.rows());
             Ok(Check::query(format!(
@@ -43,6 +43,21 @@ pub(super) const TESTS: &[Definition] = &[
         check: |call| {
             let factor = call.sql("factor").map(|factor| format!(" * {factor}")).unwrap_or_default();
             compared(call, &format!("coalesce(own.n_records, 0) <> coalesce(other.n_records, 0){factor}"))
+        },
+    },
+    Definition {
+        names: &["row_count_matches_source", "reconciles_with_source"],
+        subject: Subject::Table,
+        parameters: &[needs(&["source", "compare_model"], Kind::Table)],
+        about: "there are as many rows as in the files of a source that the table has taken in",
+        check: |call| {
+            let source = call.other("source").ok_or("`source` is no table")?;
+            let (rows, there) = (call.rows(), source.quoted());
+            let sql = format!(
+                "select own.n as rows, there.n as rows_in_files from (select count(*) as n from {rows}) as own \
+                 cross join (select count(*) as n from {there}) as there"
+            );
+            Ok(Check::Reconciled { source: source.clone(), sql })
         },
     },
     Definition {

@@ -140,12 +140,8 @@ pub(super) const TESTS: &[Definition] = &[
         check: |call| {
             let count = format!("count({})", call.column());
             if call.columns("group_by_columns").is_empty() {
-                let values = vec![("values", call.over(&count))];
-                return Ok(Check::Measures {
-                    values,
-                    wrong: format!("{} = 0", value(0)),
-                    expected: "at least 1".to_owned(),
-                });
+                let wrong = format!("{} = 0", value(0));
+                return Ok(Check::measure("values", call.over(&count), wrong, "at least 1".to_owned()));
             }
             Ok(grouped(call, &count, "= 0"))
         },
@@ -163,7 +159,7 @@ pub(super) const TESTS: &[Definition] = &[
                     ("greatest", call.over(&format!("max({column})"))),
                 ];
                 let wrong = format!("{} = {}", value(0), value(1));
-                return Ok(Check::Measures { values, wrong, expected: "two different values".to_owned() });
+                return Ok(Check::Measures { values, wrong, expected: "two different values".to_owned(), usual: None });
             }
             Ok(grouped(call, &format!("count(distinct {column})"), "= 1"))
         },

@@ -4,11 +4,13 @@
 //! a function that makes a [`Check`] of one use of it. The SQL of a check is over the columns of the tested table, so that
 //! all row-level tests and measures of a table share one scan.
 
+mod anomalies;
 mod counts;
 mod keys;
 mod order;
 mod rows;
 mod shape;
+mod unusual;
 mod uses;
 mod values;
 
@@ -19,6 +21,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use shape::Shape;
+pub use unusual::{Judged, Point, Times, Usual};
 pub use uses::{Argument, Arguments, Use};
 
 use crate::names::TableName;
@@ -39,6 +42,19 @@ pub enum Check {
         wrong: String,
         /// What was expected, for people.
         expected: String,
+        /// They are judged beside those of earlier runs, if so.
+        usual: Option<Usual>,
+    },
+    /// Measures by time, judged beside those of earlier times.
+    Series {
+        /// A query: the start of each part of time, and what was measured of its rows.
+        sql: String,
+        /// What was measured.
+        values: Vec<&'static str>,
+        /// The parts of time.
+        times: Times,
+        /// What is usual.
+        usual: Usual,
     },
     /// Columns whose values together stand once.
     Unique {
@@ -58,6 +74,13 @@ pub enum Check {
         /// Rows of the other table that count: a SQL condition.
         to_filter: Option<String>,
     },
+    /// As many rows as in the files of a source that the table has taken in.
+    Reconciled {
+        /// The source.
+        source: TableName,
+        /// A query of both counts, `rows` and `rows_in_files`, where the source stands for those files.
+        sql: String,
+    },
     /// Something about the columns themselves, for which no row is read.
     Shape(Shape),
     /// A query whose rows are the failures.
@@ -70,6 +93,10 @@ pub enum Check {
 impl Check {
     fn rows(wrong: impl Into<String>) -> Self {
         Self::Rows { wrong: wrong.into() }
+    }
+
+    fn measure(name: &'static str, sql: String, wrong: String, expected: String) -> Self {
+        Self::Measures { values: vec![(name, sql)], wrong, expected, usual: None }
     }
 
     fn query(sql: impl Into<String>) -> Self {
@@ -114,6 +141,8 @@ pub enum Kind {
     Columns,
     /// `ref('model')` or `source('source', 'table')`.
     Table,
+    /// A length of time: `{ period: day, count: 2 }`, or `day` for one.
+    Period,
     /// One of a few words.
     Word(&'static [&'static str]),
 }
@@ -184,7 +213,8 @@ impl<'de> Deserialize<'de> for GenericTest {
 }
 
 /// The lists of all files.
-const LISTS: &[&[Definition]] = &[keys::TESTS, rows::TESTS, values::TESTS, counts::TESTS, order::TESTS, shape::TESTS];
+const LISTS: &[&[Definition]] =
+    &[keys::TESTS, rows::TESTS, values::TESTS, counts::TESTS, order::TESTS, shape::TESTS, anomalies::TESTS];
 
 static BY_NAME: LazyLock<HashMap<&'static str, GenericTest>> =
     LazyLock::new(|| all().flat_map(|test| test.0.names.iter().map(move |name| (*name, test))).collect());

@@ -148,11 +148,7 @@ fn recency(call: &Use<'_>) -> Result<Check, String> {
     let groups = call.columns("group_by_columns");
     if groups.is_empty() {
         let expected = format!("within {count} {part}{}", if count == 1 { "" } else { "s" });
-        return Ok(Check::Measures {
-            values: vec![("newest", call.over(&newest))],
-            wrong: is_old(&value(0)),
-            expected,
-        });
+        return Ok(Check::measure("newest", call.over(&newest), is_old(&value(0)), expected));
     }
     let (columns, rows) = (groups.join(", "), call.rows());
     Ok(Check::query(format!(

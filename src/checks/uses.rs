@@ -119,6 +119,28 @@ impl Use<'_> {
         self.names(name).iter().map(|column| quoted(column)).collect()
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.arguments.contains_key(name)
+    }
+
+    /// A length of time: its unit, and how many.
+    pub(super) fn period(&self, name: &str) -> Option<(&str, u64)> {
+        let value = self.value(name)?;
+        Some((value["period"].as_str()?, value["count"].as_u64()?))
+    }
+
+    /// A length of time in hours.
+    pub(super) fn hours(&self, name: &str) -> Option<u64> {
+        let (period, count) = self.period(name)?;
+        let hours = match period {
+            "hour" => 1,
+            "day" => 24,
+            "week" => 7 * 24,
+            _ => 31 * 24,
+        };
+        Some(count.saturating_mul(hours))
+    }
+
     pub(super) fn other(&self, name: &str) -> Option<&TableName> {
         match self.arguments.get(name) {
             Some(Argument::Table(table)) => Some(table),

@@ -157,7 +157,7 @@ fn measured(call: &Use<'_>, what: &'static str, aggregate: &str) -> Result<Check
     let groups = call.columns("group_by_columns");
     if groups.is_empty() {
         let (wrong, expected) = call.outside(&value(0))?;
-        return Ok(Check::Measures { values: vec![(what, call.over(aggregate))], wrong, expected });
+        return Ok(Check::measure(what, call.over(aggregate), wrong, expected));
     }
     let (wrong, _) = call.outside(what)?;
     let (columns, rows) = (groups.join(", "), call.rows());

@@ -93,6 +93,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Take back what a run published, or take a table back to an older version
     Rollback(RollbackArgs),
+    /// What the table of a model holds, column by column, and what changed since the version before
+    Profile(ProfileArgs),
     /// Look at the files of a source: what is taken in, how fresh they are, what they hold
     Source {
         /// What to look at.
@@ -315,6 +317,20 @@ pub(super) struct ShowArgs {
     /// Rows to show; 0 for all
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(super) limit: usize,
+}
+
+/// Whose profile.
+#[derive(Debug, Args)]
+pub(super) struct ProfileArgs {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+    /// Read the rows, for distinct and common values, means and quantiles
+    #[arg(long)]
+    pub(super) full: bool,
+    /// The profile as it is kept of this version of the table
+    #[arg(long, value_name = "VERSION", conflicts_with = "full")]
+    pub(super) version: Option<u64>,
 }
 
 /// Whose history.

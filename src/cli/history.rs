@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::{Global, HistoryArgs, RollbackArgs};
-use super::printer::{Paint, Printer};
+use super::printer::{Paint, Printer, aligned};
 use super::show::stored;
 use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
@@ -108,18 +108,9 @@ fn print_versions(name: &TableName, versions: &[Version], printer: &Printer) -> 
             version.invocation_id.clone().unwrap_or_else(|| "another writer".to_owned()),
         ]
     });
-    let table: Vec<[String; 9]> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..9).map(width).collect();
-    for (at, row) in table.iter().enumerate() {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            // Words stand left, numbers right.
-            1 | 2 | 8 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let line = line.trim_end();
-        printer.result(&if at == 0 { printer.paint(Paint::Dim, line) } else { line.to_owned() });
+    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).map(Vec::from).collect();
+    for (at, line) in aligned(&table, &[0, 3, 4, 5, 6, 7]).into_iter().enumerate() {
+        printer.result(&if at == 0 { printer.paint(Paint::Dim, &line) } else { line });
     }
     Ok(())
 }

@@ -19,11 +19,13 @@ mod ls;
 mod maintain;
 mod pipeline;
 mod printer;
+mod profile;
 mod progress;
 mod record;
 mod retry;
 mod show;
 mod source;
+mod suggest;
 mod test;
 mod test_args;
 mod unit;
@@ -109,6 +111,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Show(args) => show::run(&cli.global, args, printer),
         Command::History(args) => history::history(&cli.global, args, printer),
         Command::Rollback(args) => history::rollback(&cli.global, args, printer),
+        Command::Profile(args) => profile::run(&cli.global, args, printer),
         Command::Source { command } => source::run(&cli.global, command, printer),
         Command::Maintain(args) => maintain::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),

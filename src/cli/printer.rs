@@ -41,6 +41,21 @@ impl Paint {
     }
 }
 
+/// Rows of a table as lines. Words stand left; the columns of `numbers` stand right.
+pub(super) fn aligned(rows: &[Vec<String>], numbers: &[usize]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or_default()).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| match numbers.contains(&at) {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 impl Printer {
     pub(super) fn new(output: Output, quiet: bool) -> Self {
         // https://no-color.org

@@ -9,15 +9,17 @@ use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
-use super::{ExitStatus, Pipeline, failures, record, unit};
+use super::{ExitStatus, Pipeline, failures, record, suggest, unit};
 use crate::artifacts;
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
 use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &TestArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    if let Some(TestCommand::Record(args)) = &args.command {
-        return record::run(global, args, printer);
+    match &args.command {
+        Some(TestCommand::Record(args)) => return record::run(global, args, printer),
+        Some(TestCommand::Suggest(args)) => return suggest::run(global, args, printer),
+        None => {}
     }
     if args.list {
         list(printer);

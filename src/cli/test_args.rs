@@ -38,6 +38,16 @@ pub(super) struct TestArgs {
 pub(super) enum TestCommand {
     /// Write a unit test of a few real rows; sensitive columns are masked
     Record(RecordArgs),
+    /// Suggest tests that the table of a model passes today, as YAML
+    Suggest(SuggestArgs),
+}
+
+/// What to suggest tests for.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SuggestArgs {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
 }
 
 /// What to record.

@@ -17,6 +17,7 @@ mod layout;
 mod lineage;
 mod lints;
 mod microbatch;
+mod plain_tests;
 mod product;
 mod proofs;
 mod seeds;
@@ -101,6 +102,7 @@ pub fn compile(
     }
     let sensitive = sensitive::columns(project, graph, &compiler.done);
     diagnostics.extend(sensitive::forbidden(project, &sensitive));
+    diagnostics.extend(sensitive::told_by_tests(&tests, &sensitive));
     let (models, sources) = (compiler.done, catalog.sources.clone());
     CompiledProject { models, tests, tests_on, unit_tests, sources, unchecked, sensitive }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{ColumnName, CompiledModel, Use};
+use super::{ColumnName, CompiledModel, CompiledTest, Use};
+use crate::checks::Check;
 use crate::diagnostics::{Diagnostic, Id};
 use crate::graph::Graph;
 use crate::names::{TableName, nearest};
@@ -47,6 +48,34 @@ pub(super) fn columns(project: &Project, graph: &Graph, models: &BTreeMap<TableN
         }
     }
     found
+}
+
+/// Tests that would keep what is said of the values of a sensitive column, for later runs to compare with.
+pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Vec<Diagnostic> {
+    /// What is measured, and says nothing of any value.
+    const HARMLESS: [&str; 3] = ["rows", "null_percent", "distinct_count"];
+    let tells = |test: &&CompiledTest| {
+        let measured: Vec<&str> = match test.check() {
+            Check::Measures { values, usual: Some(_), .. } => values.into_iter().map(|(name, _)| name).collect(),
+            Check::Series { values, .. } => values,
+            _ => return false,
+        };
+        measured.iter().any(|name| !HARMLESS.contains(name))
+    };
+    let of_sensitive = tests.iter().filter(|test| {
+        let column = test.table.as_ref().zip(test.column());
+        column.is_some_and(|(table, column)| {
+            sensitive.contains_key(&ColumnName { table: table.clone(), column: column.to_owned() })
+        })
+    });
+    let diagnostic = |test: &CompiledTest| {
+        let column = test.column().unwrap_or_default();
+        let message = format!("`{}` would keep what it measures of sensitive column `{column}`", test.name);
+        Diagnostic::error(Id::InvalidTest, message)
+            .at((*test.span).clone())
+            .help("`null_rate_anomalies`, or `measures: [distinct_count]`, tells nothing of the values")
+    };
+    of_sensitive.filter(tells).map(diagnostic).collect()
 }
 
 /// `meta: { sensitive: false }`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::errors::{self, Place, Written};
+use super::plain_tests::plain_condition;
 use super::{Compiler, schema_source};
 use crate::checks::{self, Check, Shape};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
@@ -37,10 +38,17 @@ impl CompiledTest {
     /// A query whose rows are the failures.
     pub fn failures_sql(&self) -> String {
         let table = self.table.as_ref().map(TableName::quoted).unwrap_or_default();
+        if let TestKind::Custom { rendered: Some(rendered), .. } = &self.kind {
+            return session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string());
+        }
         match self.check() {
             Check::Rows { wrong } => format!("select * from {table} where {wrong}"),
-            Check::Measures { values, wrong, .. } => {
+            Check::Measures { values, wrong, usual, .. } => {
                 let inner: Vec<String> = values.iter().map(|(name, sql)| format!("{sql} as \"{name}\"")).collect();
+                if usual.is_some() {
+                    // Earlier runs say whether it fails.
+                    return format!("select {} from {table}", inner.join(", "));
+                }
                 let names: Vec<String> = values.iter().map(|(name, _)| quoted(name)).collect();
                 let (inner, wrong) = (inner.join(", "), bound(&wrong, &names));
                 format!("select * from (select {inner} from {table}) as measured where {wrong}")
@@ -63,7 +71,8 @@ impl CompiledTest {
                 )
             }
             Check::Shape(_) => String::new(),
-            Check::Query { sql } => sql,
+            Check::Reconciled { sql, .. } => format!("select * from ({sql}) as counted where rows <> rows_in_files"),
+            Check::Query { sql } | Check::Series { sql, .. } => sql,
         }
     }
 
@@ -72,9 +81,13 @@ impl CompiledTest {
         match &self.kind {
             // Printed from its syntax tree: a comment at its end would swallow what is put around it.
             TestKind::Singular { rendered } | TestKind::Custom { rendered: Some(rendered), .. } => {
-                let sql =
-                    session::parse(&rendered.sql).map_or_else(|_| rendered.sql.clone(), |parsed| parsed.to_string());
-                Check::Query { sql }
+                let Ok(parsed) = session::parse(&rendered.sql) else {
+                    return Check::Query { sql: rendered.sql.clone() };
+                };
+                match self.table.as_ref().and_then(|table| plain_condition(&parsed, table)) {
+                    Some(wrong) => Check::Rows { wrong },
+                    None => Check::Query { sql: parsed.to_string() },
+                }
             }
             _ => self.declared.check().unwrap_or(Check::Query { sql: String::new() }),
         }
@@ -84,7 +97,12 @@ impl CompiledTest {
     pub fn fingerprint(&self) -> String {
         let config = &self.config;
         let counts = format!("{:?} {} {} {:?}", config.severity, config.warn_if, config.error_if, config.fail_calc);
-        let text = format!("{} {counts} {:?} {}", self.name, config.on_violation, self.failures_sql());
+        let usual = match self.check() {
+            Check::Measures { usual: Some(usual), .. } => format!("{usual:?}"),
+            Check::Series { times, usual, .. } => format!("{times:?} {usual:?}"),
+            _ => String::new(),
+        };
+        let text = format!("{} {counts} {:?} {}{usual}", self.name, config.on_violation, self.failures_sql());
         blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
     }
 }
@@ -137,8 +155,11 @@ impl Compiler<'_> {
                 }
             }
         }
+        if let Some(why) = self.cannot_reconcile(test) {
+            return Err(vec![Diagnostic::error(Id::InvalidTest, why).at((*test.span).clone())]);
+        }
         let own = test.table.clone().unwrap_or_else(|| TableName::new("tests", test.name.clone()));
-        if let Some(why) = self.cannot_leave_out(test) {
+        if let Some(why) = self.cannot_leave_out(&compiled) {
             let message = format!("`on_violation` of `{}` cannot leave rows out: {why}", test.name);
             return Err(vec![Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone())]);
         }
@@ -179,11 +200,11 @@ impl Compiler<'_> {
 
 impl Compiler<'_> {
     /// Why the failing rows of a test cannot be left out, if they are to be.
-    fn cannot_leave_out(&self, test: &DataTest) -> Option<&'static str> {
+    fn cannot_leave_out(&self, test: &CompiledTest) -> Option<&'static str> {
         if !test.config.on_violation.leaves_out() {
             return None;
         }
-        if !matches!(test.check(), Some(Check::Rows { .. })) {
+        if !matches!(test.check(), Check::Rows { .. }) {
             return Some("the test is not about each row by itself");
         }
         let Some(model) = test.table.as_ref().and_then(|table| self.project.models.get(table)) else {
@@ -202,6 +223,21 @@ impl Compiler<'_> {
             }
             () => None,
         }
+    }
+
+    /// Why the rows of a table cannot be compared with those of files, if they are to be.
+    fn cannot_reconcile(&self, test: &DataTest) -> Option<String> {
+        let Some(Check::Reconciled { source, .. }) = test.check() else { return None };
+        let table = test.table.as_ref()?;
+        let Some(declared) = self.project.sources.get(&source) else {
+            return Some(format!("`{source}` is a model: `equal_rowcount` compares two tables"));
+        };
+        let reads = self.project.models.get(table).is_some_and(|model| model.sources.iter().any(|(n, _)| *n == source));
+        if !reads {
+            return Some(format!("`{table}` does not read `{source}` itself: test the model that does"));
+        }
+        let is_delta = declared.format == crate::project::Format::Delta;
+        is_delta.then(|| format!("`{source}` is a Delta table and has no files of its own: write `equal_rowcount`"))
     }
 
     /// The types that a test of columns names are types.

@@ -101,6 +101,18 @@ pub enum Publish {
     Together,
 }
 
+/// What is kept of each version of a table for people to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Nothing.
+    Off,
+    /// What the statistics of its files say: rows, NULLs, least and greatest values.
+    Basic,
+    /// As that, and different and common values, means, quantiles, lengths: they are counted while the rows are written.
+    Full,
+}
+
 /// What a warning about a model's SQL means to its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -202,6 +214,8 @@ pub struct ModelConfig {
     pub publish: Option<Publish>,
     /// `audit: off`: tests run after the publish and only report; those of a contract gate it all the same.
     pub audit: bool,
+    /// `profile`: what is kept of each version of the table for people to look at; `basic` unless set.
+    pub profile: Profile,
     /// `lints: { unused-cte: allow }`: what each warning means here.
     pub lints: BTreeMap<String, LintLevel>,
 }
@@ -251,6 +265,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "pre_hook",
     "post_hook",
     "audit",
+    "profile",
     "lints",
 ];
 
@@ -279,6 +294,8 @@ const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
 
 pub(super) const PUBLISH: &[(&str, Publish)] = &[("alone", Publish::Alone), ("together", Publish::Together)];
 const ON_ERROR: &[(&str, OnError)] = &[("skip_children", OnError::SkipChildren), ("continue", OnError::Continue)];
+
+const PROFILES: &[(&str, Profile)] = &[("off", Profile::Off), ("basic", Profile::Basic), ("full", Profile::Full)];
 
 const LINT_LEVELS: &[(&str, LintLevel)] =
     &[("allow", LintLevel::Allow), ("warn", LintLevel::Warn), ("deny", LintLevel::Deny)];
@@ -329,6 +346,7 @@ impl Default for ModelConfig {
             pre_hook: Vec::new(),
             post_hook: Vec::new(),
             audit: true,
+            profile: Profile::Basic,
             lints: BTreeMap::new(),
         }
     }
@@ -396,6 +414,9 @@ impl ModelConfig {
             "pre_hook" | "pre-hook" => self.pre_hook = hooks::read(key, value)?,
             "post_hook" | "post-hook" => self.post_hook = hooks::read(key, value)?,
             "audit" => self.audit = on_or_off(key, value)?,
+            // Older YAML reads `off` as false.
+            "profile" if value == &serde_json::Value::Bool(false) => self.profile = Profile::Off,
+            "profile" => self.profile = word(key, value, PROFILES)?,
             "lints" => self.lints = lints(value)?,
             _ => {
                 if let Some(instead) = absent::instead_of_setting(key) {

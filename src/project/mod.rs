@@ -52,7 +52,9 @@ use crate::template::{
 };
 
 pub use bad_rows::{Limit, OnBadRow};
-pub use config::{CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Publish, Strategy};
+pub use config::{
+    CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Profile, Publish, Strategy,
+};
 pub use data_tests::{DataTest, TestKind};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};

@@ -191,12 +191,36 @@ fn argument(name: &str, kind: Kind, node: &Node, reader: &mut Reader<'_>) -> Opt
             }
             items.into()
         }
+        Kind::Period => return period(node, reader).map(Argument::Value),
         Kind::Word(words) => {
             let choices: Vec<(&str, &str)> = words.iter().map(|word| (*word, *word)).collect();
             reader.choice(node, &format!("value of `{name}`"), &choices)?.into()
         }
     };
     Some(Argument::Value(value))
+}
+
+/// `{ period: day, count: 14 }`, or `day`.
+fn period(node: &Node, reader: &mut Reader<'_>) -> Option<serde_json::Value> {
+    const PERIODS: &[(&str, &str)] = &[("hour", "hour"), ("day", "day"), ("week", "week"), ("month", "month")];
+    let (unit, count) = match &node.value {
+        Raw::Map(_) => {
+            let mut mapping = reader.mapping(node, "period")?;
+            let (unit, count) = (mapping.take("period"), mapping.take("count"));
+            mapping.finish(reader);
+            let Some(unit) = unit else {
+                reader.wrong(node, "a length of time, such as `{ period: day, count: 14 }`");
+                return None;
+            };
+            (unit, count)
+        }
+        _ => (node, None),
+    };
+    let count = match count {
+        Some(count) => reader.count(count)?,
+        None => 1,
+    };
+    Some(serde_json::json!({ "period": reader.choice(unit, "period", PERIODS)?, "count": count }))
 }
 
 /// `row_condition` of dbt_expectations and `from_condition` of dbt_utils say which rows are looked at, as `where` does.
@@ -314,6 +338,7 @@ fn in_name(value: &serde_json::Value) -> Vec<String> {
     match value {
         serde_json::Value::Array(items) => items.iter().take(4).map(|item| words(&item.to_string())).collect(),
         serde_json::Value::String(text) => vec![words(text)],
+        serde_json::Value::Object(period) => period.values().map(|part| words(&part.to_string())).collect(),
         other => vec![words(&other.to_string())],
     }
 }

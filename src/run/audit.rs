@@ -12,6 +12,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::TableSource;
 
+use super::anomalies;
 use super::failing::{self, Failing, HIDDEN};
 use super::fused::{self, Found, Fusion};
 use super::inputs::Inputs;
@@ -108,8 +109,8 @@ pub(super) fn others(tests: &[(&CompiledTest, Check)], table: &TableName) -> Vec
 }
 
 /// Tests over tables as they are, or as one of them will be.
-struct Audit<'a> {
-    inputs: &'a Inputs,
+pub(super) struct Audit<'a> {
+    pub(super) inputs: &'a Inputs,
     staged: Option<(&'a TableName, Arc<dyn TableProvider>)>,
 }
 
@@ -166,6 +167,11 @@ impl Audit<'_> {
 
     /// The result of a test that shared a scan; where it may be mistaken, its own query says what is true.
     async fn closer(&self, test: &CompiledTest, check: &Check, mut found: Found, start: Instant) -> TestResult {
+        if let Check::Measures { values, usual: Some(usual), .. } = check {
+            let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+            let judged = anomalies::beside_runs(self.inputs, test, &names, usual, found).await;
+            return self.told(test, check, judged, start);
+        }
         let compiled = &self.inputs.runtime().compiled;
         if let (Some(table), Some(column)) = (&test.table, test.column())
             && compiled.is_sensitive(table, column)
@@ -186,11 +192,41 @@ impl Audit<'_> {
         let found = async {
             match (check, &test.table) {
                 (Check::Shape(shape), Some(table)) => self.shape(shape, table).await,
+                (Check::Reconciled { source, sql }, Some(table)) => self.reconciled(table, source, sql).await,
+                (Check::Series { sql, values, times, usual }, _) => {
+                    anomalies::beside_times(&self.rows(sql, &test.reads).await?, values, times, usual)
+                }
+                (Check::Measures { values, usual: Some(usual), .. }, Some(table)) => {
+                    let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+                    let found = self.measured(test, check, table).await?;
+                    anomalies::beside_runs(self.inputs, test, &names, usual, found).await
+                }
                 _ => fused::found_alone(&self.rows(&fused::alone(test), &test.reads).await?, test),
             }
         };
         let found = found.await;
+        if matches!(check, Check::Series { .. } | Check::Reconciled { .. } | Check::Measures { usual: Some(_), .. }) {
+            return self.told(test, check, found, start);
+        }
         self.with_rows(test, result(test, check, found, start)).await
+    }
+
+    /// What a test of measures comes to, alone.
+    async fn measured(&self, test: &CompiledTest, check: &Check, table: &TableName) -> Result<Found, Failure> {
+        let mut tables = self.tables(std::slice::from_ref(table)).await?;
+        let own = tables.remove(table).ok_or_else(|| Failure::text(format!("`{table}` is not there")))?;
+        let session = &self.inputs.runtime().session;
+        let fusion = Fusion::new(session, table, vec![(test, check.clone())], tables).await;
+        Ok(self.scan(&fusion, own).await?.into_iter().next().unwrap_or_default())
+    }
+
+    /// The result of a test that says itself which rows fail.
+    fn told(&self, test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
+        let rows = found.as_ref().map(|found| found.rows_told.clone()).unwrap_or_default();
+        let mut result = result(test, check, found, start);
+        let failing = Failing::new(self.inputs, test);
+        result.failed_rows = rows.iter().map(|row| failing.row(row)).collect();
+        result
     }
 
     /// Adds some of the rows that fail. That they cannot be read again is no reason to forget what was found.
@@ -214,7 +250,7 @@ impl Audit<'_> {
         Ok(Found { failures: told.len() as u64, told, ..Found::default() })
     }
 
-    async fn tables(&self, reads: &[TableName]) -> Result<Tables, Failure> {
+    pub(super) async fn tables(&self, reads: &[TableName]) -> Result<Tables, Failure> {
         let is_own = |name: &TableName| self.staged.as_ref().is_some_and(|(own, _)| *own == name);
         let others: Vec<TableName> = reads.iter().filter(|name| !is_own(name)).cloned().collect();
         let mut tables = self.inputs.tables_named(&others).await?;
@@ -251,6 +287,7 @@ pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
 
 fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
     let proved = found.as_ref().ok().and_then(|found| found.proved.clone());
+    let mut measured = BTreeMap::new();
     let (status, failures, message) = match found {
         Ok(found) => {
             let verdict = if found.left_out {
@@ -263,7 +300,13 @@ fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, sta
                 Verdict::Warn => TestStatus::Warn,
                 Verdict::Fail => TestStatus::Fail,
             };
-            let message = (found.failures > 0).then(|| message(test, check, &found, status));
+            let message = if found.failures > 0 {
+                Some(message(test, check, &found, status))
+            } else {
+                // That there is too little to say is worth saying.
+                found.told.first().cloned()
+            };
+            measured = named(check, &found);
             (status, Some(found.failures), message)
         }
         Err(failure) => (TestStatus::Error, None, Some(failure.to_string())),
@@ -279,7 +322,19 @@ fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, sta
         declared,
         failures_sql: test.failures_sql(),
         failed_rows: Vec::new(),
+        measured,
         seconds: start.elapsed().as_secs_f64(),
+    }
+}
+
+/// What a test measured, by name.
+fn named(check: &Check, found: &Found) -> BTreeMap<&'static str, serde_json::Value> {
+    match check {
+        Check::Measures { values, .. } => {
+            let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+            anomalies::named(&names, &found.measured)
+        }
+        _ => BTreeMap::new(),
     }
 }
 
@@ -299,13 +354,15 @@ fn message(test: &CompiledTest, check: &Check, found: &Found, status: TestStatus
             format!("{} {} more than once", some(noun), verb("stands", "stand"))
         }
         Check::Reference { to, field, .. } => format!("{rows} {} no match in {to}.{field}", verb("has", "have")),
+        Check::Shape(_) | Check::Series { .. } | Check::Reconciled { .. } | Check::Measures { usual: Some(_), .. } => {
+            found.told.join("; ")
+        }
         Check::Measures { values, expected, .. } => {
             let shown = |value: &String| if value.is_empty() { "NULL".to_owned() } else { value.clone() };
             let values = values.iter().zip(&found.measured);
             let values: Vec<String> = values.map(|((name, _), value)| format!("{name} is {}", shown(value))).collect();
             format!("{}, expected {expected}", values.join(", "))
         }
-        Check::Shape(_) => found.told.join("; "),
         _ if found.left_out && test.config.on_violation == Violation::Quarantine => format!("{rows} in quarantine"),
         _ if found.left_out => format!("{rows} left out"),
         _ => format!("{rows} {}", verb("fails", "fail")),

@@ -1,5 +1,5 @@
-//! What happened, as Delta tables of the lake itself: `_lake/runs`, `_lake/node_results`, `_lake/test_results` and
-//! `_lake/failures`. Every run appends to each of them once, in one commit.
+//! What happened, as Delta tables of the lake itself: `_lake/runs`, `_lake/node_results`, `_lake/test_results`,
+//! `_lake/failures`, `_lake/profiles`. Every run appends to each of them once, in one commit.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::materialize::Failure;
 use super::own_tables::{self, ATTEMPTS, columns};
+use super::profiles::{ProfileRow, profile_columns};
 use super::report::{FailedRow, RunReport, Status, TestResult, TestStatus};
 use crate::catalog::utc;
 use crate::compile::CompiledTest;
@@ -20,11 +21,21 @@ use crate::tables::{self, Commit, TableError};
 /// The folder of these tables, and their schema in SQL.
 const FOLDER: &str = "_lake";
 
-const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures"];
+const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures", "profiles"];
 
 /// The names of these tables.
 pub(super) fn tables() -> impl Iterator<Item = TableName> {
     TABLES.iter().map(|table| TableName::new(FOLDER, *table))
+}
+
+/// The table of what tests found.
+pub(super) fn test_results() -> TableName {
+    TableName::new(FOLDER, "test_results")
+}
+
+/// The table of what is known of each version of each table.
+pub(super) fn profiles() -> TableName {
+    TableName::new(FOLDER, "profiles")
 }
 
 /// Appends what a run did.
@@ -59,18 +70,51 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
         .collect();
     let compiled = &inputs.runtime().compiled.tests;
     let declared: HashMap<&str, &CompiledTest> = compiled.iter().map(|test| (test.name.as_str(), test)).collect();
-    let row = |(version, test): (Option<Option<u64>>, _)| TestRow::new(&declared, report, version.flatten(), test);
-    let results: Vec<TestRow<'_>> = tests().map(row).collect();
+    let mut results: Vec<TestRow<'_>> = Vec::new();
+    for (of_build, test) in tests() {
+        let version = match (of_build, declared.get(test.name.as_str()).and_then(|test| test.table.as_ref())) {
+            (Some(version), _) => version,
+            (None, Some(table)) => tested_version(inputs, table).await,
+            (None, None) => None,
+        };
+        results.push(TestRow::new(&declared, report, version, test));
+    }
     let failures: Vec<FailureRow<'_>> = tests()
         .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
         .collect();
-    let (a, b, c, d) = tokio::join!(
+    let profiles = profile_rows(inputs, report).await;
+    let (a, b, c, d, e) = tokio::join!(
         append(inputs, "runs", run_columns(), std::slice::from_ref(&run)),
         append(inputs, "node_results", node_columns(), &nodes),
         append(inputs, "test_results", test_columns(), &results),
         append(inputs, "failures", failure_columns(), &failures),
+        append(inputs, "profiles", profile_columns(), &profiles),
     );
-    a.and(b).and(c).and(d)
+    a.and(b).and(c).and(d).and(e)
+}
+
+/// The version that was tested, of a table that was not built.
+async fn tested_version(inputs: &Inputs, table: &TableName) -> Option<u64> {
+    let model = inputs.runtime().project.models.get(table).filter(|model| model.is_stored());
+    inputs.published(&model?.name).await.ok().flatten().map(|published| published.version())
+}
+
+/// What is known of the tables that a run published.
+async fn profile_rows(inputs: &Inputs, report: &RunReport) -> Vec<ProfileRow> {
+    let published = report.nodes.iter().filter(|node| node.status == Status::Success && node.action != "view");
+    let each = published.filter_map(|node| {
+        let version = node.version?;
+        Some(async move { (&node.name, inputs.profile_of_build(&node.name, version, node.sketched.as_ref()).await) })
+    });
+    let mut rows = Vec::new();
+    for (name, profile) in futures::future::join_all(each).await {
+        match profile {
+            Ok(profile) => rows.extend(profile.into_iter().flat_map(|p| p.into_rows(&report.invocation_id))),
+            // A profile is not worth a failed run.
+            Err(failure) => tracing::warn!("`{name}` has no profile: {failure}"),
+        }
+    }
+    rows
 }
 
 async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, rows: &[T]) -> Result<(), Failure> {
@@ -223,6 +267,7 @@ struct TestRow<'a> {
     owner: Option<String>,
     version: Option<u64>,
     seconds: f64,
+    measured: Option<String>,
 }
 
 fn test_columns() -> SchemaRef {
@@ -241,6 +286,7 @@ fn test_columns() -> SchemaRef {
         ("owner", TEXT),
         ("version", WHOLE),
         ("seconds", REAL),
+        ("measured", TEXT),
     ])
 }
 
@@ -267,6 +313,7 @@ impl<'a> TestRow<'a> {
             owner: declared.and_then(|test| test.config.owner.clone()),
             version,
             seconds: test.seconds,
+            measured: (!test.measured.is_empty()).then(|| serde_json::json!(test.measured).to_string()),
         }
     }
 }

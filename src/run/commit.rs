@@ -8,7 +8,7 @@ use super::report::TestResult;
 use crate::bronze::{Change, manifest};
 use crate::compile::{CompiledTest, Input};
 use crate::names::TableName;
-use crate::tables::{Commit, TableState};
+use crate::tables::{self, Commit, Published, Staged, TableState};
 use crate::template::SourceRead;
 
 impl Node<'_> {
@@ -77,11 +77,36 @@ impl Node<'_> {
                 sources: world.taken.keys().map(ToString::to_string).collect(),
                 intervals: None,
                 consumed: table_ids(&world.changes),
+                content: None,
                 invocation_id: runtime.options.invocation_id.clone(),
             },
             transactions,
             id: uuid::Uuid::new_v4().to_string(),
         };
         Ok((commit, batches))
+    }
+
+    /// Publishes what is staged. A table that was made anew and holds what it held before stays as it is, and so does what
+    /// reads it: says whether that is so.
+    pub(super) async fn publish(
+        &self,
+        published: Option<&Published>,
+        staged: Staged,
+        commit: &Commit,
+    ) -> Result<(Published, bool), Failure> {
+        let lake = &self.inputs.runtime().lake;
+        let same = published.filter(|published| self.holds_the_same(published, &staged));
+        match same {
+            Some(published) => Ok((tables::publish_same(lake, published, staged, commit).await?, true)),
+            None => Ok((tables::publish(lake, published, staged, commit).await?, false)),
+        }
+    }
+
+    fn holds_the_same(&self, published: &Published, staged: &Staged) -> bool {
+        let before = published.state.as_ref().and_then(|state| state.content.as_deref());
+        before.is_some()
+            && before == staged.content()
+            && published.schema == staged.schema
+            && published.partition_columns() == self.model.config.partition_by
     }
 }

@@ -294,6 +294,7 @@ fn not_run(runtime: &Runtime, step: &Step, status: Status, reason: &str) -> Node
         stale: Vec::new(),
         hooks: Vec::new(),
         tests: Vec::new(),
+        sketched: None,
     }
 }
 

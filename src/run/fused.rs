@@ -27,8 +27,10 @@ pub(super) struct Found {
     pub(super) rows: Option<u64>,
     /// What its measures came to; empty for NULL.
     pub(super) measured: Vec<String>,
-    /// What is wrong, for a test that reads no row.
+    /// What is wrong, where the test finds the words itself.
     pub(super) told: Vec<String>,
+    /// Failing rows as JSON, where no query gives them.
+    pub(super) rows_told: Vec<String>,
     /// The failing rows are not in the table.
     pub(super) left_out: bool,
     /// Why nobody had to look.
@@ -91,7 +93,7 @@ impl<'a> Fusion<'a> {
                 let here = schema.field_with_name(column).ok();
                 to != table && here.zip(there).is_some_and(|(a, b)| a.data_type() == b.data_type())
             }
-            Check::Shape(_) | Check::Query { .. } => false,
+            Check::Shape(_) | Check::Query { .. } | Check::Series { .. } | Check::Reconciled { .. } => false,
         }
     }
 
@@ -151,7 +153,7 @@ impl<'a> Fusion<'a> {
                     // NULL is neither known nor unknown.
                     inner.push(format!("count(*){} as f{at}", where_(Some(&format!("not {known}({column})")))));
                 }
-                Check::Shape(_) | Check::Query { .. } => continue,
+                Check::Shape(_) | Check::Query { .. } | Check::Series { .. } | Check::Reconciled { .. } => continue,
             }
             outer.extend(shared.outer(at));
             if test.config.needs_rows() {
@@ -217,6 +219,11 @@ pub(super) fn found_alone(batches: &[RecordBatch], test: &CompiledTest) -> Resul
     let has_rows = test.table.is_some() && test.config.needs_rows();
     let rows = has_rows.then(|| number(batch, "r0")).transpose()?;
     Ok(Found { failures: number(batch, "f0")?, rows, ..Found::default() })
+}
+
+/// A count in the only row of a query.
+pub(super) fn count(batches: &[RecordBatch], column: &str) -> Result<u64, Failure> {
+    number(only_row(batches)?, column)
 }
 
 fn only_row(batches: &[RecordBatch]) -> Result<&RecordBatch, Failure> {

@@ -11,6 +11,8 @@ use super::audit::{Seen, audit, audit_rest, in_order, others};
 use super::fused::Fusion;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Mode, Node, World};
+use super::profiling::Profiling;
+use super::proved::known_to_hold;
 use super::report::TestResult;
 use super::sieve::Sieve;
 use super::watching::{OnTheWay, Watching};
@@ -18,9 +20,9 @@ use crate::checks::Check;
 use crate::compile::{CompiledTest, depends_on_more_than_its_row};
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
-use crate::project::Model;
+use crate::project::{Model, Profile};
 use crate::session::{self, Tables};
-use crate::tables::{self, Kept, Published, Staged};
+use crate::tables::{self, Kept, Known, Published, Staged};
 
 impl Node<'_> {
     /// Tests that decide whether staged rows are published. What a contract promises is never left out.
@@ -39,14 +41,26 @@ impl Node<'_> {
         &self,
         published: Option<&Published>,
         staged: &Staged,
-        seen: Seen,
+        mut seen: Seen,
     ) -> Result<Vec<TestResult>, Failure> {
         let (name, gates) = (&self.model.name, self.gates());
+        seen.extend(self.of_new_keys(published, staged).await?);
         let mut due: Vec<&CompiledTest> = Vec::new();
         let mut of_new_rows: Vec<&CompiledTest> = Vec::new();
+        let (of_new_files, of_all_files) = (Known::of(None, Some(staged))?, Known::of(published, Some(staged))?);
         for test in &gates {
-            let suffice = !seen.contains_key(&test.name) && self.new_rows_suffice(published, staged, test).await?;
-            if suffice { of_new_rows.push(test) } else { due.push(test) }
+            if seen.contains_key(&test.name) {
+                due.push(test);
+                continue;
+            }
+            let suffice = self.new_rows_suffice(published, staged, test).await?;
+            let known = if suffice { &of_new_files } else { &of_all_files };
+            let is_own = test.table.as_ref() == Some(name);
+            let known = known.as_ref().filter(|_| is_own);
+            let found = known.and_then(|known| known_to_hold(self.inputs, test, known));
+            // What holds is told by the second audit.
+            seen.extend(found.map(|found| (test.name.clone(), found)));
+            if suffice && !seen.contains_key(&test.name) { of_new_rows.push(test) } else { due.push(test) }
         }
         let mut results = Vec::new();
         if !of_new_rows.is_empty() {
@@ -65,13 +79,13 @@ impl Node<'_> {
         staged: &Staged,
         test: &CompiledTest,
     ) -> Result<bool, Failure> {
-        let Some(state) = published.and_then(|published| published.state.as_ref()) else { return Ok(false) };
+        let Some(published) = published else { return Ok(false) };
         let Check::Rows { wrong } = test.check() else { return Ok(false) };
         let is_own = test.table.as_ref() == Some(&self.model.name);
-        if staged.replaces_all || !is_own || !test.config.allows_nothing() || !self.is_of_rows_alone(&wrong) {
+        if staged.replaces_all || !is_own || !self.is_of_rows_alone(&wrong) {
             return Ok(false);
         }
-        Ok(state.tests.get(&test.name) == Some(&self.stamp(test).await?))
+        self.has_passed(published, test).await
     }
 
     /// Whether a condition depends on the columns of its row and on nothing else: no clock, no chance, no other row.
@@ -90,7 +104,17 @@ impl Node<'_> {
         let sieve = Sieve::new(&self.model.name, &self.tests, &self.inputs.runtime().session);
         let sifted = sieve.iter().flat_map(|sieve| &sieve.tests).map(|(test, _)| test.name.as_str()).collect();
         let watching = self.watching(world, mode, proved, &sifted).await;
-        OnTheWay { watching, sieve }
+        let is_whole = self.writes_whole_table(world, mode);
+        let profiles = self.model.config.profile == Profile::Full && is_whole;
+        let (session, schema) = (&self.inputs.runtime().session, Arc::clone(&self.compiled.schema));
+        let profiling = profiles.then(|| Profiling::new(session, schema));
+        OnTheWay { watching, sieve, profiling, is_whole }
+    }
+
+    /// Whether the rows that a query makes are all that the table will hold.
+    fn writes_whole_table(&self, world: &World, mode: Mode) -> bool {
+        let is_whole = mode == Mode::Full || world.published.is_none();
+        is_whole && self.intake.traced().is_none() && !self.model.config.is_history()
     }
 
     /// The tests that can look at the rows while they are written: where these are all that the table will hold.
@@ -101,8 +125,7 @@ impl Node<'_> {
         proved: &Seen,
         sifted: &BTreeSet<&str>,
     ) -> Option<Watching<'_>> {
-        let is_whole = mode == Mode::Full || world.published.is_none();
-        if !is_whole || self.intake.traced().is_some() || self.model.config.is_history() {
+        if !self.writes_whole_table(world, mode) {
             return None;
         }
         let (session, schema) = (&self.inputs.runtime().session, &self.compiled.schema);

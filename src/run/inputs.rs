@@ -17,8 +17,10 @@ use crate::session::{self, Tables};
 use crate::tables::{self, Published};
 use crate::template::{SourceRead, plain_relation, source_relation};
 
+use super::anomalies::Measured;
 use super::materialize::Failure;
 use super::quarantine;
+use super::reconciled::Holds;
 use super::together::Held;
 use super::{chronicle, left_out};
 
@@ -35,6 +37,10 @@ pub struct Inputs {
     together: OnceLock<BTreeSet<TableName>>,
     /// Those of them that are staged.
     held: Mutex<BTreeMap<TableName, Arc<Held>>>,
+    /// What tests measured in earlier runs.
+    measured: OnceCell<Measured>,
+    /// The files of sources that tables of this run hold the rows of.
+    files_held: Mutex<HashMap<(TableName, TableName), Holds>>,
 }
 
 /// Which files of a model's own sources its query reads; others are read whole.
@@ -55,12 +61,35 @@ impl Inputs {
         let listed = listed.map(|(name, files)| ((name.clone(), None), cell(files)));
         let listings = Mutex::new(listed.collect());
         let (published, deliveries, held) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { listings, runtime, deliveries, published, together: OnceLock::new(), held }
+        Self {
+            listings,
+            runtime,
+            deliveries,
+            published,
+            together: OnceLock::new(),
+            held,
+            measured: OnceCell::new(),
+            files_held: Mutex::default(),
+        }
     }
 
     /// The runtime that these inputs belong to.
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// What tests measured in earlier runs, read at the first call.
+    pub(super) async fn measured(&self) -> Result<&Measured, Failure> {
+        self.measured.get_or_try_init(|| self.read_measured()).await
+    }
+
+    /// The rows of a table that is about to be published are those of these files of a source.
+    pub(super) fn set_held(&self, table: &TableName, source: &TableName, files: Holds) {
+        self.files_held.lock().expect("no holder panics").insert((table.clone(), source.clone()), files);
+    }
+
+    pub(super) fn held_files(&self, table: &TableName, source: &TableName) -> Option<Holds> {
+        self.files_held.lock().expect("no holder panics").get(&(table.clone(), source.clone())).cloned()
     }
 
     /// The files of a source, listed at the first call.

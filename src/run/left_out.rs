@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::datasource::provider_as_source;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::compile::{CompiledProject, CompiledTest};
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Model, Violation};
+use crate::session::{self, Tables};
 use crate::tables::{self, Commit, Published, TableError};
 
 /// Where the quarantine of a model is.
@@ -142,22 +144,62 @@ impl Node<'_> {
 pub(super) async fn settle(inputs: &Inputs, model: &Model, published: &Published) -> Result<(), Failure> {
     let runtime = inputs.runtime();
     let app = app_id(&model.name);
-    let Some(head) = published.transaction(&app).await? else { return Ok(()) };
+    let head = published.transaction(&app).await?;
+    if head.is_none() && !tables(&runtime.compiled).contains(&table_of(&model.name)) {
+        return Ok(());
+    }
     for _ in 0..ATTEMPTS {
         let current = runtime.lake.inspect(&table_of(&model.name)).await?;
         let done = match &current {
             Some(current) => current.transaction(&app).await?,
             None => None,
         };
-        if done.is_some_and(|done| done >= head) {
-            return Ok(());
-        }
-        match carry_over(inputs, model, current.as_ref(), head).await {
+        let settled = match (&current, head) {
+            _ if done == head => return Ok(()),
+            // Another run went on, or a rollback went back.
+            (Some(current), head) if done > head => {
+                let now = runtime.lake.inspect(&model.name).await?;
+                let went_on = match &now {
+                    Some(now) => now.transaction(&app).await? >= done,
+                    None => true,
+                };
+                if went_on {
+                    return Ok(());
+                }
+                take_back(inputs, model, current, head).await
+            }
+            (current, Some(head)) => carry_over(inputs, model, current.as_ref(), head).await,
+            (_, None) => return Ok(()),
+        };
+        match settled {
             Err(Failure::Table(TableError::Conflict { .. })) => tokio::task::yield_now().await,
             outcome => return outcome,
         }
     }
     Err(Failure::Table(TableError::Conflict { table: table_of(&model.name) }))
+}
+
+/// Makes a quarantine what it was at the head that a rollback of its model went back to.
+async fn take_back(inputs: &Inputs, model: &Model, current: &Published, head: Option<i64>) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, session, name, app) = (&runtime.lake, &runtime.session, table_of(&model.name), app_id(&model.name));
+    let then = match head {
+        Some(head) => tables::version_at_head(lake, current, &app, head).await?,
+        None => None,
+    };
+    let mut rows = Tables::new();
+    let before = tables::table_provider(then.as_ref().unwrap_or(current)).await?;
+    rows.insert(TableName::new("q", "before"), provider_as_source(before));
+    // Where the log of the quarantine no longer tells, what came later is known by its time: the head has that of its note.
+    let sql = format!(
+        "select * from q.before where quarantined_at <= arrow_cast({}, 'Timestamp(Microsecond, Some(\"UTC\"))')",
+        head.unwrap_or(-1)
+    );
+    let plan = session::plan(session, session::parse(&sql)?, &rows)?;
+    let staged = tables::stage(lake, &name, plan, &schema(), &[], session).await?.replacing_all();
+    let transactions = vec![(app, head.unwrap_or(tables::NO_HEAD))];
+    let commit = Commit::of_run(&runtime.options.invocation_id, transactions);
+    Ok(tables::publish(lake, Some(current), staged, &commit).await.map(|_| ())?)
 }
 
 async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>, head: i64) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use super::decide::{Action, Facts, decide};
 use super::gate::view;
 use super::inputs::{Chosen, Inputs};
 use super::intake::{Intake, Progress, TakenIn, takes_in};
+use super::profiling::Sketched;
 use super::proved::proved;
 use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
@@ -24,7 +25,7 @@ use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Format, Materialization, Model, Strategy};
-use crate::tables::{self, Published, TableError};
+use crate::tables::{Published, TableError};
 use crate::template::SourceRead;
 
 /// Why a node failed.
@@ -68,6 +69,8 @@ pub(super) struct Outcome {
     pub(super) version: Option<u64>,
     failed_file: Option<String>,
     pub(super) tests: Vec<TestResult>,
+    /// What was counted of the new rows.
+    sketched: Option<Sketched>,
     /// Another batch waits.
     pub(super) more: bool,
     /// Its tests refused rows, which are kept.
@@ -88,6 +91,7 @@ impl Outcome {
             version,
             failed_file: None,
             tests: Vec::new(),
+            sketched: None,
             more: false,
             refused: false,
         }
@@ -103,9 +107,11 @@ impl Outcome {
             _ if batches == 1 => (self.action, format!("{}; 1 batch before it is published", self.reason)),
             _ => (self.action, format!("{}; {batches} batches before it are published", self.reason)),
         };
+        let sketched = self.sketched.and_then(|sketched| sketched.after(before.sketched, before.version));
         Self {
             action,
             reason,
+            sketched,
             rows: sum(before.rows, self.rows),
             rows_quarantined: before.rows_quarantined + self.rows_quarantined,
             bytes: sum(before.bytes, self.bytes),
@@ -168,6 +174,7 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         stale: Vec::new(),
         hooks: progress.hooks,
         tests: outcome.tests,
+        sketched: outcome.sketched,
     }
 }
 
@@ -347,19 +354,10 @@ impl Node<'_> {
         let runtime = self.inputs.runtime();
         self.inputs.begin(self.model, progress).await?;
         runtime.lake.forget_kept(&self.model.name).await?;
-        let Readable { staged, traces, chosen, bad_rows, seen, sieve } = self.stage_readable(&mut world, mode).await?;
+        let Readable { staged, traces, chosen, bad_rows, seen, sketched, sieve } =
+            self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
-        if let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await {
-            staged.discard(&runtime.lake).await;
-            if self.intake.moved_meanwhile(&chosen).await {
-                return Err(self.conflict());
-            }
-            let file = bronze::shown(file.meta.location.as_ref(), &runtime.folder);
-            return Err(Failure::text(format!(
-                "`{file}` changed while it was read; nothing was published, build again"
-            )));
-        }
-        if let Err(failure) = self.check_seed() {
+        if let Err(failure) = self.is_as_it_was_read(&chosen).await {
             staged.discard(&runtime.lake).await;
             return Err(failure);
         }
@@ -367,6 +365,9 @@ impl Node<'_> {
             return self.skip(&world, format!("no row changed: {reason}")).await;
         }
         let published = world.published.as_ref();
+        for (source, taken) in &world.taken {
+            self.inputs.note_held(&self.model.name, source, taken, &chosen);
+        }
         let tests = self.gate(published, &staged, seen).await?;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
@@ -385,13 +386,14 @@ impl Node<'_> {
             commit.transactions.extend(self.note_left_out(world.published.as_ref(), mode, sieve.as_ref()).await?);
             Ok((commit, batches))
         };
-        let (commit, batches) = match noted.await {
+        let (mut commit, batches) = match noted.await {
             Ok(noted) => noted,
             Err(failure) => {
                 staged.discard(&runtime.lake).await;
                 return Err(failure);
             }
         };
+        commit.state.content = staged.content().map(str::to_owned);
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         outcome.rows_quarantined = self.quarantined(&bad_rows) + sieve.as_ref().map_or(0, Sieve::rows_quarantined);
         if self.is_held() {
@@ -402,13 +404,19 @@ impl Node<'_> {
             }
             return Ok(outcome);
         }
+        let (added, before) = (staged.added_only(), published.map(Published::version));
         progress.publishing.store(true, Ordering::SeqCst);
-        let fresh = tables::publish(&runtime.lake, published, staged, &commit).await?;
+        let (fresh, is_same) = self.publish(published, staged, &commit).await?;
+        if is_same {
+            outcome.action = "unchanged";
+            outcome.reason.push_str("; its rows are what they were");
+        }
         fail_points::reached("published");
         outcome.version = Some(fresh.version());
         outcome.more = world.taken.values().any(|taken| taken.pending.more);
         self.settle(&fresh).await?;
         self.inputs.set_published(fresh.clone());
+        outcome.sketched = self.counted(sketched, added, before).await;
         if !outcome.more {
             outcome.tests.extend(self.audit_after(&fresh).await?);
         }
@@ -420,6 +428,18 @@ impl Node<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Refuses to go on with files that changed while they were read.
+    async fn is_as_it_was_read(&self, chosen: &Chosen) -> Result<(), Failure> {
+        let Some(file) = bronze::first_changed(chosen.values().flat_map(|chosen| &chosen.files)).await else {
+            return self.check_seed();
+        };
+        if self.intake.moved_meanwhile(chosen).await {
+            return Err(self.conflict());
+        }
+        let file = bronze::shown(file.meta.location.as_ref(), &self.inputs.runtime().folder);
+        Err(Failure::text(format!("`{file}` changed while it was read; nothing was published, build again")))
     }
 
     pub(super) fn conflict(&self) -> Failure {

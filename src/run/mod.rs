@@ -4,6 +4,8 @@
 //! decided (`decide`), executed, staged, audited and published in `materialize`.
 
 mod after_load;
+mod anomalies;
+mod appended;
 mod attempts;
 mod audit;
 mod batch_burst;
@@ -29,10 +31,14 @@ mod maintain;
 mod materialize;
 mod microbatch;
 mod own_tables;
+mod profiles;
+mod profiling;
 mod proved;
 mod quarantine;
+mod reconciled;
 mod replay;
 mod report;
+mod riding;
 mod schedule;
 mod seeds;
 mod sieve;
@@ -65,6 +71,8 @@ pub use intake::models_that_take_in;
 pub use layouts::layouts;
 pub use maintain::{Maintained, maintain};
 pub use materialize::Failure;
+pub use profiles::{ColumnProfile, TableProfile};
+pub use profiling::Sketched;
 pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};

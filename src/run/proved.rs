@@ -1,4 +1,4 @@
-//! Tests that nobody has to run: the plan that made the rows proves them.
+//! Tests that nobody has to run: the plan that made the rows proves them, or the statistics of the files do.
 
 use super::audit::Seen;
 use super::fused::Found;
@@ -7,6 +7,7 @@ use super::materialize::{Failure, Mode, Node, World};
 use crate::checks::Check;
 use crate::compile::CompiledTest;
 use crate::project::Materialization;
+use crate::tables::Known;
 
 impl Node<'_> {
     /// The gates that hold for the table as it will be. What an incremental model adds passes by the plan; what its table
@@ -37,9 +38,30 @@ pub(super) async fn proved(inputs: &Inputs, tests: &[&CompiledTest]) -> Seen {
             && is_made_by_its_plan(inputs, test).await
         {
             proved.insert(test.name.clone(), found);
+        } else if let Some(found) = by_statistics(inputs, test).await {
+            proved.insert(test.name.clone(), found);
         }
     }
     proved
+}
+
+/// What the statistics of a published table say of a test.
+async fn by_statistics(inputs: &Inputs, test: &CompiledTest) -> Option<Found> {
+    let table = test.table.as_ref()?;
+    let model = inputs.runtime().project.models.get(table)?;
+    let published = inputs.published(table).await.ok().flatten().filter(|_| model.is_stored())?;
+    let known = Known::of(Some(&published), None).ok().flatten()?;
+    known_to_hold(inputs, test, &known)
+}
+
+/// Whether the statistics of files say that no row of theirs fails a test.
+pub(super) fn known_to_hold(inputs: &Inputs, test: &CompiledTest, known: &Known) -> Option<Found> {
+    let (runtime, table) = (inputs.runtime(), test.table.as_ref()?);
+    let Check::Rows { wrong } = test.check() else { return None };
+    let holds = runtime.options.prove && known.excludes(table, &wrong, &runtime.session);
+    let files = known.file_count();
+    let reason = format!("by the statistics of {files} {}", if files == 1 { "file" } else { "files" });
+    holds.then(|| Found { proved: Some(reason), ..Found::default() })
 }
 
 async fn is_made_by_its_plan(inputs: &Inputs, test: &CompiledTest) -> bool {

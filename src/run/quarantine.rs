@@ -15,6 +15,7 @@ use super::intake::chosen;
 use super::left_out;
 use super::materialize::{Failure, Mode, Node, World};
 use super::own_tables::{ATTEMPTS, columns};
+use super::profiling::Sketched;
 use super::sieve::Sieve;
 use super::staging::Traces;
 use crate::bronze::quarantine::{self, Draft, Note, app_id};
@@ -210,6 +211,8 @@ pub(super) struct Readable<'a> {
     pub(super) bad_rows: Arc<BadRows>,
     /// What tests saw while the rows were written.
     pub(super) seen: Seen,
+    /// What was counted while they were.
+    pub(super) sketched: Option<Sketched>,
     /// What tests left out.
     pub(super) sieve: Option<Sieve<'a>>,
 }
@@ -256,7 +259,9 @@ impl Node<'_> {
                     }
                     let mut seen = on_the_way.seen(&staged).await;
                     seen.extend(proved);
-                    return Ok(Readable { staged, traces, chosen, bad_rows, seen, sieve: on_the_way.sieve });
+                    let sketched = on_the_way.sketched(&staged).await;
+                    let sieve = on_the_way.sieve;
+                    return Ok(Readable { staged, traces, chosen, bad_rows, seen, sketched, sieve });
                 }
                 Err(_) if self.intake.moved_meanwhile(&chosen).await => return Err(self.conflict()),
                 Err(failure @ Failure::Bronze(BronzeError::NewColumns { .. })) => return Err(failure),

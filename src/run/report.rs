@@ -1,9 +1,12 @@
 //! What a run did.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::hooks::HookResult;
+use super::profiling::Sketched;
 use super::unit::UnitTestResult;
 use crate::names::TableName;
 use crate::project::TestSeverity;
@@ -64,6 +67,9 @@ pub struct NodeResult {
     pub hooks: Vec<HookResult>,
     /// Its tests.
     pub tests: Vec<TestResult>,
+    /// What was counted of its new rows.
+    #[serde(skip)]
+    pub sketched: Option<Sketched>,
 }
 
 /// How a test ended.
@@ -121,6 +127,9 @@ pub struct TestResult {
     /// Some of the rows that fail: they go to `_lake/failures`.
     #[serde(skip)]
     pub failed_rows: Vec<FailedRow>,
+    /// What it measured, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<&'static str, serde_json::Value>,
     /// How long it took, in seconds; tests that share a scan share its time.
     pub seconds: f64,
 }

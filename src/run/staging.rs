@@ -83,9 +83,7 @@ impl Node<'_> {
         // One file after the other is no new beginning.
         let watch = self.intake.traced().is_none().then_some(on_the_way as &dyn Watch);
         let staged = tables::stage_watched(lake, name, plan, schema, partition_by, session, watch).await?;
-        if let Some(watching) = &on_the_way.watching {
-            watching.wrote(&staged);
-        }
+        on_the_way.wrote(&staged);
         Ok(staged)
     }
 

@@ -1,107 +1,41 @@
-//! Tests that look at the rows of a table while they are written, instead of reading them again.
-
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+//! All that looks at the rows of a build on their way into its table, instead of reading them again.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::datasource::provider_as_source;
-use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::Sender;
 
 use super::audit::Seen;
-use super::fused::{Found, Fusion};
+use super::fused::Fusion;
+use super::profiling::{Profiling, Sketched};
+use super::riding::Riding;
 use super::sieve::Sieve;
-use crate::session;
 use crate::tables::{Staged, Watch};
-
-/// Batches that wait for the tests; then the writer waits for them.
-const WAITING: usize = 4;
-
-/// The query of the tests, over rows that are still being written.
-type Running = JoinHandle<Result<Vec<RecordBatch>, DataFusionError>>;
 
 /// Tests that watch a table on its way.
 pub(super) struct Watching<'a> {
-    pub(super) fusion: Fusion<'a>,
-    schema: SchemaRef,
-    running: Mutex<Option<Running>>,
-    /// The files that the rows went to.
-    files: Mutex<Vec<String>>,
+    fusion: Fusion<'a>,
+    riding: Riding,
 }
 
 impl<'a> Watching<'a> {
     /// The rows will have the columns of `schema`.
     pub(super) fn new(fusion: Fusion<'a>, schema: SchemaRef) -> Self {
-        Self { fusion, schema, running: Mutex::new(None), files: Mutex::new(Vec::new()) }
-    }
-
-    /// The rows that were seen last are those of these files.
-    pub(super) fn wrote(&self, staged: &Staged) {
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = staged.paths();
+        Self { fusion, riding: Riding::new(schema) }
     }
 
     /// What each test found in the rows of `staged`; nothing, if they did not see exactly these.
     async fn seen(&self, staged: &Staged) -> Seen {
-        let found = self.found(staged).await.unwrap_or_default();
+        let batches = self.riding.found(staged).await;
+        let found = batches.and_then(|batches| self.fusion.found(&batches).ok()).unwrap_or_default();
         self.fusion.tests.iter().zip(found).map(|(shared, found)| (shared.test.name.clone(), found)).collect()
     }
 
-    async fn found(&self, staged: &Staged) -> Option<Vec<Found>> {
-        let mut paths = staged.paths();
-        paths.sort();
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        files.sort();
-        if paths != files {
-            return None;
-        }
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        match running.await {
-            Ok(Ok(batches)) => self.fusion.found(&batches).ok(),
-            Ok(Err(error)) => {
-                tracing::debug!("tests that watched the rows of a table gave up: {error}");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-}
-
-impl Watching<'_> {
     /// A query over the rows that are about to be written.
     fn begin(&self) -> Option<Sender<RecordBatch>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(earlier) = running.take() {
-            earlier.abort();
-            // The query of the model runs again, for want of memory or of a file: it is to have all that there is.
-            return None;
-        }
-        let (sender, receiver) = channel(WAITING);
-        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        let one = || Arc::new(Written { schema: Arc::clone(&self.schema), receiver: Arc::clone(&receiver) });
-        let threads = self.fusion.session.config().target_partitions();
-        let streams = (0..threads).map(|_| one() as Arc<dyn PartitionStream>).collect();
-        let table = StreamingTable::try_new(Arc::clone(&self.schema), streams).ok()?;
-        let plan = self.fusion.plan(provider_as_source(Arc::new(table))).ok()?;
-        if !self.fusion.reads_once(&plan) {
-            return None;
-        }
-        let session = self.fusion.session.clone();
-        *running = Some(tokio::spawn(async move { session::query(&session, plan).collect().await }));
-        Some(sender)
-    }
-}
-
-impl Drop for Watching<'_> {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            running.abort();
-        }
+        self.riding.begin(&self.fusion.session, |rows| {
+            let plan = self.fusion.plan(rows).ok()?;
+            self.fusion.reads_once(&plan).then_some(plan)
+        })
     }
 }
 
@@ -112,9 +46,23 @@ pub(super) struct OnTheWay<'a> {
     pub(super) watching: Option<Watching<'a>>,
     /// Tests that leave some of them out.
     pub(super) sieve: Option<Sieve<'a>>,
+    /// What is counted for people to look at.
+    pub(super) profiling: Option<Profiling<'a>>,
+    /// The rows are all that the table will hold.
+    pub(super) is_whole: bool,
 }
 
 impl OnTheWay<'_> {
+    /// The rows that were seen last are those of these files.
+    pub(super) fn wrote(&self, staged: &Staged) {
+        if let Some(watching) = &self.watching {
+            watching.riding.wrote(staged);
+        }
+        if let Some(profiling) = &self.profiling {
+            profiling.riding.wrote(staged);
+        }
+    }
+
     /// What each test found in the rows of `staged`.
     pub(super) async fn seen(&self, staged: &Staged) -> Seen {
         let mut seen = match &self.watching {
@@ -126,39 +74,24 @@ impl OnTheWay<'_> {
         }
         seen
     }
+
+    /// The sketches of the columns of `staged`.
+    pub(super) async fn sketched(&self, staged: &Staged) -> Option<Sketched> {
+        self.profiling.as_ref()?.sketched(staged).await
+    }
 }
 
 impl Watch for OnTheWay<'_> {
-    fn begin(&self) -> Option<Sender<RecordBatch>> {
+    fn begin(&self) -> Vec<Sender<RecordBatch>> {
         if let Some(sieve) = &self.sieve {
             sieve.begin();
         }
-        self.watching.as_ref()?.begin()
-    }
-}
-
-/// Rows as they are written; all partitions of the query take from one line.
-struct Written {
-    schema: SchemaRef,
-    receiver: Arc<tokio::sync::Mutex<Receiver<RecordBatch>>>,
-}
-
-impl fmt::Debug for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rows as they are written")
-    }
-}
-
-impl PartitionStream for Written {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
+        let tests = self.watching.as_ref().and_then(Watching::begin);
+        let profile = self.profiling.as_ref().and_then(Profiling::begin);
+        tests.into_iter().chain(profile).collect()
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = futures::stream::unfold(Arc::clone(&self.receiver), |receiver| async move {
-            let batch = receiver.lock().await.recv().await?;
-            Some((Ok(batch), receiver))
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    fn is_whole(&self) -> bool {
+        self.is_whole
     }
 }

@@ -27,16 +27,24 @@ use sqlparser::dialect::GenericDialect;
 use crate::names::{TableName, nearest};
 
 mod functions;
+mod hashes;
 mod known;
 mod masks;
 mod memory;
+mod one_writer;
 mod repeated;
+mod sketch;
+mod sketching;
 
+pub use hashes::{hash_function, mix, row_hashes};
 pub use known::KnownValues;
 pub use masks::is_mask;
 use memory::Turns;
 pub use memory::{OutOfMemory, nodes_at_once, within_memory};
+use one_writer::OneWriter;
 use repeated::CountRepeated;
+pub use sketch::{Lengths, Sketch};
+use sketching::ColumnSketch;
 
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -62,15 +70,19 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     // deltalake 1.1: IN-list pushdown of a hash join can panic on the dictionary-encoded file column.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
-    let mut state = SessionStateBuilder::new()
+    let mut builder = SessionStateBuilder::new()
         .with_config(config.with_extension(Arc::new(Turns::default())))
         .with_runtime_env(memory::runtime(resources.memory)?)
-        .with_default_features()
-        .build();
+        .with_default_features();
+    if resources.memory.is_some() {
+        builder = builder.with_physical_optimizer_rule(Arc::new(OneWriter));
+    }
+    let mut state = builder.build();
     for function in functions::all().into_iter().chain(masks::all()) {
         state.register_udf(Arc::new(function))?;
     }
     state.register_udaf(Arc::new(AggregateUDF::from(CountRepeated::new())))?;
+    state.register_udaf(Arc::new(AggregateUDF::from(ColumnSketch::new())))?;
     Ok(state)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -25,7 +25,7 @@ use crate::exact_files::{ExactFiles, split_partitions};
 pub(super) struct DataFile {
     /// Relative to the table.
     pub(super) path: String,
-    size: i64,
+    pub(super) size: i64,
     modified: i64,
     pub(super) partition_values: HashMap<String, Option<String>>,
     /// Statistics, as JSON (Delta protocol, "Per-file Statistics").
@@ -58,6 +58,35 @@ impl From<LogicalFileView> for DataFile {
             has_deletions: file.deletion_vector_descriptor().is_some(),
         }
     }
+}
+
+impl DataFile {
+    /// The values of the partition columns.
+    fn values(&self, partitions: &[Field]) -> Result<Vec<ScalarValue>, TableError> {
+        let value = |field: &Field| match self.partition_values.get(field.name()) {
+            Some(Some(text)) if !text.is_empty() => ScalarValue::try_from_string(text.clone(), field.data_type()),
+            _ => ScalarValue::try_from(field.data_type()),
+        };
+        Ok(partitions.iter().map(value).collect::<Result<_, _>>()?)
+    }
+
+    /// What the log says of its rows, in the columns of [`table_schema`].
+    pub(super) fn known(
+        &self,
+        schema: &SchemaRef,
+        partition_by: &[String],
+    ) -> Result<Option<Arc<Statistics>>, TableError> {
+        let (columns, partitions) = split_partitions(schema, partition_by);
+        let values = self.values(&partitions)?;
+        Ok(self.stats.as_deref().and_then(|stats| statistics(stats, &columns, &values)).map(Arc::new))
+    }
+}
+
+/// The columns of a table as its scan has them: those that it is partitioned by are the last.
+pub(super) fn table_schema(schema: &SchemaRef, partition_by: &[String]) -> SchemaRef {
+    let (columns, partitions) = split_partitions(schema, partition_by);
+    let fields = columns.fields().iter().cloned().chain(partitions.into_iter().map(Arc::new));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 impl Published {
@@ -110,11 +139,7 @@ pub(super) fn files_table(
             e_tag: None,
             version: None,
         };
-        let value = |field: &Field| match file.partition_values.get(field.name()) {
-            Some(Some(text)) if !text.is_empty() => ScalarValue::try_from_string(text.clone(), field.data_type()),
-            _ => ScalarValue::try_from(field.data_type()),
-        };
-        let mut values: Vec<ScalarValue> = partitions.iter().map(value).collect::<Result<_, _>>()?;
+        let mut values = file.values(&partitions)?;
         values.extend(label(file));
         let statistics = file.stats.as_deref().and_then(|stats| statistics(stats, &columns, &values));
         let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(values);

@@ -4,11 +4,13 @@
 //! [`TableState`] that explains how it came to be.
 
 mod changes;
+mod content;
 mod files;
 mod history;
 mod intervals;
 mod journal;
 mod kept;
+mod known;
 mod layout;
 mod maintain;
 mod merge;
@@ -49,6 +51,7 @@ pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
 pub use journal::Resumed;
 pub use kept::Kept;
+pub use known::Known;
 pub use layout::Layout;
 pub use maintain::{Packing, Removal, checkpoint, clean_log, optimize, remove, retention, transactions, vacuum};
 pub use merge::{Merge, Placement, place};
@@ -57,7 +60,8 @@ pub use outside::{OutsideError, inspect_sources, open_source};
 pub use pack::{pack_along, reshape};
 pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_head};
 pub use prepared::Prepared;
-pub use publish::{Commit, publish};
+pub use prune::files_with_keys;
+pub use publish::{Commit, publish, publish_same};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage, stage_watched};
 pub use tombstones::app_id as tombstones_of;
@@ -142,6 +146,9 @@ pub struct TableState {
     /// The tables whose changes it has read: the ids of their Delta tables, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub consumed: BTreeMap<String, String>,
+    /// What the rows are together, where the commit made all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// The run that published.
     pub invocation_id: String,
 }

@@ -8,16 +8,19 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Datum, RecordBatch
 use datafusion::arrow::compute::kernels::cmp::{gt_eq, lt_eq};
 use datafusion::arrow::compute::{and, cast, concat_batches, is_not_null, is_null, or};
 use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::catalog::TableProvider;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
+use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 
-use super::read::exact;
+use super::read::{Files, exact, scan};
 use super::stage::{Staged, collect};
 use super::{Published, TableError};
+use crate::exact_files::rows_of;
 
 /// So many keys are looked at one by one.
 const MAX_KEYS: u64 = 200_000;
@@ -56,6 +59,24 @@ pub(super) async fn candidates(
         None => in_ranges(staged, key, &known, files.len(), session).await?,
     };
     Ok(files.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(path, _)| path).collect())
+}
+
+/// The published files that can hold a key of the staged rows, as a table; `None` if there are none.
+///
+/// # Errors
+/// When the log cannot be read, or the staged rows cannot.
+pub async fn files_with_keys(
+    published: &Published,
+    staged: &Staged,
+    key: &[String],
+    session: &SessionState,
+) -> Result<Option<Arc<dyn TableProvider>>, TableError> {
+    let files = candidates(published, staged, key, session).await?;
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let rows = rows_of(scan(published, Files::Only(&files), false).await?, &staged.schema)?;
+    Ok(Some(Arc::new(ViewTable::new(rows, None))))
 }
 
 /// The bounds of a column; `None` where they say nothing.

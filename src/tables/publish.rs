@@ -11,7 +11,7 @@ use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
 use super::stage::discard;
-use super::{Lake, Published, STATE_KEY, Staged, TableError, TableState, metadata};
+use super::{Lake, Published, ROWS_SINCE, STATE_KEY, Staged, TableError, TableState, metadata};
 use crate::catalog::holds;
 use crate::names::TableName;
 
@@ -56,6 +56,36 @@ pub async fn publish(
     let version = published.map_or(0, |published| published.version() + 1);
     let committed = commit_once(lake, published, &staged, commit).await;
     settled(lake, (&staged.name, version), &commit.id, committed, &staged.adds).await
+}
+
+/// Notes in the log that the rows of a published version came to be in this way, too: nothing that reads them is built
+/// again for it. The staged rows, which are the same, are taken away.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn publish_same(
+    lake: &Lake,
+    published: &Published,
+    staged: Staged,
+    commit: &Commit,
+) -> Result<Published, TableError> {
+    let fail = |source| TableError::Delta { table: published.name.clone(), source };
+    let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
+    state["commit_id"] = commit.id.clone().into();
+    state[ROWS_SINCE] = published.rows_since().into();
+    let told = [(STATE_KEY.to_owned(), state), ("lakeUpkeep".to_owned(), commit.id.clone().into())];
+    let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    let properties = once().with_metadata(told).with_application_transactions(transactions);
+    let adds = staged.adds.clone();
+    staged.discard(lake).await;
+    let snapshot = published.table.snapshot().map_err(fail)?;
+    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+    let committed = CommitBuilder::from(properties)
+        .with_actions(Vec::new())
+        .build(Some(snapshot.snapshot()), published.table.log_store(), operation)
+        .await;
+    let committed = committed.map(|_| ()).map_err(fail);
+    settled(lake, (&published.name, published.version() + 1), &commit.id, committed, &adds).await
 }
 
 /// The table after an attempt to commit this version of it. `adds` are taken away if they will never be published.

@@ -25,6 +25,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::content::Content;
 use super::{Lake, Layout, TableError, Watch, read, zorder};
 use crate::exact_files::rows_of;
 use crate::fail_points;
@@ -58,6 +59,8 @@ pub struct Staged {
     pub(crate) partition_by: Vec<String>,
     /// Paths of new files whose rows the table has already.
     pub(crate) kept_files: BTreeSet<String>,
+    /// What the rows are together, where they are all that the table will hold.
+    pub(crate) content: Option<String>,
     /// What the publish makes known with the rows: versions of `txn` actions by application.
     pub(crate) heads: HashMap<String, i64>,
 }
@@ -75,6 +78,7 @@ impl Staged {
             schema: Arc::clone(schema),
             partition_by: partition_by.to_vec(),
             kept_files: BTreeSet::new(),
+            content: None,
             heads: HashMap::new(),
         }
     }
@@ -86,7 +90,13 @@ impl Staged {
         self.kept_files.extend(other.kept_files);
         self.heads.extend(other.heads);
         self.packed.extend(other.packed);
+        self.content = None;
         self
+    }
+
+    /// What the rows are together, where they are all that the table will hold.
+    pub fn content(&self) -> Option<&str> {
+        self.content.as_deref().filter(|_| self.replaces_all)
     }
 
     /// The publish takes these published files away.
@@ -131,6 +141,13 @@ impl Staged {
     pub(crate) fn rows_plan(&self) -> Result<LogicalPlan, TableError> {
         let table = read::staged_table(&self.table_url, &self.adds, &self.schema, &self.partition_by)?;
         Ok(rows_of(table, &self.schema)?)
+    }
+
+    /// The new rows, if the publish adds them and takes none away: files may be written again together.
+    pub fn added_only(&self) -> Option<Self> {
+        let is_added = !self.replaces_all && self.removed.is_subset(&self.packed);
+        let is_new = |add: &&Add| !self.kept_files.contains(&add.path);
+        is_added.then(|| Self { adds: self.adds.iter().filter(is_new).cloned().collect(), ..self.clone() })
     }
 
     /// Takes the files away again: they will not be published.
@@ -219,8 +236,8 @@ pub(super) async fn stage_streams(
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone() };
-    let adds = write_partitions(&target, streams, None, 0).await?;
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), is_whole: false };
+    let (adds, _) = write_partitions(&target, streams, Vec::new(), 0).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
 
@@ -239,7 +256,7 @@ pub(super) async fn write_beside(
     let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
     probe(&store, name).await?;
     let config = Layout::default().writer(schema, &[], session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone() };
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), is_whole: false };
     write_files(&target, rows_of(read::view(plan), schema)?, session, None).await.map(|_| ())
 }
 
@@ -264,7 +281,7 @@ async fn write_files(
     plan: LogicalPlan,
     session: &SessionState,
     watch: Option<&dyn Watch>,
-) -> Result<Vec<Add>, TableError> {
+) -> Result<(Vec<Add>, Content), TableError> {
     hide_caught_panics();
     let session = &session::for_query(session);
     let plan = session.optimize(&plan)?;
@@ -276,7 +293,7 @@ async fn write_files(
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
         let partitions = physical.output_partitioning().partition_count();
         let streams = (0..partitions).map(streams);
-        write_partitions(target, streams, watch.and_then(Watch::begin), FEW_BYTES).await
+        write_partitions(target, streams, watch.map(Watch::begin).unwrap_or_default(), FEW_BYTES).await
     };
     session::within_memory(session, run).await
 }
@@ -309,9 +326,11 @@ async fn write_watched(
 ) -> Result<Staged, TableError> {
     let store = lake.log_store(&staged.name)?.object_store(None);
     let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
-    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone() };
-    let adds = write_files(&target, plan, session, watch).await?;
+    let is_whole = watch.is_some_and(Watch::is_whole);
+    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), is_whole };
+    let (adds, content) = write_files(&target, plan, session, watch).await?;
     staged.adds.extend(adds);
+    staged.content = target.is_whole.then(|| content.text());
     Ok(staged)
 }
 
@@ -331,9 +350,9 @@ async fn probe(store: &ObjectStoreRef, name: &TableName) -> Result<(), TableErro
 async fn write_partitions(
     target: &Target,
     streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
-    watched: Option<Sender<RecordBatch>>,
+    watched: Vec<Sender<RecordBatch>>,
     few: usize,
-) -> Result<Vec<Add>, TableError> {
+) -> Result<(Vec<Add>, Content), TableError> {
     let mut tasks = JoinSet::new();
     for (at, stream) in streams.enumerate() {
         let writing = Writing { watched: watched.clone(), ..Writing::new(target) };
@@ -343,11 +362,13 @@ async fn write_partitions(
     // It hears of the end when the last stream has ended.
     drop(watched);
     let (mut adds, mut left, mut failure) = (Vec::new(), BTreeMap::new(), None);
+    let mut content = Content::default();
     while let Some(finished) = tasks.join_next().await {
         match finished {
-            Ok(Ok((at, (found, rows)))) => {
-                adds.extend(found);
-                left.insert(at, rows);
+            Ok(Ok((at, written))) => {
+                adds.extend(written.adds);
+                content = content.and(written.content);
+                left.insert(at, written.held);
             }
             Ok(Err(error)) => {
                 failure.get_or_insert(error);
@@ -361,7 +382,10 @@ async fn write_partitions(
         let rows = futures::stream::iter(left.into_values().flatten().map(Ok));
         let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&target.schema), rows));
         match Writing::new(target).write(rows, 0).await {
-            Ok((found, _)) => adds.extend(found),
+            Ok(written) => {
+                adds.extend(written.adds);
+                content = content.and(written.content);
+            }
             Err(error) => failure = Some(error),
         }
     }
@@ -370,7 +394,7 @@ async fn write_partitions(
             remove_files(&target.store, &adds).await;
             Err(error)
         }
-        None => Ok(adds),
+        None => Ok((adds, content)),
     }
 }
 
@@ -380,6 +404,16 @@ struct Target {
     config: WriterConfig,
     schema: SchemaRef,
     name: TableName,
+    /// The rows are all that the table will hold.
+    is_whole: bool,
+}
+
+/// What came of a stream.
+struct Written {
+    adds: Vec<Add>,
+    /// Rows that got no file of their own.
+    held: Vec<RecordBatch>,
+    content: Content,
 }
 
 /// A stream on its way into files.
@@ -387,21 +421,19 @@ struct Writing {
     writer: DeltaWriter,
     schema: SchemaRef,
     name: TableName,
-    watched: Option<Sender<RecordBatch>>,
+    watched: Vec<Sender<RecordBatch>>,
+    content: Option<Content>,
 }
 
 impl Writing {
     fn new(target: &Target) -> Self {
         let writer = DeltaWriter::new(Arc::clone(&target.store), target.config.clone());
-        Self { writer, schema: Arc::clone(&target.schema), name: target.name.clone(), watched: None }
+        let content = target.is_whole.then(Content::default);
+        Self { writer, schema: Arc::clone(&target.schema), name: target.name.clone(), watched: Vec::new(), content }
     }
 
     /// Writes a stream; gives it back instead if it is not longer than `few` bytes.
-    async fn write(
-        mut self,
-        mut stream: SendableRecordBatchStream,
-        few: usize,
-    ) -> Result<(Vec<Add>, Vec<RecordBatch>), TableError> {
+    async fn write(mut self, mut stream: SendableRecordBatchStream, few: usize) -> Result<Written, TableError> {
         let (mut held, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = stream.next().await {
             let written = match batch {
@@ -424,19 +456,23 @@ impl Writing {
             }
         }
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
-        Ok((self.writer.close().await.map_err(fail)?, held))
+        let content = self.content.unwrap_or_default();
+        Ok(Written { adds: self.writer.close().await.map_err(fail)?, held, content })
     }
 
     /// Shows rows to whoever watches. One that stops listening does not stop the write.
     async fn show(&mut self, batch: &RecordBatch) {
-        let Some(watched) = &self.watched else { return };
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec());
-        let is_heard = match batch {
-            Ok(batch) => watched.send(batch).await.is_ok(),
-            Err(_) => false,
+        if self.watched.is_empty() {
+            return;
+        }
+        let Ok(batch) = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()) else {
+            self.watched.clear();
+            return;
         };
-        if !is_heard {
-            self.watched = None;
+        for watched in std::mem::take(&mut self.watched) {
+            if watched.send(batch.clone()).await.is_ok() {
+                self.watched.push(watched);
+            }
         }
     }
 
@@ -444,6 +480,9 @@ impl Writing {
         for batch in batches {
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())
                 .map_err(|error| TableError::Query(error.into()))?;
+            if let Some(content) = &mut self.content {
+                content.add(&batch).map_err(TableError::Query)?;
+            }
             let fail = |source| TableError::Delta { table: self.name.clone(), source };
             self.writer.write(&batch).await.map_err(fail)?;
         }

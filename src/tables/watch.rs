@@ -5,7 +5,10 @@ use tokio::sync::mpsc::Sender;
 
 /// Whoever wants to see the rows that are staged.
 pub trait Watch: Send + Sync {
-    /// Rows are about to be written, from the first on: what was seen before does not count. Whoever does not want to see
-    /// them gives nothing, or stops listening.
-    fn begin(&self) -> Option<Sender<RecordBatch>>;
+    /// Rows are about to be written, from the first on: what was seen before does not count. All who are given see them;
+    /// one that stops listening sees no more.
+    fn begin(&self) -> Vec<Sender<RecordBatch>>;
+
+    /// Whether the rows are all that the table will hold, and are to be told from those that it holds.
+    fn is_whole(&self) -> bool;
 }

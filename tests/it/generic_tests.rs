@@ -184,6 +184,8 @@ fn every_built_in_test_counts_what_plain_sql_counts() {
 #[test]
 fn every_built_in_test_has_a_case() {
     let tested: BTreeSet<&str> = CASES.iter().map(|case| lake::checks::find(case.test).unwrap().name()).collect();
-    let all: BTreeSet<&str> = lake::checks::all().map(|test| test.name()).collect();
+    // Those need a history or files, and have tests of their own.
+    let is_judged = |name: &&str| name.ends_with("_anomalies") || *name == "row_count_matches_source";
+    let all: BTreeSet<&str> = lake::checks::all().map(|test| test.name()).filter(|name| !is_judged(name)).collect();
     assert_eq!(tested, all);
 }

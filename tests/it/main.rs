@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
+mod anomalies;
+mod appended;
 mod architecture;
 mod atomic;
 mod bad_rows;
@@ -31,6 +33,7 @@ mod merge;
 mod microbatch;
 mod mutations;
 mod new_columns;
+mod profiles;
 mod proofs;
 mod quality;
 mod reader;

@@ -172,6 +172,36 @@ fn what_increments_leave_out_adds_up() {
 }
 
 #[test]
+fn a_rollback_takes_rows_out_of_the_quarantine() {
+    let sandbox = orders("          - accepted_range: { min_value: 0, on_violation: quarantine }\n");
+    let model = ORDERS.replace("materialized='table', unique_key='id'", "materialized='incremental'");
+    sandbox.write("models/silver/orders.sql", model);
+    let left_out = || -> Vec<Value> {
+        let rows = sandbox.query("select \"row\" from quarantine.silver__orders order by 1");
+        let id = |row: &Value| serde_json::from_str::<Value>(row["row"].as_str().unwrap()).unwrap()["id"].clone();
+        rows.iter().map(id).collect()
+    };
+    sandbox.write("in/orders/2.csv", "id,amount,state\n");
+    std::fs::rename(sandbox.path("in/orders/1.csv"), sandbox.path("first.csv")).unwrap();
+    sandbox.ok(&["build"]);
+    for (file, id) in [(3, 11), (4, 12)] {
+        sandbox.write(&format!("in/orders/{file}.csv"), format!("id,amount,state\n{id},-1,open\n2{id},1,open\n"));
+        sandbox.ok(&["build"]);
+    }
+    assert_eq!(left_out(), [11, 12]);
+    // What came since is not there any more, and does not come again.
+    for (version, file, expected) in [(1, 4, vec![11]), (0, 3, vec![])] {
+        sandbox.ok(&["rollback", "orders", "--to", &version.to_string()]);
+        std::fs::remove_file(sandbox.path(&format!("in/orders/{file}.csv"))).unwrap();
+        sandbox.ok(&["build"]);
+        assert_eq!(left_out(), expected, "version {version}");
+    }
+    sandbox.write("in/orders/5.csv", "id,amount,state\n13,-1,open\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(left_out(), [13]);
+}
+
+#[test]
 fn only_rows_by_themselves_can_be_left_out() {
     let sandbox = orders(
         "          - unique: { on_violation: drop }\n          - mean_between: { min_value: 0, on_violation: quarantine }\n",
