@@ -1,6 +1,6 @@
 //! `lake test suggest`: tests that a table passes today, as YAML to begin with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ struct Suggestion {
     why: String,
 }
 
-/// What is suggested, by column.
-type Suggestions = BTreeMap<String, Vec<Suggestion>>;
+/// What is suggested for each column, in the order of the table.
+type Suggestions = Vec<(String, Vec<Suggestion>)>;
 
 async fn suggest(
     inputs: &Inputs,
@@ -83,7 +83,7 @@ async fn suggest(
     for column in profile.columns.iter().filter(|_| profile.rows > 0) {
         let tests = Column { inputs, runtime, name, column, rows: profile.rows }.tests().await?;
         if !tests.is_empty() {
-            found.insert(column.column_name.clone(), tests);
+            found.push((column.column_name.clone(), tests));
         }
     }
     Ok(Some((profile, found)))

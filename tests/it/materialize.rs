@@ -395,3 +395,57 @@ fn a_model_that_becomes_incremental_takes_no_row_in_twice() {
         assert_eq!(rows(&sandbox, "items"), ["1 a", "2 b"], "{kind}");
     }
 }
+
+#[test]
+fn a_table_that_holds_what_it_held_is_not_new_for_anybody() {
+    let sandbox = Sandbox::new(&[
+        (
+            "sources.yml",
+            "sources:\n  - name: raw\n    tables:\n      - name: a\n        path: in/\n        format: csv\n        columns:\n\
+            \x20         - { name: id, data_type: bigint }\n          - { name: amount, data_type: double }\n",
+        ),
+        ("models/silver/a.sql", "{{ config(materialized='table') }} select * from {{ source('raw', 'a') }}"),
+        ("models/gold/ids.sql", "{{ config(materialized='table') }} select distinct id from {{ ref('a') }}"),
+        ("models/gold/last.sql", "{{ config(materialized='table') }} select max(id) as id from {{ ref('ids') }}"),
+        ("in/1.csv", "id,amount\n1,1.5\n2,\n2,\n3,7\n"),
+    ]);
+    sandbox.ok(&["build"]);
+    let built = |what: &str| -> Vec<String> {
+        let report = sandbox.json(&["build"]);
+        let told = |name: &str| {
+            let node = node(&report, name);
+            format!("{} {}", node["status"].as_str().unwrap(), node["action"].as_str().unwrap())
+        };
+        let told = ["silver.a", "gold.ids", "gold.last"].map(told).to_vec();
+        assert!(!told.is_empty(), "{what}");
+        told
+    };
+    // Other amounts, in another order, of the same ids.
+    sandbox.write("in/1.csv", "id,amount\n3,8\n2,1\n1,1.5\n2,4\n");
+    assert_eq!(built("other amounts"), ["success replace", "success unchanged", "skipped "]);
+    assert_eq!(built("nothing"), ["skipped ", "skipped ", "skipped "]);
+    // Another query for the same rows.
+    sandbox
+        .write("models/gold/ids.sql", "{{ config(materialized='table') }} select id from {{ ref('a') }} group by id");
+    assert_eq!(built("another query"), ["skipped ", "success unchanged", "skipped "]);
+    assert_eq!(built("nothing again"), ["skipped ", "skipped ", "skipped "]);
+    // A row more, one row less, another type: each is something new.
+    sandbox.write("in/1.csv", "id,amount\n3,8\n2,1\n1,1.5\n2,4\n4,1\n");
+    assert_eq!(built("a row more"), ["success replace", "success replace", "success replace"]);
+    sandbox.write("in/1.csv", "id,amount\n3,8\n2,1\n1,1.5\n4,1\n");
+    assert_eq!(built("one of two equal ids less"), ["success replace", "success unchanged", "skipped "]);
+    sandbox.write(
+        "models/gold/ids.sql",
+        "{{ config(materialized='table') }} select distinct cast(id as int) as id from {{ ref('a') }}",
+    );
+    assert_eq!(built("another type"), ["skipped ", "success replace", "success replace"]);
+    assert_eq!(sandbox.query("select id from gold.ids order by id").len(), 4);
+    // The versions that hold the same say so, and can be gone back to.
+    let versions = sandbox.json(&["history", "gold.ids"]);
+    let versions = versions.as_array().unwrap();
+    assert_eq!(versions.len(), 6, "{versions:#?}");
+    sandbox.ok(&["rollback", "gold.ids", "--to", "1"]);
+    assert_eq!(sandbox.query("select id from gold.ids order by id").len(), 3);
+    assert_eq!(built("after a rollback")[1], "success replace");
+    assert_eq!(sandbox.query("select id from gold.ids order by id").len(), 4);
+}
