@@ -123,13 +123,14 @@ async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, 
     }
     let runtime = inputs.runtime();
     let (lake, name) = (&runtime.lake, TableName::new(FOLDER, table));
-    let staged = own_tables::stage(inputs, &name, &columns, rows).await?;
     let commit = Commit::of_run(&runtime.options.invocation_id, Vec::new());
     for _ in 0..ATTEMPTS {
+        // A commit that was lost to another has taken its files away.
+        let staged = own_tables::stage(inputs, &name, &columns, rows).await?;
         let current = lake.inspect(&name).await?;
         let staged = match &current {
-            Some(current) => tables::pack_along(lake, current, staged.clone(), &runtime.session).await?,
-            None => staged.clone(),
+            Some(current) => tables::pack_along(lake, current, staged, &runtime.session).await?,
+            None => staged,
         };
         match tables::publish(lake, current.as_ref(), staged, &commit).await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,

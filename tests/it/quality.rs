@@ -236,3 +236,15 @@ fn an_append_is_tested_by_its_new_rows() {
     sandbox.write("in/orders/3.csv", "id,amount,state\n13,13,open\n");
     sandbox.lake(&["build"]).assert_failed(1, "parquet");
 }
+
+#[test]
+fn runs_at_the_same_time_are_all_noted() {
+    let sandbox = orders("          - not_null: { severity: warn }\n");
+    sandbox.ok(&["build"]);
+    let mut running: Vec<_> = (0..6).map(|_| sandbox.start(&["test"])).collect();
+    running.iter_mut().for_each(|run| assert!(run.wait().unwrap().success()));
+    for (table, rows) in [("runs", 7), ("test_results", 7), ("failures", 7)] {
+        let found = sandbox.query(&format!("select * from _lake.{table}"));
+        assert_eq!(found.len(), rows, "{table}: {found:#?}");
+    }
+}
