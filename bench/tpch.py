@@ -211,6 +211,9 @@ def build(data, kind, memory, runs, lake, parent, tests_only):
             if name not in ("`lake build` again", "`lake test`"):
                 clean(proved_only="provable" in name)
             found[name].append(once(command))
+            # A long run that is cut off has told what it found.
+            wall, peak = found[name][-1]
+            print(f"{name}: {wall / 1000:,.2f} s, {peak:,.0f} MB", flush=True)
     return [(name, tuple(statistics.median(values) for values in zip(*known))) for name, known in found.items()]
 
 

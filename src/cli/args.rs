@@ -89,6 +89,8 @@ pub(super) enum Command {
     Ls(LsArgs),
     /// Show rows of a model, or of a query over the lake
     Show(ShowArgs),
+    /// Say why a model would be built now or skipped, and what the last run did with it
+    Why(WhyArgs),
     /// What runs published, or the versions of one table
     History(HistoryArgs),
     /// Take back what a run published, or take a table back to an older version
@@ -271,6 +273,13 @@ pub(super) struct RunArgs {
     /// Run the tests that the plan of their model proves, too
     #[arg(long)]
     pub(super) no_prove: bool,
+    /// Build what is unchanged, too; rows that were added are not added again
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Say what would be built, skipped and read, and why, without doing it
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) dry_run: bool,
 }
 
 /// What to take up again.
@@ -317,6 +326,14 @@ pub(super) struct ShowArgs {
     /// Rows to show; 0 for all
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(super) limit: usize,
+}
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
 }
 
 /// Whose profile.

@@ -9,7 +9,7 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, unit};
+use super::{ExitStatus, Pipeline, plan, unit};
 use crate::artifacts;
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
@@ -69,8 +69,12 @@ pub(super) fn run_loaded(
     let mut schedule = if args.atomic { schedule.all_together() } else { schedule };
     compiled.fail_fast = args.fail_fast;
     compiled.prove = !args.no_prove;
+    compiled.force = args.force;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
+    if args.dry_run {
+        return plan::dry_run(&runtime, &async_runtime, &schedule, printer);
+    }
     if what == What::All {
         schedule.unit_tests = unit::run(&runtime, &async_runtime, &selection, true, printer);
     }

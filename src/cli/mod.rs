@@ -18,6 +18,7 @@ mod init;
 mod ls;
 mod maintain;
 mod pipeline;
+mod plan;
 mod printer;
 mod profile;
 mod progress;
@@ -109,6 +110,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Compile(args) => compile::run(&cli.global, args, printer),
         Command::Ls(args) => ls::run(&cli.global, args, printer),
         Command::Show(args) => show::run(&cli.global, args, printer),
+        Command::Why(args) => plan::why(&cli.global, args, printer),
         Command::History(args) => history::history(&cli.global, args, printer),
         Command::Rollback(args) => history::rollback(&cli.global, args, printer),
         Command::Profile(args) => profile::run(&cli.global, args, printer),

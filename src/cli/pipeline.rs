@@ -52,6 +52,8 @@ pub(super) struct Compiled {
     pub(super) fail_fast: bool,
     /// Tests that plans prove are not run.
     pub(super) prove: bool,
+    /// What is unchanged is built, too.
+    pub(super) force: bool,
     memo: Memo,
     listings: Listings,
 }
@@ -140,6 +142,7 @@ impl Pipeline {
             threads,
             fail_fast: false,
             prove: true,
+            force: false,
             memo: self.memo,
             listings,
         }))
@@ -177,6 +180,7 @@ impl Compiled {
         let lake = Lake::new(&self.project.target.root, &self.project.folder)?.laid_out(run::layouts(&self.project));
         let options = RunOptions {
             full_refresh,
+            force: self.force,
             full_listing,
             slice,
             replay,

@@ -6,7 +6,7 @@ use super::changes::table_ids;
 use super::materialize::{Failure, Mode, Node, World};
 use super::report::TestResult;
 use crate::bronze::{Change, manifest};
-use crate::compile::{CompiledTest, Input};
+use crate::compile::{CompiledTest, Input, parts};
 use crate::names::TableName;
 use crate::tables::{self, Commit, Published, Staged, TableState};
 use crate::template::SourceRead;
@@ -77,7 +77,10 @@ impl Node<'_> {
                 sources: world.taken.keys().map(ToString::to_string).collect(),
                 intervals: None,
                 consumed: table_ids(&world.changes),
+                parts: parts(&runtime.project, self.model, &runtime.compiled.models),
                 content: None,
+                projections: BTreeMap::new(),
+                read: self.reads(world),
                 invocation_id: runtime.options.invocation_id.clone(),
             },
             transactions,

@@ -3,7 +3,7 @@
 //! One path leads to a skip of a table: same definition, same inputs, nothing volatile, and a version that
 //! `lake` wrote. Any doubt builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::project::Materialization;
 use crate::tables::TableState;
@@ -28,6 +28,12 @@ pub(super) struct Facts<'a> {
     /// What the published version says of itself.
     pub(super) state: Option<&'a TableState>,
     pub(super) definition: &'a str,
+    /// What changed in it, in words after a colon; empty where that is not known.
+    pub(super) what_changed: String,
+    /// Inputs of another version whose columns that are read hold what they held.
+    pub(super) as_they_were: BTreeSet<String>,
+    /// What is unchanged is built all the same.
+    pub(super) forced: bool,
     pub(super) volatile: Option<&'a str>,
     /// Versions of tables and hashes of file lists, by name.
     pub(super) inputs: &'a BTreeMap<String, String>,
@@ -110,15 +116,31 @@ fn table(facts: &Facts<'_>) -> Action {
         return Action::Full("its last version was not written by lake".to_owned());
     };
     if state.definition != facts.definition {
-        return Action::Full("its definition changed".to_owned());
+        return Action::Full(format!("its definition changed{}", facts.what_changed));
     }
-    if let Some(change) = changed_input(state, facts.inputs) {
+    let as_read: BTreeMap<String, String> = facts
+        .inputs
+        .iter()
+        .map(|(name, version)| {
+            let same = facts.as_they_were.contains(name).then(|| state.inputs.get(name)).flatten();
+            (name.clone(), same.unwrap_or(version).clone())
+        })
+        .collect();
+    if let Some(change) = changed_input(state, &as_read) {
         return Action::Full(change);
     }
     if let Some(function) = facts.volatile {
         return Action::Full(format!("its rows depend on {function}"));
     }
-    Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
+    if facts.forced {
+        return Action::Full("forced".to_owned());
+    }
+    let newer = |name: &&String| facts.inputs.get(*name) != as_read.get(*name);
+    let newer: Vec<String> = facts.as_they_were.iter().filter(newer).cloned().collect();
+    if newer.is_empty() {
+        return Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)));
+    }
+    Action::Skip(format!("unchanged: what it reads of {} is as it was", newer.join(", ")))
 }
 
 fn incremental(facts: &Facts<'_>) -> Action {
@@ -172,10 +194,14 @@ fn incremental(facts: &Facts<'_>) -> Action {
         if facts.appends || facts.reads_changes {
             return Action::Skip(format!("{}{hint}", same_inputs(facts.inputs)));
         }
-        return Action::Incremental("its definition changed".to_owned());
+        return Action::Incremental(format!("its definition changed{}", facts.what_changed));
     }
     if let Some(function) = facts.volatile.filter(|_| !facts.reads_changes) {
         return Action::Incremental(format!("its rows depend on {function}"));
+    }
+    // To add rows again would double them.
+    if facts.forced && !facts.appends && !facts.reads_changes {
+        return Action::Incremental("forced".to_owned());
     }
     Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)))
 }
@@ -253,6 +279,9 @@ mod tests {
             full_refresh: false,
             state: Some(&state),
             definition: "d",
+            what_changed: String::new(),
+            as_they_were: BTreeSet::new(),
+            forced: false,
             volatile: None,
             inputs: &inputs,
             pending: &pending,
@@ -276,6 +305,7 @@ mod tests {
         assert!(matches!(action(|f| f.state = None), Action::Full(_)));
         assert!(matches!(action(|f| f.definition = "other"), Action::Full(_)));
         assert!(matches!(action(|f| f.volatile = Some("now()")), Action::Full(_)));
+        assert!(matches!(action(|f| f.forced = true), Action::Full(_)));
         assert!(matches!(action(|f| f.exists = false), Action::Full(_)));
         let newer = BTreeMap::from([("silver.views".to_owned(), "version 4".to_owned())]);
         let inputs: &'static _ = Box::leak(Box::new(newer));

@@ -108,7 +108,7 @@ impl Node<'_> {
         let profiles = self.model.config.profile == Profile::Full && is_whole;
         let (session, schema) = (&self.inputs.runtime().session, Arc::clone(&self.compiled.schema));
         let profiling = profiles.then(|| Profiling::new(session, schema));
-        OnTheWay { watching, sieve, profiling, is_whole }
+        OnTheWay { watching, sieve, profiling, sums: is_whole.then(|| self.inputs.read_of(&self.model.name)) }
     }
 
     /// Whether the rows that a query makes are all that the table will hold.

@@ -237,16 +237,28 @@ pub(super) struct World {
     pub(super) nothing_to_read: bool,
     /// Models whose changes it reads.
     pub(super) changes: Consumed,
+    /// What sets of columns hold of the tables that it reads.
+    pub(super) contents: BTreeMap<TableName, BTreeMap<String, String>>,
 }
 
 impl Node<'_> {
     pub(super) async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
+        self.look_from(self.settled().await?, progress).await
+    }
+
+    /// Looks at the inputs, from a published version on.
+    pub(super) async fn look_from(
+        &self,
+        published: Option<Published>,
+        progress: &mut Progress,
+    ) -> Result<World, Failure> {
         let mut world = World {
-            published: self.settled().await?,
+            published,
             versions: BTreeMap::new(),
             taken: BTreeMap::new(),
             nothing_to_read: !self.compiled.inputs.is_empty(),
             changes: Consumed::new(),
+            contents: BTreeMap::new(),
         };
         if let Some(content) = &self.compiled.content {
             world.versions.insert(self.model.path.clone(), format!("content {content}"));
@@ -259,6 +271,9 @@ impl Node<'_> {
                         self.not_loaded(name)?;
                     }
                     world.nothing_to_read &= version.is_none();
+                    if let Some(contents) = self.inputs.contents(name).await? {
+                        world.contents.insert(name.clone(), contents);
+                    }
                     let text = version.map_or_else(|| "absent".to_owned(), |version| format!("version {version}"));
                     world.versions.insert(name.to_string(), text);
                 }
@@ -280,7 +295,7 @@ impl Node<'_> {
         Ok(world)
     }
 
-    fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
+    pub(super) fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
         self.keeps_history(world)?;
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();
         let incremental = self.model.config.materialized == Materialization::Incremental;
@@ -296,6 +311,9 @@ impl Node<'_> {
             full_refresh,
             state: world.published.as_ref().and_then(|published| published.state.as_ref()),
             definition: &self.compiled.definition,
+            what_changed: self.what_changed(world),
+            as_they_were: self.as_they_were(world),
+            forced: self.inputs.runtime().options.force,
             volatile: self.compiled.volatile.as_deref(),
             inputs: &world.versions,
             pending: &pending,
@@ -393,7 +411,7 @@ impl Node<'_> {
                 return Err(failure);
             }
         };
-        commit.state.content = staged.content().map(str::to_owned);
+        (commit.state.content, commit.state.projections) = (staged.content().map(str::to_owned), staged.projections());
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         outcome.rows_quarantined = self.quarantined(&bad_rows) + sieve.as_ref().map_or(0, Sieve::rows_quarantined);
         if self.is_held() {

@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use super::batch_run::Batches;
 use super::batches::{Due, Question, due};
-use super::decide::changed_input;
+use super::decide::{Action, changed_input};
 use super::inputs::Chosen;
 use super::intake::Progress;
 use super::materialize::{Failure, Node, Outcome, World};
@@ -68,6 +68,16 @@ impl Node<'_> {
                 batches.anew(reason).await
             }
         }
+    }
+
+    /// What would be done about its batches now.
+    pub(super) async fn foresee_batches(&self, world: &World, progress: &mut Progress) -> Result<Action, Failure> {
+        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
+        Ok(match self.decide_batches(world, size, progress).await? {
+            Decision::Skip(reason) => Action::Skip(reason),
+            Decision::InPlace { reason, .. } => Action::Incremental(reason),
+            Decision::Anew { reason, .. } => Action::Full(reason),
+        })
     }
 
     async fn begin_batches(&self, progress: &mut Progress) -> Result<(), Failure> {

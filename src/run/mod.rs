@@ -31,6 +31,7 @@ mod maintain;
 mod materialize;
 mod microbatch;
 mod own_tables;
+mod preview;
 mod profiles;
 mod profiling;
 mod proved;
@@ -46,6 +47,7 @@ mod source_state;
 mod staging;
 mod together;
 mod unit;
+mod used;
 mod watching;
 
 use std::path::PathBuf;
@@ -71,6 +73,7 @@ pub use intake::models_that_take_in;
 pub use layouts::layouts;
 pub use maintain::{Maintained, maintain};
 pub use materialize::Failure;
+pub use preview::{Plan, Planned, Reads, preview};
 pub use profiles::{ColumnProfile, TableProfile};
 pub use profiling::Sketched;
 pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
@@ -105,6 +108,8 @@ pub struct Runtime {
 pub struct RunOptions {
     /// Rebuild incremental models from all files.
     pub full_refresh: bool,
+    /// Build what is unchanged, too.
+    pub force: bool,
     /// List all files of a source, where names that sort after the known ones would do.
     pub full_listing: bool,
     /// Of the files that models take in: these only, known or not.

@@ -105,6 +105,13 @@ fn between(steps: &[Step], set: usize) -> Vec<usize> {
     (0..steps.len()).filter(|index| below[*index] && above[*index] && !is_member(*index)).collect()
 }
 
+impl Held {
+    /// What sets of columns hold of it.
+    pub(super) fn projections(&self) -> BTreeMap<String, String> {
+        self.staged.projections()
+    }
+}
+
 impl Node<'_> {
     /// Whether its table waits for others.
     pub(super) fn is_held(&self) -> bool {

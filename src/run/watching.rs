@@ -48,8 +48,8 @@ pub(super) struct OnTheWay<'a> {
     pub(super) sieve: Option<Sieve<'a>>,
     /// What is counted for people to look at.
     pub(super) profiling: Option<Profiling<'a>>,
-    /// The rows are all that the table will hold.
-    pub(super) is_whole: bool,
+    /// If the rows are all that the table will hold: the sets of columns that others read.
+    pub(super) sums: Option<Vec<Vec<String>>>,
 }
 
 impl OnTheWay<'_> {
@@ -91,7 +91,7 @@ impl Watch for OnTheWay<'_> {
         tests.into_iter().chain(profile).collect()
     }
 
-    fn is_whole(&self) -> bool {
-        self.is_whole
+    fn sums(&self) -> Option<Vec<Vec<String>>> {
+        self.sums.clone()
     }
 }

@@ -1,33 +1,35 @@
 //! What the rows of a table are together, whatever their order and the files that they stand in: a table that was built
 //! again and holds the same rows is told from one that does not, without a look at the old one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 
 use crate::session::{hash_function, mix, row_hashes};
 
 /// Sums over the hashes of all rows. Two tables of different rows have the same with a chance of one to 2^64.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Content {
+struct Content {
     rows: u64,
     sum: u64,
     mixed: u64,
 }
 
 impl Content {
-    /// Adds rows.
-    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
-        self.rows += batch.num_rows() as u64;
-        for hash in row_hashes(batch.columns())? {
+    /// Adds rows, one for each hash.
+    fn add_hashes(&mut self, hashes: &[u64]) {
+        self.rows += hashes.len() as u64;
+        for &hash in hashes {
             self.sum = self.sum.wrapping_add(hash);
             // Rows whose hashes add up to those of others by chance do not do so a second time.
             self.mixed = self.mixed.wrapping_add(mix(hash));
         }
-        Ok(())
     }
 
     /// The rows of both.
-    pub(super) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self {
             rows: self.rows + other.rows,
             sum: self.sum.wrapping_add(other.sum),
@@ -36,9 +38,74 @@ impl Content {
     }
 
     /// As it stands in a commit, with the function that made the hashes.
-    pub(super) fn text(self) -> String {
+    fn text(self) -> String {
         format!("{:016x}-{}-{:016x}-{:016x}", hash_function(), self.rows, self.sum, self.mixed)
     }
+}
+
+/// Sums over all columns, and over some of them for those who read no others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sums {
+    whole: Content,
+    /// Each set of columns by their places, with its sums.
+    parts: Vec<(Vec<usize>, Content)>,
+}
+
+impl Sums {
+    /// Nothing yet.
+    pub(super) fn of(schema: &Schema, sets: &[Vec<String>]) -> Self {
+        let places = |set: &Vec<String>| set.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>();
+        let parts = sets.iter().filter_map(places).map(|places| (places, Content::default())).collect();
+        Self { whole: Content::default(), parts }
+    }
+
+    /// Adds rows.
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
+        self.whole.add_hashes(&row_hashes(batch.columns())?);
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let needed: BTreeSet<usize> = self.parts.iter().flat_map(|(places, _)| places.iter().copied()).collect();
+        let mut hashes = BTreeMap::new();
+        for place in needed {
+            hashes.insert(place, row_hashes(std::slice::from_ref(batch.column(place)))?);
+        }
+        for (places, content) in &mut self.parts {
+            let mut rows = vec![0_u64; batch.num_rows()];
+            for of_column in places.iter().filter_map(|place| hashes.get(place)) {
+                // The order of columns counts: (1, 2) is not (2, 1).
+                rows.iter_mut().zip(of_column).for_each(|(row, hash)| *row = mix(row.rotate_left(7) ^ hash));
+            }
+            content.add_hashes(&rows);
+        }
+        Ok(())
+    }
+
+    /// The rows of both.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        if self.parts.is_empty() {
+            self.parts = other.parts.iter().map(|(places, _)| (places.clone(), Content::default())).collect();
+        }
+        self.whole = self.whole.and(other.whole);
+        for ((_, own), (_, other)) in self.parts.iter_mut().zip(other.parts) {
+            *own = own.and(other);
+        }
+        self
+    }
+
+    /// As they stand in a commit: those of all columns, and those of the sets by [`columns_key`].
+    pub(super) fn texts(&self, schema: &Schema) -> (String, BTreeMap<String, String>) {
+        let key = |places: &[usize]| {
+            let names: Vec<String> = places.iter().map(|place| schema.field(*place).name().clone()).collect();
+            columns_key(&names)
+        };
+        (self.whole.text(), self.parts.iter().map(|(places, content)| (key(places), content.text())).collect())
+    }
+}
+
+/// A set of columns as it stands in a commit: a JSON list.
+pub fn columns_key(columns: &[String]) -> String {
+    serde_json::Value::from(columns.to_vec()).to_string()
 }
 
 #[cfg(test)]
@@ -55,10 +122,27 @@ mod tests {
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
+    fn sums(batches: &[RecordBatch], sets: &[Vec<String>]) -> Sums {
+        let mut sums = Sums::of(&batches[0].schema(), sets);
+        batches.iter().for_each(|batch| sums.add(batch).unwrap());
+        sums
+    }
+
     fn of(batches: &[RecordBatch]) -> String {
-        let mut content = Content::default();
-        batches.iter().for_each(|batch| content.add(batch).unwrap());
-        content.text()
+        sums(batches, &[]).whole.text()
+    }
+
+    #[test]
+    fn sets_of_columns_are_told_apart_from_others() {
+        let sets = [vec!["id".to_owned()], vec![]];
+        let texts = |batches: &[RecordBatch]| sums(batches, &sets).texts(&batches[0].schema());
+        let (whole, parts) = texts(&[batch(&[1, 2], &[Some("a"), None])]);
+        let (other, others) = texts(&[batch(&[2], &[Some("x")]), batch(&[1], &[None])]);
+        assert_ne!(whole, other);
+        assert_eq!(parts, others);
+        assert_eq!(parts.keys().collect::<Vec<_>>(), ["[\"id\"]", "[]"]);
+        let (_, more) = texts(&[batch(&[1, 3], &[Some("a"), None])]);
+        assert!(more["[\"id\"]"] != parts["[\"id\"]"] && more["[]"] == parts["[]"]);
     }
 
     #[test]
@@ -74,11 +158,6 @@ mod tests {
             assert_ne!(of(&[other]), whole);
         }
         let (one, rest) = (batch(&[1], &[Some("a")]), batch(&[2, 2], &[None, None]));
-        let parts = [one, rest].map(|part| {
-            let mut content = Content::default();
-            content.add(&part).unwrap();
-            content
-        });
-        assert_eq!(parts[0].and(parts[1]).text(), whole);
+        assert_eq!(sums(&[one], &[]).and(sums(&[rest], &[])).whole.text(), whole);
     }
 }

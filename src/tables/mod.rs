@@ -47,6 +47,7 @@ use crate::paths;
 use crate::session::OutOfMemory;
 
 pub use changes::Changes;
+pub use content::columns_key;
 pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
 pub use journal::Resumed;
@@ -146,11 +147,29 @@ pub struct TableState {
     /// The tables whose changes it has read: the ids of their Delta tables, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub consumed: BTreeMap<String, String>,
+    /// Hashes of the parts of the definition: they tell what changed when it has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
     /// What the rows are together, where the commit made all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The same of some columns, which others read, by [`columns_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub projections: BTreeMap<String, String>,
+    /// What the columns held that were read of other tables, by the names of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub read: BTreeMap<String, ReadColumns>,
     /// The run that published.
     pub invocation_id: String,
+}
+
+/// Columns of a table that were read, and what they held.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ReadColumns {
+    /// The set of columns, by [`columns_key`]: those that were read are among them.
+    pub of: String,
+    /// What they held.
+    pub content: String,
 }
 
 /// The published version of a table.
@@ -189,6 +208,11 @@ impl Published {
     /// The columns that it is partitioned by.
     pub fn partition_columns(&self) -> &[String] {
         self.table.snapshot().map_or(&[], |snapshot| snapshot.metadata().partition_columns())
+    }
+
+    /// How many data files there are.
+    pub fn file_count(&self) -> u64 {
+        self.table.snapshot().map_or(0, |snapshot| snapshot.log_data().iter().count() as u64)
     }
 
     /// Rows, by the statistics of the files; `None` if a file has none.

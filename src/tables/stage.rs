@@ -25,7 +25,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::content::Content;
+use super::content::Sums;
 use super::{Lake, Layout, TableError, Watch, read, zorder};
 use crate::exact_files::rows_of;
 use crate::fail_points;
@@ -59,8 +59,8 @@ pub struct Staged {
     pub(crate) partition_by: Vec<String>,
     /// Paths of new files whose rows the table has already.
     pub(crate) kept_files: BTreeSet<String>,
-    /// What the rows are together, where they are all that the table will hold.
-    pub(crate) content: Option<String>,
+    /// What the rows are together, and those of some columns, where they are all that the table will hold.
+    pub(crate) content: Option<(String, BTreeMap<String, String>)>,
     /// What the publish makes known with the rows: versions of `txn` actions by application.
     pub(crate) heads: HashMap<String, i64>,
 }
@@ -96,7 +96,12 @@ impl Staged {
 
     /// What the rows are together, where they are all that the table will hold.
     pub fn content(&self) -> Option<&str> {
-        self.content.as_deref().filter(|_| self.replaces_all)
+        self.content.as_ref().filter(|_| self.replaces_all).map(|(whole, _)| whole.as_str())
+    }
+
+    /// What the rows of some columns are together, by [`super::columns_key`].
+    pub fn projections(&self) -> BTreeMap<String, String> {
+        self.content.iter().filter(|_| self.replaces_all).flat_map(|(_, parts)| parts.clone()).collect()
     }
 
     /// The publish takes these published files away.
@@ -236,7 +241,7 @@ pub(super) async fn stage_streams(
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), is_whole: false };
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None };
     let (adds, _) = write_partitions(&target, streams, Vec::new(), 0).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
@@ -256,7 +261,7 @@ pub(super) async fn write_beside(
     let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
     probe(&store, name).await?;
     let config = Layout::default().writer(schema, &[], session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), is_whole: false };
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None };
     write_files(&target, rows_of(read::view(plan), schema)?, session, None).await.map(|_| ())
 }
 
@@ -281,7 +286,7 @@ async fn write_files(
     plan: LogicalPlan,
     session: &SessionState,
     watch: Option<&dyn Watch>,
-) -> Result<(Vec<Add>, Content), TableError> {
+) -> Result<(Vec<Add>, Sums), TableError> {
     hide_caught_panics();
     let session = &session::for_query(session);
     let plan = session.optimize(&plan)?;
@@ -326,11 +331,11 @@ async fn write_watched(
 ) -> Result<Staged, TableError> {
     let store = lake.log_store(&staged.name)?.object_store(None);
     let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
-    let is_whole = watch.is_some_and(Watch::is_whole);
-    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), is_whole };
+    let sums = watch.and_then(Watch::sums).map(|sets| Sums::of(&staged.schema, &sets));
+    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), sums };
     let (adds, content) = write_files(&target, plan, session, watch).await?;
     staged.adds.extend(adds);
-    staged.content = target.is_whole.then(|| content.text());
+    staged.content = target.sums.is_some().then(|| content.texts(&staged.schema));
     Ok(staged)
 }
 
@@ -352,7 +357,7 @@ async fn write_partitions(
     streams: impl Iterator<Item = Result<SendableRecordBatchStream, DataFusionError>>,
     watched: Vec<Sender<RecordBatch>>,
     few: usize,
-) -> Result<(Vec<Add>, Content), TableError> {
+) -> Result<(Vec<Add>, Sums), TableError> {
     let mut tasks = JoinSet::new();
     for (at, stream) in streams.enumerate() {
         let writing = Writing { watched: watched.clone(), ..Writing::new(target) };
@@ -362,7 +367,7 @@ async fn write_partitions(
     // It hears of the end when the last stream has ended.
     drop(watched);
     let (mut adds, mut left, mut failure) = (Vec::new(), BTreeMap::new(), None);
-    let mut content = Content::default();
+    let mut content = Sums::default();
     while let Some(finished) = tasks.join_next().await {
         match finished {
             Ok(Ok((at, written))) => {
@@ -404,8 +409,8 @@ struct Target {
     config: WriterConfig,
     schema: SchemaRef,
     name: TableName,
-    /// The rows are all that the table will hold.
-    is_whole: bool,
+    /// What is summed up, if the rows are all that the table will hold.
+    sums: Option<Sums>,
 }
 
 /// What came of a stream.
@@ -413,7 +418,7 @@ struct Written {
     adds: Vec<Add>,
     /// Rows that got no file of their own.
     held: Vec<RecordBatch>,
-    content: Content,
+    content: Sums,
 }
 
 /// A stream on its way into files.
@@ -422,13 +427,13 @@ struct Writing {
     schema: SchemaRef,
     name: TableName,
     watched: Vec<Sender<RecordBatch>>,
-    content: Option<Content>,
+    content: Option<Sums>,
 }
 
 impl Writing {
     fn new(target: &Target) -> Self {
         let writer = DeltaWriter::new(Arc::clone(&target.store), target.config.clone());
-        let content = target.is_whole.then(Content::default);
+        let content = target.sums.clone();
         Self { writer, schema: Arc::clone(&target.schema), name: target.name.clone(), watched: Vec::new(), content }
     }
 

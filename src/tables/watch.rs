@@ -9,6 +9,7 @@ pub trait Watch: Send + Sync {
     /// one that stops listening sees no more.
     fn begin(&self) -> Vec<Sender<RecordBatch>>;
 
-    /// Whether the rows are all that the table will hold, and are to be told from those that it holds.
-    fn is_whole(&self) -> bool;
+    /// If the rows are all that the table will hold, and are to be told from those that it holds: sets of columns that are to
+    /// be told by themselves, too.
+    fn sums(&self) -> Option<Vec<Vec<String>>>;
 }

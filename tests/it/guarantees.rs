@@ -50,7 +50,7 @@ fn a_variable_of_a_template_that_shows_the_clock_still_counts() {
     let sandbox = project(&[ITEMS, ("models/gold/g.sql", sql)]);
     sandbox.ok(&["build"]);
     let report = sandbox.json(&["build", "--vars", "{x: 5}"]);
-    assert_eq!(node(&report, "gold.g")["reason"], "its definition changed");
+    assert_eq!(node(&report, "gold.g")["reason"], "its definition changed: variable x");
     assert_eq!(sandbox.value("select max(x) as x from {{ ref('g') }}"), 5);
 }
 

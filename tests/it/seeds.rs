@@ -80,7 +80,7 @@ fn a_seed_is_loaded_again_exactly_when_its_content_or_its_settings_change() {
     sandbox.write("seeds/properties.yml", PROPERTIES.replace("population: double", "population: varchar"));
     sandbox.write("models/gold/large.sql", "select 1 as one");
     let (_, why) = reason(&sandbox, &["build"], "seeds.countries");
-    assert_eq!(why, "its definition changed");
+    assert_eq!(why, "its definition changed: how files are read of seeds.countries");
     assert_eq!(sandbox.value("select population from seeds.countries where code = 'IT'"), "59");
     assert_eq!(
         reason(&sandbox, &["seed", "--full-refresh"], "seeds.countries").1,

@@ -99,6 +99,7 @@ impl Part<'_> {
         let lake = Lake::new(&project.target.root, folder)?.laid_out(layouts(&project));
         let options = RunOptions {
             prove: true,
+            force: false,
             full_refresh: false,
             full_listing: false,
             slice: None,
