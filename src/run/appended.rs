@@ -23,10 +23,12 @@ impl Node<'_> {
         let Some(published) = published.filter(|_| !staged.replaces_all) else { return Ok(seen) };
         for test in self.gates() {
             let own = test.table.as_ref() == Some(&self.model.name);
-            if !own || test.config.filter.is_some() || !self.has_passed(published, test).await? {
+            let check = test.check();
+            let is_of_keys = matches!(check, Check::Unique { .. } | Check::Reference { .. });
+            if !own || !is_of_keys || test.config.filter.is_some() || !self.has_passed(published, test).await? {
                 continue;
             }
-            let found = match test.check() {
+            let found = match check {
                 Check::Unique { columns, .. } if self.merges_by(&columns) => {
                     let reason = "a merge keeps one row of each unique_key, and no key was there twice before";
                     Some(Found { proved: Some(reason.to_owned()), ..Found::default() })
@@ -102,8 +104,7 @@ impl Node<'_> {
     async fn has_rows(&self, tables: &Tables, sql: &str) -> Result<bool, Failure> {
         let session = &self.inputs.runtime().session;
         let plan = session::plan(session, session::parse(&format!("{sql} limit 1"))?, tables)?;
-        let run = |session| session::query(&session, plan.clone()).collect();
-        let batches: Vec<_> = session::within_memory(session, run).await?;
+        let batches = session::collect(session, plan).await?;
         Ok(batches.iter().any(|batch| batch.num_rows() > 0))
     }
 }

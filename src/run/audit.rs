@@ -9,7 +9,6 @@ use std::time::Instant;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::TableSource;
 
 use super::anomalies;
@@ -161,8 +160,7 @@ impl Audit<'_> {
 
     async fn scan(&self, fusion: &Fusion<'_>, own: Arc<dyn TableSource>) -> Result<Vec<Found>, Failure> {
         let plan = fusion.plan(own)?;
-        let run = |session: SessionState| session::query(&session, plan.clone()).collect();
-        fusion.found(&session::within_memory(&fusion.session, run).await?)
+        fusion.found(&session::collect(&fusion.session, plan).await?)
     }
 
     /// The result of a test that shared a scan; where it may be mistaken, its own query says what is true.
@@ -263,8 +261,7 @@ impl Audit<'_> {
     async fn rows(&self, sql: &str, reads: &[TableName]) -> Result<Vec<RecordBatch>, Failure> {
         let session = &self.inputs.runtime().session;
         let plan = session::plan(session, session::parse(sql)?, &self.tables(reads).await?)?;
-        let run = |session: SessionState| session::query(&session, plan.clone()).collect();
-        Ok(session::within_memory(session, run).await?)
+        Ok(session::collect(session, plan).await?)
     }
 }
 

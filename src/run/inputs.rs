@@ -22,6 +22,7 @@ use super::materialize::Failure;
 use super::quarantine;
 use super::reconciled::Holds;
 use super::together::Held;
+use super::used::SetsRead;
 use super::{chronicle, left_out};
 
 /// A source, and the name that an incremental listing of it begins after.
@@ -37,6 +38,8 @@ pub struct Inputs {
     together: OnceLock<BTreeSet<TableName>>,
     /// Those of them that are staged.
     held: Mutex<BTreeMap<TableName, Arc<Held>>>,
+    /// What models read of each table.
+    pub(super) sets_read: OnceLock<SetsRead>,
     /// What tests measured in earlier runs.
     measured: OnceCell<Measured>,
     /// The files of sources that tables of this run hold the rows of.
@@ -68,6 +71,7 @@ impl Inputs {
             published,
             together: OnceLock::new(),
             held,
+            sets_read: OnceLock::new(),
             measured: OnceCell::new(),
             files_held: Mutex::default(),
         }

@@ -383,7 +383,7 @@ impl Node<'_> {
             return self.skip(&world, format!("no row changed: {reason}")).await;
         }
         let published = world.published.as_ref();
-        for (source, taken) in &world.taken {
+        for (source, taken) in world.taken.iter().filter(|(source, _)| self.reconciles(source)) {
             self.inputs.note_held(&self.model.name, source, taken, &chosen);
         }
         let tests = self.gate(published, &staged, seen).await?;
@@ -422,7 +422,7 @@ impl Node<'_> {
             }
             return Ok(outcome);
         }
-        let (added, before) = (staged.added_only(), published.map(Published::version));
+        let (added, before) = (self.added_to_profile(&staged), published.map(Published::version));
         progress.publishing.store(true, Ordering::SeqCst);
         let (fresh, is_same) = self.publish(published, staged, &commit).await?;
         if is_same {

@@ -77,9 +77,8 @@ fn read(batches: &[RecordBatch]) -> Option<Sketches> {
 /// The sketches of all rows of a table: one scan.
 pub(super) async fn sketch(rows: Arc<dyn TableProvider>, session: &SessionState) -> Result<Sketches, Failure> {
     let plan = query(provider_as_source(rows), session)?;
-    let run = |session: SessionState| session::query(&session, plan.clone()).collect();
-    let batches: Vec<RecordBatch> = session::within_memory(session, run).await?;
-    read(&batches).ok_or_else(|| Failure::text("the sketches of the columns cannot be read".to_owned()))
+    read(&session::collect(session, plan).await?)
+        .ok_or_else(|| Failure::text("the sketches of the columns cannot be read".to_owned()))
 }
 
 /// Sketches of rows on their way.
@@ -104,6 +103,11 @@ impl<'a> Profiling<'a> {
 }
 
 impl Node<'_> {
+    /// The rows that a publish adds, if they are to be counted and it takes none away.
+    pub(super) fn added_to_profile(&self, staged: &Staged) -> Option<Staged> {
+        if self.model.config.profile == Profile::Full { staged.added_only() } else { None }
+    }
+
     /// What was counted of the rows on their way, or else of those that a publish added to a version, if it took none away.
     pub(super) async fn counted(
         &self,
@@ -115,7 +119,7 @@ impl Node<'_> {
             return on_the_way;
         }
         let session = &self.inputs.runtime().session;
-        let (added, version) = added.zip(version).filter(|_| self.model.config.profile == Profile::Full)?;
+        let (added, version) = added.zip(version)?;
         let rows = Arc::new(ViewTable::new(added.rows_plan().ok()?, None));
         let columns = sketch(rows, session).await.ok()?;
         Some(Sketched { added_to: Some(version), columns })

@@ -6,8 +6,9 @@ use super::audit::Audit;
 use super::fused::Found;
 use super::inputs::{Chosen, Delivery, Inputs};
 use super::intake::{TakenIn, manifest_of, takes_in};
-use super::materialize::Failure;
+use super::materialize::{Failure, Node};
 use crate::bronze::{BronzeFile, Entry};
+use crate::checks::Check;
 use crate::names::TableName;
 use crate::session;
 use crate::template::SourceRead;
@@ -29,8 +30,7 @@ impl Audit<'_> {
         }
         let session = &self.inputs.runtime().session;
         let plan = session::plan(session, session::parse(sql)?, &tables)?;
-        let run = |session| session::query(&session, plan.clone()).collect();
-        let batches: Vec<_> = session::within_memory(session, run).await?;
+        let batches = session::collect(session, plan).await?;
         let (own, there) = (super::fused::count(&batches, "rows")?, super::fused::count(&batches, "rows_in_files")?);
         let told = format!(
             "{}, and {} in the {} that it has taken in",
@@ -41,6 +41,13 @@ impl Audit<'_> {
         let failures = own.abs_diff(there);
         let told = if failures == 0 { Vec::new() } else { vec![told] };
         Ok(Found { failures, rows: Some(there), told, ..Found::default() })
+    }
+}
+
+impl Node<'_> {
+    /// Whether a test compares the rows with those of the files of a source.
+    pub(super) fn reconciles(&self, source: &TableName) -> bool {
+        self.tests.iter().any(|test| matches!(test.check(), Check::Reconciled { source: of, .. } if of == *source))
     }
 }
 

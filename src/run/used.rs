@@ -17,31 +17,53 @@ use crate::session::{self, Tables};
 use crate::tables::{ReadColumns, TableState, columns_key};
 use crate::template::source_relation;
 
-/// So many sets of columns are summed up for those who read a table: more cost more than they save.
-const MOST: usize = 8;
+/// So many sets of columns are summed up for those who read a table. Where there are more, it is one: of all that anybody
+/// reads. Each costs as much as a column.
+const MOST: usize = 3;
+
+/// The sets of columns that models read, by table.
+pub(super) type SetsRead = BTreeMap<TableName, BTreeSet<Vec<String>>>;
 
 impl Inputs {
     /// The sets of columns of a table that stored models read, apart from all of them.
     pub(super) fn read_of(&self, table: &TableName) -> Vec<Vec<String>> {
-        let compiled = &self.runtime().compiled;
-        let all = compiled.schema_of(table).map_or(0, |schema| schema.fields().len());
-        let reads = compiled.models.values().filter(|model| model.inputs.contains(&Input::Table(table.clone())));
-        let sets: BTreeSet<Vec<String>> =
-            reads.map(|model| self.columns_of(model, table).into_iter().collect()).collect();
-        sets.into_iter().filter(|set| set.len() < all).take(MOST).collect()
+        let all = self.runtime().compiled.schema_of(table).map_or(0, |schema| schema.fields().len());
+        let sets = self.sets_read.get_or_init(|| self.find_sets_read());
+        let Some(sets) = sets.get(table) else { return Vec::new() };
+        let some: Vec<Vec<String>> = sets.iter().filter(|set| set.len() < all).cloned().collect();
+        if some.len() <= MOST {
+            return some;
+        }
+        let any: BTreeSet<String> = some.into_iter().flatten().collect();
+        if any.len() < all { vec![any.into_iter().collect()] } else { Vec::new() }
     }
 
-    /// The columns of a table that a model reads, through views.
-    fn columns_of(&self, model: &CompiledModel, table: &TableName) -> BTreeSet<String> {
+    /// What all models read of each table: looked for once in a run.
+    fn find_sets_read(&self) -> SetsRead {
+        let mut sets = SetsRead::new();
+        for model in self.runtime().compiled.models.values() {
+            for (table, columns) in self.columns_of(model) {
+                sets.entry(table.clone()).or_default().insert(columns.into_iter().collect());
+            }
+        }
+        sets
+    }
+
+    /// The columns of each table that a model reads, through views.
+    fn columns_of<'a>(&'a self, model: &'a CompiledModel) -> BTreeMap<&'a TableName, BTreeSet<String>> {
         let compiled = &self.runtime().compiled;
-        let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let tables = model.inputs.iter().filter_map(|input| match input {
+            Input::Table(name) => Some((name, BTreeSet::new())),
+            Input::Source(..) => None,
+        });
+        let (mut found, mut seen): (BTreeMap<_, BTreeSet<String>>, _) = (tables.collect(), BTreeSet::new());
         let mut pending: Vec<&ColumnName> = all_read(model).collect();
         while let Some(column) = pending.pop() {
             if !seen.insert(column) {
                 continue;
             }
-            if column.table == *table {
-                found.insert(column.column.clone());
+            if let Some(columns) = found.get_mut(&column.table) {
+                columns.insert(column.column.clone());
             } else if let Some(view) = compiled.models.get(&column.table).filter(|view| self.is_view(&view.name)) {
                 pending.extend(view.lineage.columns.get(&column.column).into_iter().flat_map(BTreeMap::keys));
                 pending.extend(&view.lineage.filters);

@@ -6,11 +6,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryLimit, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use tokio::sync::Semaphore;
 
 use super::Resources;
@@ -111,6 +113,14 @@ pub async fn within_memory<T, E: OutOfMemory, F: Future<Output = Result<T, E>>>(
         }
         done => done,
     }
+}
+
+/// The rows of a query, which are few; it runs as [`within_memory`] says.
+///
+/// # Errors
+/// The query's.
+pub async fn collect(session: &SessionState, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
+    within_memory(session, |session: SessionState| super::query(&session, plan.clone()).collect()).await
 }
 
 /// Slower, with joins that sort and spill.

@@ -40,7 +40,7 @@ pub use hashes::{hash_function, mix, row_hashes};
 pub use known::KnownValues;
 pub use masks::is_mask;
 use memory::Turns;
-pub use memory::{OutOfMemory, nodes_at_once, within_memory};
+pub use memory::{OutOfMemory, collect, nodes_at_once, within_memory};
 use one_writer::OneWriter;
 use repeated::CountRepeated;
 pub use sketch::{Lengths, Sketch};

@@ -1,7 +1,7 @@
 //! What the rows of a table are together, whatever their order and the files that they stand in: a table that was built
 //! again and holds the same rows is told from one that does not, without a look at the old one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
@@ -20,11 +20,14 @@ struct Content {
 impl Content {
     /// Adds rows, one for each hash.
     fn add_hashes(&mut self, hashes: &[u64]) {
+        const KEYS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
         self.rows += hashes.len() as u64;
         for &hash in hashes {
-            self.sum = self.sum.wrapping_add(hash);
-            // Rows whose hashes add up to those of others by chance do not do so a second time.
-            self.mixed = self.mixed.wrapping_add(mix(hash));
+            // Sums of the hashes themselves are sums of the columns: two rows that swap a value would be the same.
+            // Rows whose products add up to those of others in one half do not do so in the other one.
+            let product = u128::from(hash ^ KEYS[0]) * u128::from(hash.rotate_left(32) ^ KEYS[1]);
+            self.sum = self.sum.wrapping_add(product as u64);
+            self.mixed = self.mixed.wrapping_add(mix(hash ^ (product >> 64) as u64));
         }
     }
 
@@ -51,6 +54,13 @@ pub(super) struct Sums {
     parts: Vec<(Vec<usize>, Content)>,
 }
 
+/// Hashes of rows while column after column is added to them.
+fn add_column(rows: &mut [u64], of_column: &[u64], place: usize) {
+    // The order of columns counts: (1, 2) is not (2, 1).
+    let weight = mix(place as u64 + 1) | 1;
+    rows.iter_mut().zip(of_column).for_each(|(row, hash)| *row = row.wrapping_add(hash.wrapping_mul(weight)));
+}
+
 impl Sums {
     /// Nothing yet.
     pub(super) fn of(schema: &Schema, sets: &[Vec<String>]) -> Self {
@@ -61,23 +71,20 @@ impl Sums {
 
     /// Adds rows.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
-        self.whole.add_hashes(&row_hashes(batch.columns())?);
-        if self.parts.is_empty() {
-            return Ok(());
-        }
-        let needed: BTreeSet<usize> = self.parts.iter().flat_map(|(places, _)| places.iter().copied()).collect();
-        let mut hashes = BTreeMap::new();
-        for place in needed {
-            hashes.insert(place, row_hashes(std::slice::from_ref(batch.column(place)))?);
-        }
-        for (places, content) in &mut self.parts {
-            let mut rows = vec![0_u64; batch.num_rows()];
-            for of_column in places.iter().filter_map(|place| hashes.get(place)) {
-                // The order of columns counts: (1, 2) is not (2, 1).
-                rows.iter_mut().zip(of_column).for_each(|(row, hash)| *row = mix(row.rotate_left(7) ^ hash));
+        let mut whole = vec![0_u64; batch.num_rows()];
+        let mut parts = vec![whole.clone(); self.parts.len()];
+        // Each column is hashed once, for all sets that have it.
+        for (place, column) in batch.columns().iter().enumerate() {
+            let hashes = row_hashes(std::slice::from_ref(column))?;
+            add_column(&mut whole, &hashes, place);
+            for ((places, _), rows) in self.parts.iter().zip(&mut parts) {
+                if let Some(place) = places.iter().position(|of_set| *of_set == place) {
+                    add_column(rows, &hashes, place);
+                }
             }
-            content.add_hashes(&rows);
         }
+        self.whole.add_hashes(&whole);
+        self.parts.iter_mut().zip(&parts).for_each(|((_, content), rows)| content.add_hashes(rows));
         Ok(())
     }
 
@@ -154,6 +161,8 @@ mod tests {
             batch(&[1, 1, 2], &[Some("a"), Some("a"), None]),
             batch(&[1, 2, 2], &[Some("a"), None, Some("")]),
             batch(&[2, 1, 2], &[Some("a"), None, None]),
+            // The same values of each column, in other rows.
+            batch(&[2, 2, 1], &[Some("a"), None, None]),
         ] {
             assert_ne!(of(&[other]), whole);
         }

@@ -308,8 +308,7 @@ async fn write_files(
 /// # Errors
 /// The query's.
 pub(super) async fn collect(plan: LogicalPlan, session: &SessionState) -> Result<Vec<RecordBatch>, TableError> {
-    let run = |session: SessionState| session::query(&session, plan.clone()).collect();
-    Ok(session::within_memory(session, run).await?)
+    Ok(session::collect(session, plan).await?)
 }
 
 /// Runs a plan of exactly the columns of `staged`, and adds its files.
