@@ -12,15 +12,16 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::datasource::{TableType, provider_as_source};
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
+use crate::stores::Store;
+
 /// Files of one format and one schema.
 pub struct ExactFiles {
-    store: ObjectStoreUrl,
+    store: Store,
     format: Arc<dyn FileFormat>,
     schema: TableSchema,
     files: Vec<PartitionedFile>,
@@ -30,7 +31,7 @@ pub struct ExactFiles {
 impl ExactFiles {
     /// `columns` stand in the files; `partitions` are the values of each file's own, after them.
     pub fn new(
-        store: ObjectStoreUrl,
+        store: Store,
         format: Arc<dyn FileFormat>,
         columns: SchemaRef,
         partitions: Vec<Field>,
@@ -98,7 +99,8 @@ impl TableProvider for ExactFiles {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let groups = FileGroup::new(self.files.clone()).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(self.store.clone(), self.format.file_source(self.schema.clone()))
+        self.store.register(state.runtime_env());
+        let config = FileScanConfigBuilder::new(self.store.address(), self.format.file_source(self.schema.clone()))
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit);

@@ -26,6 +26,7 @@
 //! | [`diagnostics`] | mistakes of users, where they are, and how they are shown |
 //! | [`catalog`] | schemas of sources, and the types that Delta can store |
 //! | [`session`] | the configuration of DataFusion, and the one planner of SQL |
+//! | [`stores`] | folders and buckets: addresses, options, credentials, faults |
 //! | [`exact_files`] | a table over exactly the files it was given |
 //! | [`checks`] | generic tests that are built in, and the SQL that they become |
 //! | [`template`] | Jinja, and the way back from SQL to the template |
@@ -60,6 +61,8 @@ pub mod diagnostics;
 pub mod catalog;
 
 pub mod session;
+
+pub mod stores;
 
 pub mod exact_files;
 

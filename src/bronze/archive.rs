@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 
-use super::{BronzeError, BronzeFile, shown};
+use super::{BronzeError, BronzeFile};
 use crate::fail_points;
 use crate::names::TableName;
 
@@ -26,7 +26,7 @@ pub fn archive(source: &TableName, files: &[&BronzeFile], to: &str, folder: &Pat
     for (done, file) in files.iter().enumerate() {
         let bad = |error: io::Error| BronzeError::Archive {
             source_name: source.clone(),
-            file: shown(file.meta.location.as_ref(), folder),
+            file: file.shown(folder),
             why: format!("{error} ({done} of {} were moved)", files.len()),
         };
         move_one(file, to).map_err(bad)?;
@@ -37,9 +37,8 @@ pub fn archive(source: &TableName, files: &[&BronzeFile], to: &str, folder: &Pat
 
 /// Whether any file is no longer where it was listed.
 pub async fn any_missing(files: &[BronzeFile]) -> bool {
-    let store = LocalFileSystem::new();
     for file in files.iter().filter(|file| file.records.is_none()) {
-        if matches!(store.head(&file.stored().location).await, Err(object_store::Error::NotFound { .. })) {
+        if matches!(file.store.files().head(&file.stored().location).await, Err(object_store::Error::NotFound { .. })) {
             return true;
         }
     }
@@ -117,6 +116,7 @@ fn rename(from: &Path, target: &Path, modified: SystemTime) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::Store;
     use object_store::path::Path as StorePath;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
                 version: None,
             };
             let file =
-                BronzeFile { path: "a b/1.csv".to_owned(), meta, archived: false, compacted: None, records: None };
+                BronzeFile::new("a b/1.csv".to_owned(), Store::local(), meta);
             let source = TableName::new("raw", "items");
             assert_eq!(archive(&source, &[&file], "done", folder.path()).unwrap(), 1);
             // Once more, as after a crash: there is nothing left to do.

@@ -1,8 +1,7 @@
 //! Arrow IPC files and streams, looked through before they are read: Arrow's reader allocates whatever length a file
 //! claims, and a process that runs out of memory cannot say which file it was.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, SeekFrom};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,6 +9,7 @@ use datafusion::arrow::ipc::convert::fb_to_schema;
 use datafusion::arrow::ipc::{Message, RecordBatch, root_as_footer, root_as_message};
 
 use super::guard;
+use crate::stores::OpenFile;
 
 /// What a file begins and ends with; a stream does not.
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -32,8 +32,8 @@ pub(super) struct Checked {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub(super) fn check(mut file: File) -> Result<Checked, String> {
-    let checked = guard::call(|| Check::new(&mut file).and_then(|mut check| check.all()));
+pub(super) fn check(mut file: Box<dyn OpenFile>) -> Result<Checked, String> {
+    let checked = guard::call(|| Check::new(file.as_mut()).and_then(|mut check| check.all()));
     checked.map_err(|error| error.to_string())?.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => "it is cut off".to_owned(),
         _ => error.to_string(),
@@ -41,7 +41,7 @@ pub(super) fn check(mut file: File) -> Result<Checked, String> {
 }
 
 struct Check<'a> {
-    file: &'a mut File,
+    file: &'a mut dyn OpenFile,
     size: u64,
 }
 
@@ -50,7 +50,7 @@ fn bad(why: &str) -> io::Error {
 }
 
 impl<'a> Check<'a> {
-    fn new(file: &'a mut File) -> io::Result<Self> {
+    fn new(file: &'a mut dyn OpenFile) -> io::Result<Self> {
         let size = file.seek(SeekFrom::End(0))?;
         Ok(Self { file, size })
     }

@@ -23,13 +23,14 @@ use futures::StreamExt;
 use object_store::local::LocalFileSystem;
 
 use super::parts::{self, Header, Line, PART, Part, Piece};
-use super::{BronzeError, BronzeFile, Listing, file_columns, first_changed, listing, refuse_new_columns, scan, shown};
+use super::{BronzeError, BronzeFile, Listing, file_columns, first_changed, listing, refuse_new_columns, scan};
 use crate::catalog::utc;
 use crate::fail_points;
 use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
 use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
+use crate::stores::Store;
 
 /// Files on their way out, below the folder of the source. Not listed.
 const LEAVING: &str = ".lake-leaving";
@@ -256,7 +257,7 @@ impl<'a> Compaction<'a> {
         columns: &SchemaRef,
         session: &SessionState,
     ) -> Result<(), BronzeError> {
-        let bad = |why: String| BronzeError::File { file: scan::shown_file(file, self.folder), why };
+        let bad = |why: String| BronzeError::File { file: file.shown(self.folder), why };
         let first = part.rows;
         let table =
             scan::scan(&self.source.strictly(), columns, std::slice::from_ref(file), self.folder, None, None).await?;
@@ -275,7 +276,7 @@ impl<'a> Compaction<'a> {
         }
         let hash = match &file.compacted {
             Some(piece) => piece.hash.clone(),
-            None => listing::hash(&file.meta.location).map_err(|error| bad(error.to_string()))?,
+            None => listing::hash(&file.store, &file.meta).map_err(|error| bad(error.to_string()))?,
         };
         let (path, size, modified, rows) = (file.path.clone(), file.meta.size, file.modified(), part.rows - first);
         part.lines.push(Line { path, size, modified, first, rows, hash });
@@ -406,7 +407,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn failed(source: &Source, to: &Path, folder: &Path, error: &io::Error) -> BronzeError {
     let source_name: TableName = source.name.clone();
-    BronzeError::Compact { source_name, to: shown(&to.to_string_lossy(), folder), why: error.to_string() }
+    BronzeError::Compact { source_name, to: Store::local().shown(&to.to_string_lossy(), folder), why: error.to_string() }
 }
 
 /// A part that is being written, under a name that is not listed.

@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 
 use super::guard::Guarded;
 use super::text::Reading;
-use super::{BronzeError, BronzeFile, shown};
+use super::{BronzeError, BronzeFile};
 use crate::catalog::utc;
 use crate::exact_files::ExactFiles;
 use crate::project::{AfterLoad, Format, MetadataColumn, PathColumn, PathType, Source};
@@ -59,7 +59,7 @@ pub(super) fn values(
     // A store's path hides letters that addresses cannot have.
     let path = delivered(source, file);
     let path = percent_decode_str(&path).decode_utf8_lossy();
-    let bad = |why: String| BronzeError::File { file: shown(&path, folder), why };
+    let bad = |why: String| BronzeError::File { file: file.store.shown(&path, folder), why };
     let captures = match &source.options.path_columns.pattern {
         None => None,
         Some((regex, text)) => {
@@ -118,7 +118,7 @@ pub fn path_time(
 
 /// A file as users know it, by the path under which it was delivered.
 pub(super) fn delivered_as(source: &Source, file: &BronzeFile, folder: &Path) -> String {
-    shown(&percent_decode_str(&delivered(source, file)).decode_utf8_lossy(), folder)
+    file.store.shown(&percent_decode_str(&delivered(source, file)).decode_utf8_lossy(), folder)
 }
 
 /// Where a file was before it was archived: its columns stay as they are when it moves.

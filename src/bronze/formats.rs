@@ -10,15 +10,18 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion_datasource_avro::AvroFormat;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
+use object_store::ObjectMeta;
+use object_store::local::LocalFileSystem;
 
 use super::arrow_files::{self, Checked};
 use super::text::{self, Layout, Sample, Sink, TextFormat};
 use super::{BronzeError, BronzeFile, guard, parquet_files, scan};
 use crate::project::{Format, Source};
+use crate::stores::Store;
 
 /// Files that one scan reads.
 pub(super) struct Group {
+    pub(super) store: Store,
     pub(super) reader: Arc<dyn FileFormat>,
     pub(super) kind: Kind,
     /// Arrow has two layouts, and a scan is of one of them.
@@ -49,7 +52,7 @@ fn kind(source: &Source, file: &BronzeFile, folder: &Path) -> Result<Kind, Bronz
         Some(Format::Arrow) => Ok(Kind::Arrow),
         Some(format) if format.is_text() => Ok(Kind::Text),
         _ => Err(BronzeError::File {
-            file: scan::shown_file(file, folder),
+            file: file.shown(folder),
             why: "its ending says no format: set the `format` of the source".to_owned(),
         }),
     }
@@ -69,7 +72,7 @@ pub(super) async fn groups(
         let kind = kind(source, file, folder)?;
         // Nothing in it, and no reader but that of text would take it.
         if file.meta.size == 0 && !matches!(kind, Kind::Text | Kind::Compacted) {
-            return Err(BronzeError::File { file: scan::shown_file(file, folder), why: "it is empty".to_owned() });
+            return Err(BronzeError::File { file: file.shown(folder), why: "it is empty".to_owned() });
         }
         if let Some(piece) = &file.compacted {
             piece.check(file, columns, folder)?;
@@ -93,11 +96,12 @@ pub(super) async fn groups(
                     Kind::Text => {
                         let (name, options) = (source.name.to_string(), source.options.clone());
                         let layout = Layout::new(name, Arc::clone(&columns), options, sink.cloned());
-                        let folder = folder.to_path_buf();
-                        Arc::new(TextFormat { format: source.format, layout: Arc::new(layout), folder })
+                        let (folder, store) = (folder.to_path_buf(), file.store.clone());
+                        Arc::new(TextFormat { format: source.format, layout: Arc::new(layout), store, folder })
                     }
                 };
-                groups.push(Group { reader, kind, stream, columns, files: vec![file.clone()] });
+                let (store, files) = (file.store.clone(), vec![file.clone()]);
+                groups.push(Group { store, reader, kind, stream, columns, files });
             }
         }
     }
@@ -115,22 +119,22 @@ pub(super) async fn schema_of(
     if let Some(piece) = &file.compacted {
         return Ok(Arc::clone(&piece.part.columns));
     }
-    let store: Arc<dyn ObjectStore> = scan::local();
+    let store = &file.store;
     let reader: Arc<dyn FileFormat> = match kind(source, file, folder)? {
         Kind::Text if file.meta.size == 0 => return Ok(Arc::new(Schema::empty())),
         Kind::Text => {
-            let schema = text::infer(&store, &file.meta, source.format, &source.options, sample, folder).await?;
+            let schema = text::infer(store, &file.meta, source.format, &source.options, sample, folder).await?;
             return Ok(Arc::new(schema));
         }
         Kind::Parquet => {
-            checked(file, folder, parquet_files::check).await?;
+            check_pages(file, folder).await?;
             Arc::new(parquet())
         }
         Kind::Compacted => Arc::new(parquet()),
         Kind::Avro => Arc::new(AvroFormat),
         Kind::Arrow => return Ok(arrow(file, folder).await?.schema),
     };
-    let schema = guard::future(reader.infer_schema(session, &store, std::slice::from_ref(&file.meta))).await;
+    let schema = guard::future(reader.infer_schema(session, store.files(), std::slice::from_ref(&file.meta))).await;
     schema.map(|schema| as_text(&schema)).map_err(|error| scan::bad_file(file, folder, &error))
 }
 
@@ -153,7 +157,10 @@ fn as_text(columns: &Schema) -> SchemaRef {
 
 /// An Arrow file, checked before its reader believes it.
 async fn arrow(file: &BronzeFile, folder: &Path) -> Result<Checked, BronzeError> {
-    checked(file, folder, arrow_files::check).await
+    let check = |store: &Store, file: &ObjectMeta| {
+        arrow_files::check(store.reader(file).map_err(|error| error.to_string())?)
+    };
+    checked(file, folder, check).await
 }
 
 /// Parquet files, checked before their reader believes them.
@@ -164,22 +171,32 @@ async fn check_parquet(source: &Source, files: &[BronzeFile], folder: &Path) -> 
     };
     let files: Vec<&BronzeFile> = files.iter().filter(is_parquet).filter(|file| file.meta.size > 0).collect();
     for some in files.chunks(AT_ONCE) {
-        let checks = some.iter().map(|file| checked(file, folder, parquet_files::check));
+        let checks = some.iter().map(|file| check_pages(file, folder));
         futures::future::try_join_all(checks).await?;
     }
     Ok(())
 }
 
+/// The headers of all pages of a Parquet file. They stand between the pages: of a file in a bucket that would be all of it,
+/// so there the reader is guarded, and what it makes room for is what one header can claim.
+async fn check_pages(file: &BronzeFile, folder: &Path) -> Result<(), BronzeError> {
+    if !file.store.is_local() {
+        return Ok(());
+    }
+    let check = |_: &Store, file: &ObjectMeta| {
+        let path = LocalFileSystem::new().path_to_filesystem(&file.location).map_err(|error| error.to_string())?;
+        parquet_files::check(File::open(path).map_err(|error| error.to_string())?)
+    };
+    checked(file, folder, check).await
+}
+
 async fn checked<T: Send + 'static>(
     file: &BronzeFile,
     folder: &Path,
-    check: fn(File) -> Result<T, String>,
+    check: fn(&Store, &ObjectMeta) -> Result<T, String>,
 ) -> Result<T, BronzeError> {
-    let bad = |why: String| BronzeError::File { file: scan::shown_file(file, folder), why };
-    let found = scan::local().get(&file.meta.location).await.map_err(|error| bad(error.to_string()))?;
-    let GetResultPayload::File(opened, _) = found.payload else {
-        return Err(bad("it is read from files of this machine only".to_owned()));
-    };
-    let checked = tokio::task::spawn_blocking(move || check(opened));
+    let bad = |why: String| BronzeError::File { file: file.shown(folder), why };
+    let (store, meta) = (file.store.clone(), file.meta.clone());
+    let checked = tokio::task::spawn_blocking(move || check(&store, &meta));
     checked.await.expect("a check does not panic").map_err(bad)
 }

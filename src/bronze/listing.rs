@@ -1,30 +1,33 @@
 //! The files of a source, listed once: a file that arrives later waits for the next listing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
+use chrono::SubsecRound;
 use futures::{StreamExt, TryStreamExt};
 use globset::GlobBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::{Path as StorePath, PathPart};
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::compact::kept_hash;
 use super::manifest::Entry;
 use super::parts::{self, Piece};
 use super::replay::Records;
 use super::slice::path_date;
-use super::{BronzeError, shown};
-use crate::paths;
+use super::BronzeError;
 use crate::project::{AfterLoad, Source};
+use crate::stores::{self, Store};
 
 /// A file as it was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BronzeFile {
     /// Below the listed folder: what the manifest remembers, so that a lake can be moved.
     pub path: String,
+    /// The store that it is in.
+    pub store: Store,
     /// Where it is in its store.
     pub meta: ObjectMeta,
     /// It has been moved to the archive of its source.
@@ -36,6 +39,16 @@ pub struct BronzeFile {
 }
 
 impl BronzeFile {
+    /// A file that is where it was delivered.
+    pub(super) fn new(path: String, store: Store, meta: ObjectMeta) -> Self {
+        Self { path, store, meta, archived: false, compacted: None, records: None }
+    }
+
+    /// As users know it: relative to the project where it is inside, or its address.
+    pub fn shown(&self, folder: &Path) -> String {
+        self.store.shown(self.meta.location.as_ref(), folder)
+    }
+
     /// What has to be there to read it: where it is, and how large that is.
     pub(super) fn stored(&self) -> &ObjectMeta {
         self.compacted.as_ref().map_or(&self.meta, |piece| &piece.part.meta)
@@ -55,7 +68,8 @@ impl BronzeFile {
             e_tag: None,
             version: None,
         };
-        Self { path: path.to_owned(), meta, archived: false, compacted: None, records: None }
+        let store = listing.files.first().map_or_else(Store::local, |file| file.store.clone());
+        Self::new(path.to_owned(), store, meta)
     }
 
     /// Modification time in microseconds since 1970 (UTC).
@@ -99,7 +113,8 @@ impl Listing {
 
 /// Where to look, and what to take.
 struct Place {
-    base: PathBuf,
+    store: Store,
+    root: StorePath,
     matches: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
@@ -112,7 +127,7 @@ pub async fn list(source: &Source, folder: &Path, after: Option<&str>) -> Result
     let AfterLoad::Compact { to, .. } = &source.ingestion.after_load else {
         return list_once(source, folder, after).await;
     };
-    let to = place(source, folder)?.base.join(to);
+    let to = base_folder(source, folder)?.join(to);
     loop {
         // A raw file goes after the index that names it was there: it can only be missed where an index came meanwhile.
         let before = index_names(&to);
@@ -130,33 +145,15 @@ fn index_names(folder: &Path) -> BTreeSet<std::ffi::OsString> {
 
 async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Result<Listing, BronzeError> {
     let place = place(source, folder)?;
-    let missing = || BronzeError::Missing {
-        source_name: source.name.clone(),
-        path: shown(&place.base.to_string_lossy(), folder),
-    };
-    let metadata = std::fs::metadata(&place.base).map_err(|_| missing())?;
-    let root = StorePath::from_absolute_path(&place.base).map_err(|error| BronzeError::Path {
-        source_name: source.name.clone(),
-        path: source.path.clone(),
-        why: error.to_string(),
-    })?;
-    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+    let Place { store, root, .. } = &place;
+    let base = store.shown(root.as_ref(), folder);
+    let missing = || BronzeError::Missing { source_name: source.name.clone(), path: base.clone() };
     let storage = |error| BronzeError::Storage { source_name: source.name.clone(), source: error };
-    if metadata.is_file() {
-        if source.ingestion.after_load != AfterLoad::Keep {
-            let (source_name, path) = (source.name.clone(), source.path.clone());
-            let why = "is one file, and only files of a folder or pattern can be moved after the load".to_owned();
-            return Err(BronzeError::Path { source_name, path, why });
-        }
-        let meta = object_store::ObjectStoreExt::head(store.as_ref(), &root).await.map_err(storage)?;
-        let path = root.filename().unwrap_or_default().to_owned();
-        let folder_of = place.base.parent().unwrap_or(&place.base);
-        return Ok(Listing {
-            files: vec![BronzeFile { path, meta, archived: false, compacted: None, records: None }],
-            compacted_too: Vec::new(),
-            base: shown(&folder_of.to_string_lossy(), folder),
-            after: None,
-        });
+    if let Some(is_file) = is_local_file(&place).map_err(|_| missing())?
+        && is_file
+    {
+        let meta = store.files().head(root).await.map_err(storage)?;
+        return one_file(source, &place, meta, folder);
     }
     let parts_of = |to: &str| to.split('/').map(|part| PathPart::from(part).as_ref().to_owned()).collect();
     let (archive, parts_folder): (Vec<String>, Vec<String>) = match &source.ingestion.after_load {
@@ -167,10 +164,18 @@ async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Resul
     let (mut files, mut indexes) = (Vec::new(), Vec::new());
     let offset = after.and_then(|after| StorePath::parse(format!("{root}/{after}")).ok());
     let after = after.filter(|_| offset.is_some()).map(str::to_owned);
-    let mut found = names_after(Arc::clone(&store), &root, offset.as_ref()).await.map_err(storage)?;
-    while let Some(meta) = found.try_next().await.map_err(storage)? {
+    let found = names_after(store, root, offset.as_ref()).await.map_err(storage)?;
+    if found.is_empty() && !store.is_local() && after.is_none() {
+        // Buckets have no folders: what has nothing below it is a file, or is not there.
+        return match store.files().head(root).await {
+            Ok(meta) => one_file(source, &place, meta, folder),
+            Err(object_store::Error::NotFound { .. }) => Err(missing()),
+            Err(error) => Err(storage(error)),
+        };
+    }
+    for meta in found {
         let parts: Option<Vec<String>> =
-            meta.location.prefix_match(&root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
+            meta.location.prefix_match(root).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
         let Some(parts) = parts else { continue };
         if parts::is_index(&meta.location) {
             indexes.push(meta);
@@ -185,14 +190,14 @@ async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Resul
         let hidden = parts.iter().any(|part| part.starts_with(['.', '_']));
         let path = parts.join("/");
         if !hidden && (place.matches)(&path) {
-            files.push(BronzeFile { path, meta, archived, compacted: None, records: None });
+            files.push(BronzeFile { archived, ..BronzeFile::new(path, store.clone(), stamped(store, meta)) });
         }
     }
     let mut compacted_too = Vec::new();
     if !indexes.is_empty() {
         let known: BTreeSet<StorePath> = indexes.iter().map(|index| parts::part_of(&index.location)).collect();
         files.retain(|file| !known.contains(&file.meta.location));
-        let mut compacted = parts::files(&store, &root, indexes, folder).await?;
+        let mut compacted = parts::files(store, root, indexes, folder).await?;
         compacted.retain(|file| (place.matches)(&file.path));
         add_compacted(&mut files, compacted, &mut compacted_too);
     }
@@ -202,7 +207,43 @@ async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Resul
     if source.ingestion.snapshot {
         keep_newest_delivery(&mut files);
     }
-    Ok(Listing { files, compacted_too, base: shown(&place.base.to_string_lossy(), folder), after })
+    Ok(Listing { files, compacted_too, base, after })
+}
+
+/// Whether a place on this machine is a file and no folder; `None` elsewhere.
+fn is_local_file(place: &Place) -> io::Result<Option<bool>> {
+    if !place.store.is_local() {
+        return Ok(None);
+    }
+    let path = LocalFileSystem::new().path_to_filesystem(&place.root)?;
+    Ok(Some(std::fs::metadata(path)?.is_file()))
+}
+
+/// The listing of a source that is one file.
+fn one_file(source: &Source, place: &Place, meta: ObjectMeta, folder: &Path) -> Result<Listing, BronzeError> {
+    if source.ingestion.after_load != AfterLoad::Keep {
+        let (source_name, path) = (source.name.clone(), source.path.clone());
+        let why = "is one file, and only files of a folder or pattern can be moved after the load".to_owned();
+        return Err(BronzeError::Path { source_name, path, why });
+    }
+    let (store, root) = (&place.store, &place.root);
+    let path = root.filename().unwrap_or_default().to_owned();
+    let parts: Vec<PathPart<'_>> = root.parts().collect();
+    let above = StorePath::from_iter(parts[..parts.len().saturating_sub(1)].iter().cloned());
+    Ok(Listing {
+        files: vec![BronzeFile::new(path, store.clone(), stamped(store, meta))],
+        compacted_too: Vec::new(),
+        base: store.shown(above.as_ref(), folder),
+        after: None,
+    })
+}
+
+/// The time of a file as every request tells it: lists of a bucket have parts of seconds, and requests of one file have none.
+pub(super) fn stamped(store: &Store, mut meta: ObjectMeta) -> ObjectMeta {
+    if !store.is_local() {
+        meta.last_modified = meta.last_modified.trunc_subsecs(0);
+    }
+    meta
 }
 
 /// Those of some files of a source that are there; their paths are sorted.
@@ -214,34 +255,32 @@ pub async fn look_at(source: &Source, paths: &[&str], folder: &Path) -> Result<V
         let (source_name, path) = (source.name.clone(), source.path.clone());
         BronzeError::Path { source_name, path, why }
     };
-    let root = StorePath::from_absolute_path(place(source, folder)?.base).map_err(|error| bad(error.to_string()))?;
-    let (store, mut files) = (LocalFileSystem::new(), Vec::new());
+    let Place { store, root, .. } = place(source, folder)?;
+    let mut files = Vec::new();
     for path in paths {
         let location = StorePath::parse(format!("{root}/{path}")).map_err(|error| bad(error.to_string()))?;
-        match object_store::ObjectStoreExt::head(&store, &location).await {
+        match store.files().head(&location).await {
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(BronzeError::Storage { source_name: source.name.clone(), source: error }),
-            Ok(meta) => {
-                let path = (*path).to_owned();
-                files.push(BronzeFile { path, meta, archived: false, compacted: None, records: None });
-            }
+            Ok(meta) => files.push(BronzeFile::new((*path).to_owned(), store.clone(), stamped(&store, meta))),
         }
     }
     Ok(files)
 }
 
 /// Everything below a folder, or what sorts after `offset`: folders that end before it are not opened. A store that has
-/// no folders does this by itself, with `list_with_offset`.
+/// no folders does this by itself.
 async fn names_after(
-    store: Arc<dyn ObjectStore>,
+    store: &Store,
     root: &StorePath,
     offset: Option<&StorePath>,
-) -> object_store::Result<BoxStream<'static, object_store::Result<ObjectMeta>>> {
-    let Some(offset) = offset else { return Ok(store.list(Some(root))) };
+) -> object_store::Result<Vec<ObjectMeta>> {
+    let Some(offset) = offset.filter(|_| store.is_local()) else { return stores::list_all(store, root, offset).await };
+    let files_of = Arc::clone(store.files());
     let (mut files, mut later, mut folder) = (Vec::new(), Vec::new(), Some(root.clone()));
     while let Some(opened) = folder.take() {
-        let found = store.list_with_delimiter(Some(&opened)).await?;
-        files.extend(found.objects.into_iter().filter(|file| file.location > *offset).map(Ok));
+        let found = files_of.list_with_delimiter(Some(&opened)).await?;
+        files.extend(found.objects.into_iter().filter(|file| file.location > *offset));
         for below in found.common_prefixes {
             let start = format!("{below}/");
             if offset.as_ref().starts_with(&start) {
@@ -251,13 +290,17 @@ async fn names_after(
             }
         }
     }
-    let later = futures::stream::iter(later).map(move |folder| store.list(Some(&folder))).flatten();
-    Ok(futures::stream::iter(files).chain(later).boxed())
+    for folder in later {
+        files.extend(files_of.list(Some(&folder)).try_collect::<Vec<_>>().await?);
+    }
+    Ok(files)
 }
 
-/// The folder that files of a source are delivered to.
+/// The folder of this machine that files of a source are delivered to.
 pub(super) fn base_folder(source: &Source, folder: &Path) -> Result<PathBuf, BronzeError> {
-    Ok(place(source, folder)?.base)
+    let place = place(source, folder)?;
+    let path = LocalFileSystem::new().path_to_filesystem(&place.root);
+    path.map_err(|error| BronzeError::Storage { source_name: source.name.clone(), source: error })
 }
 
 /// A file that is there as it was compacted is only not removed yet; another one of its name is its newer self.
@@ -318,17 +361,17 @@ pub async fn hashes<'a>(
 ) -> Result<BTreeMap<String, String>, BronzeError> {
     const AT_ONCE: usize = 8;
     let one = |file: &BronzeFile| {
-        let (path, location) = (file.path.clone(), file.meta.location.clone());
-        let shown = shown(location.as_ref(), folder);
+        let (path, store, meta) = (file.path.clone(), file.store.clone(), file.meta.clone());
+        let shown = file.shown(folder);
         let kept = kept_hash(file).map(str::to_owned);
         async move {
             if let Some(hash) = kept {
                 return Ok((path, hash));
             }
-            let hash = tokio::task::spawn_blocking(move || hash(&location)).await;
+            let hash = tokio::task::spawn_blocking(move || hash(&store, &meta)).await;
             match hash {
                 Ok(Ok(hash)) => Ok((path, hash)),
-                Ok(Err(error)) => Err(BronzeError::File { file: shown, why: error.to_string() }),
+                Ok(Err(source)) => Err(BronzeError::Unreachable { file: shown, source }),
                 Err(error) => Err(BronzeError::File { file: shown, why: error.to_string() }),
             }
         }
@@ -337,10 +380,9 @@ pub async fn hashes<'a>(
     futures::stream::iter(pending).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-pub(super) fn hash(location: &StorePath) -> std::io::Result<String> {
-    let path = LocalFileSystem::new().path_to_filesystem(location)?;
+pub(super) fn hash(store: &Store, file: &ObjectMeta) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::open(path)?)?;
+    hasher.update_reader(store.reader(file)?)?;
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
@@ -350,23 +392,29 @@ fn place(source: &Source, folder: &Path) -> Result<Place, BronzeError> {
         path: source.path.clone(),
         why: why.to_owned(),
     };
-    let path = source.path.strip_prefix("file://").unwrap_or(&source.path);
-    if path.contains("://") {
-        return Err(bad("is not on this machine: only folders and files can be sources"));
-    }
+    let path = source.path.as_str();
+    let find = |path: &str| {
+        let (store, root) = Store::find(path, folder, &source.storage).map_err(|error| bad(&error.to_string()))?;
+        if !store.is_local() && source.ingestion.after_load != AfterLoad::Keep {
+            return Err(bad(
+                "is not on this machine, and files of a bucket stay where they are: leave out `after_load`, and let a \
+                 lifecycle rule of the bucket move them",
+            ));
+        }
+        Ok((store, root))
+    };
     let Some(wildcard) = path.find(['*', '?', '[', '{']) else {
-        let base = paths::absolute(folder, path).map_err(|error| bad(&error.to_string()))?;
-        let format = source.format;
-        return Ok(Place { base, matches: Box::new(move |path| format.takes(path)) });
+        let ((store, root), format) = (find(path)?, source.format);
+        return Ok(Place { store, root, matches: Box::new(move |path| format.takes(path)) });
     };
     let split = path[..wildcard].rfind('/').map_or(0, |at| at + 1);
-    let base = paths::absolute(folder, &path[..split]).map_err(|error| bad(&error.to_string()))?;
+    let (store, root) = find(&path[..split])?;
     let glob = GlobBuilder::new(&path[split..])
         .literal_separator(true)
         .build()
         .map_err(|error| bad(&format!("is not a pattern: {}", error.kind())))?
         .compile_matcher();
-    Ok(Place { base, matches: Box::new(move |path| glob.is_match(path)) })
+    Ok(Place { store, root, matches: Box::new(move |path| glob.is_match(path)) })
 }
 
 #[cfg(test)]
@@ -382,6 +430,6 @@ pub(crate) mod tests {
             e_tag: None,
             version: None,
         };
-        BronzeFile { path: path.to_owned(), meta, archived: false, compacted: None, records: None }
+        BronzeFile::new(path.to_owned(), Store::local(), meta)
     }
 }

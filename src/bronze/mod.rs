@@ -28,8 +28,6 @@ mod seeds;
 mod slice;
 mod text;
 
-use std::path::Path;
-
 use datafusion::error::DataFusionError;
 
 use crate::names::TableName;
@@ -180,6 +178,14 @@ pub enum BronzeError {
         /// Why.
         source: object_store::Error,
     },
+    /// A file that its store does not hand out: nothing is wrong with the file.
+    #[error("`{file}`: its store does not answer: {source}")]
+    Unreachable {
+        /// The file, as users know it.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A query over files that failed without a culprit.
     #[error(transparent)]
     Query(#[from] DataFusionError),
@@ -187,11 +193,4 @@ pub enum BronzeError {
 
 fn count_files(count: usize) -> String {
     if count == 1 { "1 file was".to_owned() } else { format!("{count} files were") }
-}
-
-/// A path as users know it: relative to the project where it is inside.
-pub(crate) fn shown(path: &str, folder: &Path) -> String {
-    let absolute = format!("/{}", path.trim_start_matches('/'));
-    let relative = Path::new(&absolute).strip_prefix(folder).map(|p| p.display().to_string());
-    relative.unwrap_or(absolute)
 }

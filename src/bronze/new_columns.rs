@@ -17,7 +17,7 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::scan::{column_type, common_type, concrete, shown_file, with_file_columns};
+use super::scan::{column_type, common_type, concrete, with_file_columns};
 use super::text::Sample;
 use super::{BronzeError, BronzeFile, file_columns, formats};
 use crate::catalog::{sql_type, widens};
@@ -179,7 +179,7 @@ pub(super) async fn with_new_columns(
     if let Some((first, second)) = same_but_for_case(&fields) {
         let culprit = found.iter().find(|(_, columns)| columns.field_with_name(second).is_ok());
         return Err(BronzeError::File {
-            file: culprit.map_or_else(|| source.path.clone(), |(file, _)| shown_file(file, folder)),
+            file: culprit.map_or_else(|| source.path.clone(), |(file, _)| file.shown(folder)),
             why: format!(
                 "column `{second}` differs from `{first}` by case only, and no table can have both; declare one of them, \
                  and set `on_new_column: ignore`"
@@ -250,7 +250,7 @@ async fn look(
     let how = format!("{:?} {:?} {known:?}", source.format, source.options);
     let how = KeyMaker::new("columns of a file").text(&how).finish();
     let one = |file: BronzeFile| async move {
-        let stamp = (file.meta.location.as_ref(), file.meta.size, file.modified());
+        let stamp = (file.shown(folder), file.meta.size, file.modified());
         let key = KeyMaker::new("columns of one file").key(how).value(&stamp).finish();
         if let Some(columns) = memo.get::<SchemaRef>(key) {
             return Ok((file, columns));
@@ -301,7 +301,7 @@ pub async fn refuse_new_columns(
         let new = beside("", &known, &DataType::Struct(columns.fields().clone()));
         match &first {
             _ if new.is_empty() => {}
-            None => first = Some((shown_file(&file, folder), new)),
+            None => first = Some((file.shown(folder), new)),
             Some(_) => drop(others.insert(file.path)),
         }
     }

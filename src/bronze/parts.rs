@@ -14,11 +14,12 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use object_store::path::Path as StorePath;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use super::{BronzeError, BronzeFile, scan};
+use super::{BronzeError, BronzeFile};
 use crate::catalog::{sql_type, widens};
+use crate::stores::Store;
 
 /// How an index ends.
 pub(super) const INDEX: &str = ".lake";
@@ -87,7 +88,7 @@ pub(super) fn part_of(index: &StorePath) -> StorePath {
 /// # Errors
 /// An index that is damaged: what it knows of is known from nowhere else.
 pub(super) async fn files(
-    store: &Arc<dyn ObjectStore>,
+    store: &Store,
     root: &StorePath,
     mut indexes: Vec<ObjectMeta>,
     folder: &Path,
@@ -96,8 +97,8 @@ pub(super) async fn files(
     indexes.sort_by(|a, b| b.location.filename().cmp(&a.location.filename()));
     let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
     for index in indexes {
-        let bad = |why: String| BronzeError::File { file: super::shown(index.location.as_ref(), folder), why };
-        let found = store.get(&index.location).await;
+        let bad = |why: String| BronzeError::File { file: store.shown(index.location.as_ref(), folder), why };
+        let found = store.files().get(&index.location).await;
         let bytes = match found {
             // Merged into another part by a run at the same moment, whose index was there before this one went.
             Err(object_store::Error::NotFound { .. }) => continue,
@@ -130,7 +131,7 @@ pub(super) async fn files(
             let location = StorePath::parse(format!("{root}/{}", line.path)).map_err(|error| bad(error.to_string()))?;
             let meta = ObjectMeta { location, last_modified: modified, size: line.size, e_tag: None, version: None };
             let piece = Piece { part: Arc::clone(&part), first: line.first, rows: line.rows, hash: line.hash };
-            files.push(BronzeFile { path: line.path, meta, archived: false, compacted: Some(piece), records: None });
+            files.push(BronzeFile { compacted: Some(piece), ..BronzeFile::new(line.path, store.clone(), meta) });
         }
         if count != lines_of_header {
             return Err(bad(format!("the index of compacted files has {count} of {lines_of_header} lines")));
@@ -157,7 +158,7 @@ impl Piece {
             if !widens(kept.data_type(), field.data_type()) {
                 let (was, is) = (sql_type(kept.data_type()), sql_type(field.data_type()));
                 return Err(BronzeError::File {
-                    file: scan::shown_file(file, folder),
+                    file: file.shown(folder),
                     why: format!(
                         "it was compacted when column `{}` was `{was}`, and as `{is}` it may have said more than was \
                          kept; declare `{was}`, and cast it in the model",

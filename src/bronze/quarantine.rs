@@ -13,16 +13,16 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use serde::{Deserialize, Serialize};
 
 use super::bad_rows::{BadRow, BadRows};
-use super::{BronzeError, scan};
+use super::BronzeError;
 use crate::exact_files::ExactFiles;
 use crate::fail_points;
 use crate::names::TableName;
+use crate::stores::Place;
 
 /// What one batch of a table means for the quarantine of a source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -185,22 +185,24 @@ pub async fn read(
     serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
 }
 
-/// The lines of a note as a table. `url` is where the table of the note lives.
+/// The lines of a note as a table. `place` is where the table of the note lives.
 ///
 /// # Errors
 /// When their file is gone.
-pub async fn lines(note: &Note, url: &url::Url, source: &TableName) -> Result<Arc<dyn TableProvider>, BronzeError> {
+pub async fn lines(
+    note: &Note,
+    place: &Place,
+    source: &TableName,
+) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let mut files = Vec::new();
     if let Some(lines) = &note.lines {
-        let base = Path::from_url_path(url.path()).map_err(object_store::Error::from);
         let storage = |source_error| BronzeError::Storage { source_name: source.clone(), source: source_error };
-        let mut path = base.map_err(storage)?;
-        path.extend(folder(source).join(lines.as_str()).parts());
-        let meta = scan::local().head(&path).await.map_err(storage)?;
+        let path = place.join(&folder(source).join(lines.as_str()));
+        let meta = place.store.files().head(&path).await.map_err(storage)?;
         files.push(PartitionedFile::new_from_meta(meta));
     }
     let format = Arc::new(JsonFormat::default());
-    Ok(Arc::new(ExactFiles::new(ObjectStoreUrl::local_filesystem(), format, schema(), Vec::new(), files)))
+    Ok(Arc::new(ExactFiles::new(place.store.clone(), format, schema(), Vec::new(), files)))
 }
 
 fn schema() -> SchemaRef {

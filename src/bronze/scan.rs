@@ -12,21 +12,20 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use futures::StreamExt;
-use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::formats::{self, Group, Kind};
 use super::guard::Guarded;
 use super::text::{Delivered, Sample, Sink, with_row_columns};
-use super::{BadRows, BronzeError, BronzeFile, Listing, file_columns, shown};
+use super::{BadRows, BronzeError, BronzeFile, Listing, file_columns, listing};
 use crate::catalog;
 use crate::exact_files::{ExactFiles, empty, rows_of};
 use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
+use crate::stores::Store;
 
 /// Files that inference reads the start of, at most.
 const INFERRED_FILES: usize = 200;
@@ -204,7 +203,7 @@ fn table(
         Kind::Text | Kind::Compacted => with_row_columns(&group.columns, &source.options),
         _ => group.columns,
     };
-    let table = ExactFiles::new(ObjectStoreUrl::local_filesystem(), group.reader, columns, partitions, files?);
+    let table = ExactFiles::new(group.store, group.reader, columns, partitions, files?);
     Ok(match group.kind {
         Kind::Text => Arc::new(table),
         Kind::Parquet if numbered => file_columns::numbered(table)?,
@@ -234,11 +233,28 @@ pub async fn find_culprits(
                 continue;
             }
         };
-        if let Err(error) = outcome {
+        // A store that does not answer says nothing of the file.
+        if let Err(error) = outcome
+            && !is_of_store(&error)
+        {
             found.push((at, named_file(&error).unwrap_or_else(|| bad_file(file, folder, &error))));
         }
     }
     found
+}
+
+/// Whether not a file is wrong, but the store that it is in did not answer.
+fn is_of_store(error: &DataFusionError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let is = matches!(error.downcast_ref::<BronzeError>(), Some(BronzeError::Unreachable { .. }))
+            || matches!(error.downcast_ref::<object_store::Error>(), Some(object_store::Error::Generic { store, .. }) if *store != "LocalFileSystem");
+        if is {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The file that an error names, if a reader of text found it.
@@ -273,28 +289,19 @@ pub(super) fn bad_file(file: &BronzeFile, folder: &Path, error: &DataFusionError
     ]
     .iter()
     .fold(first, |text, noise| text.strip_prefix(noise).unwrap_or(text));
-    BronzeError::File { file: shown_file(file, folder), why: why.trim_end_matches('.').to_owned() }
-}
-
-/// A file as users know it.
-pub(super) fn shown_file(file: &BronzeFile, folder: &Path) -> String {
-    shown(file.meta.location.as_ref(), folder)
-}
-
-pub(super) fn local() -> Arc<dyn ObjectStore> {
-    Arc::new(LocalFileSystem::new())
+    BronzeError::File { file: file.shown(folder), why: why.trim_end_matches('.').to_owned() }
 }
 
 /// The first file whose stamp is no longer that of the listing: what was read of it cannot be trusted.
 pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> Option<&'a BronzeFile> {
     const AT_ONCE: usize = 32;
-    let (store, files) = (local(), files.filter(|file| file.records.is_none()).collect::<Vec<_>>());
+    let files: Vec<_> = files.filter(|file| file.records.is_none()).collect();
     let look = |file: &&BronzeFile| {
-        let (store, meta, is_part) = (Arc::clone(&store), file.stored().clone(), file.compacted.is_some());
+        let (store, meta, is_part) = (file.store.clone(), file.stored().clone(), file.compacted.is_some());
         async move {
-            let now = store.head(&meta.location).await;
+            let now = store.files().head(&meta.location).await;
             // A part never changes.
-            now.is_ok_and(|now| now.size == meta.size && (is_part || now.last_modified == meta.last_modified))
+            now.is_ok_and(|now| now.size == meta.size && (is_part || is_same_time(&store, &meta, &now)))
         }
     };
     for some in files.chunks(AT_ONCE) {
@@ -304,4 +311,12 @@ pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> O
         }
     }
     None
+}
+
+/// Whether a file was last written when it was listed. Stores tell the time of one file in seconds, and what it is by a tag.
+fn is_same_time(store: &Store, listed: &ObjectMeta, now: &ObjectMeta) -> bool {
+    match (&listed.e_tag, &now.e_tag) {
+        (Some(listed), Some(now)) if !store.is_local() => listed == now,
+        _ => listing::stamped(store, now.clone()).last_modified == listed.last_modified,
+    }
 }

@@ -17,6 +17,7 @@ use crate::catalog::SeedFile;
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
+use crate::stores::Store;
 use crate::project::{Project, Source};
 
 /// Columns and content of every seed. A file that an earlier run has looked at is not read again.
@@ -168,7 +169,7 @@ fn file_of(seed: &Source, folder: &Path) -> Result<BronzeFile, BronzeError> {
     let (size, modified) = found.map_err(|error| unreadable(seed, &error))?;
     let location = StorePath::from_absolute_path(&path).map_err(|error| unreadable(seed, &error))?;
     let meta = ObjectMeta { location, last_modified: modified.into(), size, e_tag: None, version: None };
-    Ok(BronzeFile { path: seed.path.clone(), meta, archived: false, compacted: None, records: None })
+    Ok(BronzeFile::new(seed.path.clone(), Store::local(), meta))
 }
 
 fn unreadable(seed: &Source, error: &dyn std::fmt::Display) -> BronzeError {

@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyho
 /// What audits refused, of all models of the project.
 fn staged(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let lake = Lake::new(&pipeline.project.target.root, &pipeline.project.folder)?;
+    let lake = Lake::of(&pipeline.project.target, &pipeline.project.folder)?;
     let async_runtime = runtime()?;
     let mut cleaned = 0;
     for model in pipeline.project.models.values().filter(|model| model.is_stored()) {

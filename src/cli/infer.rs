@@ -41,7 +41,7 @@ pub(super) fn run(global: &Global, args: &SourceInferArgs, printer: &Printer) ->
         printer.diagnostics(&diagnostics);
         return Ok(ExitStatus::Wrong);
     };
-    let async_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let async_runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let session = session::state(Resources { threads: 1, memory: None })?;
     let found = async_runtime.block_on(async {
         let listing = bronze::list(&source, &folder, None).await?;

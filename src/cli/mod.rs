@@ -81,6 +81,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    if let Ok(faults) = std::env::var("LAKE_FAULTS") {
+        crate::stores::arm_faults(&faults);
+    }
     if let Ok(point) = std::env::var("LAKE_FAIL_POINT") {
         crate::fail_points::arm(&point);
     }

@@ -108,7 +108,7 @@ impl Pipeline {
             async_runtime.block_on(async {
                 let (project, diagnostics) = (&self.project, &mut self.diagnostics);
                 // A root that cannot be used is told when it is.
-                let lake = Lake::new(&project.target.root, &project.folder).and_then(|lake| lake.files()).ok();
+                let lake = Lake::of(&project.target, &project.folder).map(|lake| lake.files()).ok();
                 let (mut catalog, listings) =
                     bronze::inspect(project, lake.as_ref(), &session, &self.memo, diagnostics).await;
                 tables::inspect_sources(project, &session, &mut catalog, diagnostics).await;
@@ -177,7 +177,7 @@ impl Compiled {
         replay: Option<TableName>,
         event_time: Option<Interval>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        let lake = Lake::new(&self.project.target.root, &self.project.folder)?.laid_out(run::layouts(&self.project));
+        let lake = Lake::of(&self.project.target, &self.project.folder)?.laid_out(run::layouts(&self.project));
         let options = RunOptions {
             full_refresh,
             force: self.force,

@@ -136,7 +136,8 @@ pub fn load(
     let mut documents = documents::read(files, &loading, diagnostics);
     let mut reader = Reader { diagnostics };
     let mut data_tests = Vec::new();
-    let declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
+    let mut declared = load_sources(&documents, &templates, &mut data_tests, &mut reader);
+    declared.values_mut().for_each(|source| source.storage = Arc::clone(&target.storage));
     let mut named = name_models(files, &settings, &mut reader);
     let mut known = KnownNames {
         models: named.iter().map(|(name, _)| (name.table, name.clone())).collect(),
@@ -217,20 +218,37 @@ fn choose_target(
         diagnostics.push(diagnostic);
         return None;
     };
-    let mut target = target.clone();
-    // Most roots are plain, and need no templates.
-    if !target.root.contains('{') {
+    render_target(target.clone(), settings, options, diagnostics)
+}
+
+/// A target with its root and storage options rendered: they may ask for the environment.
+fn render_target(
+    mut target: Target,
+    settings: &Settings,
+    options: &LoadOptions,
+    diagnostics: &mut Diagnostics,
+) -> Option<Target> {
+    let written = std::mem::take(&mut target.written_storage);
+    // Most targets are plain, and need no templates.
+    let is_plain = |text: &str| !text.contains('{');
+    if is_plain(&target.root) && written.iter().all(|option| is_plain(&option.value)) {
+        target.storage = Arc::new(written.into_iter().map(|option| (option.name, option.value)).collect());
         return Some(target);
     }
     let bare =
         template::Settings { target: serde_json::json!({"name": target.name}), ..base_settings(settings, options) };
-    match Templates::new(bare, &[], &mut Vec::new()).render_value(&target.root) {
-        Ok(root) => target.root = root,
+    let templates = Templates::new(bare, &[], &mut Vec::new());
+    let mut rendered = |text: &str, span: &Span| match templates.render_value(text) {
+        Ok(text) => Some(text),
         Err(why) => {
-            diagnostics.push(Diagnostic::error(Id::Template, why).at(target.span));
-            return None;
+            diagnostics.push(Diagnostic::error(Id::Template, why).at(span.clone()));
+            None
         }
-    }
+    };
+    target.root = rendered(&target.root, &target.span)?;
+    let storage: Option<_> =
+        written.into_iter().map(|option| Some((option.name, rendered(&option.value, &option.span)?))).collect();
+    target.storage = Arc::new(storage?);
     Some(target)
 }
 

@@ -208,6 +208,7 @@ fn source(name: &TableName, file: &Arc<SourceFile>, values: &Config, described: 
         ingestion: Ingestion::default(),
         event_time: None,
         tags: Vec::new(),
+        storage: Arc::default(),
     }
 }
 

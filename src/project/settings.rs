@@ -1,11 +1,13 @@
 //! `project.yml`: name, targets, variables, and the settings of models by folder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::hooks::{self, Hook};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{config, seeds};
 use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::stores::{self, StorageOptions};
 use crate::template::{Config, ConfigCheck};
 
 /// A named environment: where tables live and what a run may use.
@@ -23,6 +25,18 @@ pub struct Target {
     pub memory: Option<usize>,
     /// How often a node starts again after its storage failed in a way that passes.
     pub retries: Option<usize>,
+    /// How the stores of its root and of its sources are reached.
+    pub storage: Arc<StorageOptions>,
+    /// The same as written, before Jinja: nothing else is rendered of targets that are not chosen.
+    pub(super) written_storage: Vec<WrittenOption>,
+}
+
+/// One of `storage_options`, before Jinja.
+#[derive(Debug, Clone)]
+pub(super) struct WrittenOption {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) span: Span,
 }
 
 /// `project.yml` as written.
@@ -114,12 +128,45 @@ fn targets(node: &Node, reader: &mut Reader<'_>) -> BTreeMap<String, Target> {
         let memory = target.take("memory").and_then(|node| bytes(node, reader));
         let retries = target.take("retries").and_then(|node| reader.count(node));
         let retries = retries.and_then(|count| usize::try_from(count).ok());
+        let options = target.take("storage_options");
+        let written_storage = options.map(|node| storage_options(node, reader)).unwrap_or_default();
         target.finish(reader);
         if let Some((root, span)) = root {
-            found.insert(name.clone(), Target { name, root, span, threads, memory, retries });
+            let storage = Arc::default();
+            let target = Target { name, root, span, threads, memory, retries, storage, written_storage };
+            found.insert(target.name.clone(), target);
         }
     }
     found
+}
+
+/// `storage_options: { region: eu-west-1, secret_access_key: "{{ env_var('KEY') }}" }`.
+fn storage_options(node: &Node, reader: &mut Reader<'_>) -> Vec<WrittenOption> {
+    let mut options = Vec::new();
+    let Some(mapping) = reader.mapping(node, "storage option") else { return options };
+    for (key, value) in mapping.entries {
+        let Some((name, text)) = reader.text(key).zip(reader.text(value)) else { continue };
+        if let Some(why) = stores::unknown_option(&name) {
+            let diagnostic = Diagnostic::error(Id::UnknownKey, why).at(key.span.clone());
+            reader.diagnostics.push(diagnostic.help(
+                "options are those of the `object_store` crate for S3, Azure and Google Cloud Storage, and `profile`, \
+                 `max_retries`, `retry_timeout`",
+            ));
+            continue;
+        }
+        if stores::may_hold_a_secret(&name) && !text.contains("env_var") {
+            let message = format!("the storage option `{name}` may be a secret, and stands in project.yml");
+            // Not at its place: the line would be shown.
+            let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(Span::file_start(&value.span.file));
+            let variable = name.trim_start_matches("aws_").to_uppercase();
+            reader.diagnostics.push(diagnostic.help(format!(
+                "leave it out if the environment has it, or write `{name}: \"{{{{ env_var('{variable}') }}}}\"`"
+            )));
+            continue;
+        }
+        options.push(WrittenOption { name, value: text, span: value.span.clone() });
+    }
+    options
 }
 
 fn positive(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {

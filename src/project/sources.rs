@@ -13,6 +13,7 @@ use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{Column, contracts};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::names::TableName;
+use crate::stores::StorageOptions;
 use crate::template::Templates;
 
 /// A declared set of bronze files.
@@ -42,6 +43,8 @@ pub struct Source {
     pub event_time: Option<(String, Span)>,
     /// Tags, for selection.
     pub tags: Vec<String>,
+    /// How the store of its files is reached: the target says it.
+    pub storage: Arc<StorageOptions>,
 }
 
 impl Source {
@@ -161,6 +164,7 @@ fn read_table(
         ingestion,
         event_time,
         tags,
+        storage: Arc::default(),
         name,
     })
 }

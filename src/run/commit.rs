@@ -49,7 +49,7 @@ impl Node<'_> {
     ) -> Result<(Commit, BTreeMap<TableName, i64>), Failure> {
         let runtime = self.inputs.runtime();
         let mut batches = BTreeMap::new();
-        let store = runtime.lake.files_of(&self.model.name)?;
+        let store = runtime.lake.files_of(&self.model.name);
         for (source, taken) in &world.taken {
             let change = &changes[source];
             if mode == Mode::Incremental && change.is_empty() {

@@ -19,6 +19,7 @@ use crate::compile::CompiledTest;
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
 use crate::project::{OnError, OwnedHooks};
+use crate::stores;
 
 /// What happens while a run goes on.
 #[derive(Debug, Clone)]
@@ -64,6 +65,7 @@ pub async fn execute(
         let _ = run_level(&inputs, schedule, "on-run-end", &mut report).await;
     }
     remember_durations(inputs.runtime(), &report);
+    stores::settled().await;
     report.seconds = start.elapsed().as_secs_f64();
     report
 }

@@ -153,7 +153,7 @@ impl Inputs {
         let Runtime { project, lake, session, .. } = self.runtime();
         let source = &project.sources[source];
         if source.ingestion.on_new_column == OnNewColumn::Add {
-            bronze::remember(&lake.files()?, source, &self.source_schema(&source.name), session).await?;
+            bronze::remember(&lake.files(), source, &self.source_schema(&source.name), session).await?;
         }
         Ok(())
     }

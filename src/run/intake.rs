@@ -128,7 +128,7 @@ impl<'a> Intake<'a> {
             }
             Some(kept) => kept,
             None => {
-                let store = runtime.lake.files_of(&self.model.name)?;
+                let store = runtime.lake.files_of(&self.model.name);
                 Manifest::read(&store, &self.model.name, source, head).await?
             }
         };
@@ -407,6 +407,6 @@ pub(super) fn takes_in(project: &Project, model: &Model, source: &TableName) -> 
 pub(super) async fn manifest_of(inputs: &Inputs, model: &TableName, source: &TableName) -> Result<Manifest, Failure> {
     let Some(published) = inputs.published(model).await? else { return Ok(Manifest::default()) };
     let head = published.transaction(&manifest::app_id(model, source)).await?;
-    let store = inputs.runtime().lake.files_of(model)?;
+    let store = inputs.runtime().lake.files_of(model);
     Ok(Manifest::read(&store, model, source, head).await?)
 }

@@ -132,7 +132,7 @@ impl Node<'_> {
             }
         }
         let id = before.unwrap_or_default().max(chrono::Utc::now().timestamp_micros()) + 1;
-        let store = runtime.lake.files_of(&self.model.name)?;
+        let store = runtime.lake.files_of(&self.model.name);
         let (table, path) = (self.model.name.clone(), note_path(id));
         let fail = |source| TableError::File { table, path: path.to_string(), source };
         store.put(&path, PutPayload::from(text.into_bytes())).await.map_err(fail)?;
@@ -205,7 +205,7 @@ async fn take_back(inputs: &Inputs, model: &Model, current: &Published, head: Op
 async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>, head: i64) -> Result<(), Failure> {
     let runtime = inputs.runtime();
     let (lake, session, name) = (&runtime.lake, &runtime.session, table_of(&model.name));
-    let store = lake.files_of(&model.name)?;
+    let store = lake.files_of(&model.name);
     let (table, path) = (model.name.clone(), note_path(head));
     let fail = |source| TableError::File { table: table.clone(), path: path.to_string(), source };
     let bytes = match store.get(&path).await {

@@ -136,7 +136,7 @@ async fn files_by_name(inputs: &Inputs, published: &Published) -> Result<BTreeSe
     let Some(model) = runtime.project.models.get(&published.name) else { return Ok(BTreeSet::new()) };
     let Some(source) = (Intake { inputs, model }).traced() else { return Ok(BTreeSet::new()) };
     let head = published.transaction(&manifest::app_id(&model.name, source)).await?;
-    let store = runtime.lake.files_of(&model.name)?;
+    let store = runtime.lake.files_of(&model.name);
     let known = Manifest::read(&store, &model.name, source, head).await?;
     Ok(known.files().values().filter_map(|entry| entry.data.clone()).flatten().collect())
 }
@@ -167,7 +167,7 @@ async fn vacuum(
     let tombstones = tables::tombstones_of(&published.name);
     heads.entry(tombstones.clone()).or_default().extend(published.transaction(&tombstones).await?);
     let cutoff = chrono::Utc::now() - retention;
-    let store = inputs.runtime().lake.files_of(&published.name)?;
+    let store = inputs.runtime().lake.files_of(&published.name);
     let files = bronze::leftovers(&store, &published.name, &heads, &tombstones, cutoff).await?;
     done.leftovers = tables::remove(published, files, dry_run).await?;
     Ok(())

@@ -456,7 +456,7 @@ impl Node<'_> {
         if self.intake.moved_meanwhile(chosen).await {
             return Err(self.conflict());
         }
-        let file = bronze::shown(file.meta.location.as_ref(), &self.inputs.runtime().folder);
+        let file = file.shown(&self.inputs.runtime().folder);
         Err(Failure::text(format!("`{file}` changed while it was read; nothing was published, build again")))
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &Tabl
     let Some(head) = published.transaction(&app_id).await? else {
         return if published.is_rolled_back(&app_id).await? { undo(inputs, published, source).await } else { Ok(()) };
     };
-    let store = runtime.lake.files_of(model)?;
+    let store = runtime.lake.files_of(model);
     for _ in 0..ATTEMPTS {
         let current = runtime.lake.inspect(&table_of(source)).await?;
         let done = match &current {
@@ -94,7 +94,7 @@ async fn publish(
     let (lake, session) = (&runtime.lake, &runtime.session);
     let rewrites = current.is_some() && (note.replaces_all || note.supersedes || note.replays.is_some());
     let mut tables = Tables::new();
-    let lines = quarantine::lines(note, &lake.table_url(model), source).await?;
+    let lines = quarantine::lines(note, &lake.place_of(model), source).await?;
     tables.insert(TableName::new("q", "lines"), provider_as_source(lines));
     if let Some(current) = current {
         tables.insert(TableName::new("q", "current"), provider_as_source(tables::table_provider(current).await?));
@@ -303,7 +303,7 @@ impl Node<'_> {
                 // What was compacted could be read: not the file is wrong, but what is declared now.
                 let BronzeError::File { why, .. } = error else { return Err(error.into()) };
                 if files[at].compacted.is_some() {
-                    let file = bronze::shown(files[at].meta.location.as_ref(), folder);
+                    let file = files[at].shown(folder);
                     return Err(BronzeError::File { file, why }.into());
                 }
                 let file = files.remove(at);
@@ -344,7 +344,7 @@ impl Node<'_> {
         bad_rows: &BadRows,
     ) -> Result<Vec<(String, i64)>, Failure> {
         let runtime = self.inputs.runtime();
-        let store = runtime.lake.files_of(&self.model.name)?;
+        let store = runtime.lake.files_of(&self.model.name);
         let mut transactions = Vec::new();
         for source in sources_of(self.inputs, self.model) {
             let app_id = app_id(&self.model.name, &source);

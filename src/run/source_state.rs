@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::intake::{manifest_of, takes_in};
 use super::materialize::Failure;
-use crate::bronze::{self, BronzeFile, Entry};
+use crate::bronze::{BronzeFile, Entry};
 use crate::catalog::utc;
 use crate::names::TableName;
 use crate::project::{Age, Format, Freshness, Source};
@@ -77,7 +77,7 @@ pub async fn source_files(
         let manifest = manifest_of(inputs, &model.name, source).await?;
         for file in &listing.files {
             let entry = manifest.files().get(&file.path);
-            let shown = bronze::shown(file.meta.location.as_ref(), &runtime.folder);
+            let shown = file.shown(&runtime.folder);
             let error = failed.get(&(model.name.to_string(), shown));
             states.push(state_of(&model.name, file, entry, error));
         }

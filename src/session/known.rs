@@ -9,23 +9,34 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashSet, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use futures::StreamExt;
+use roaring::RoaringTreemap;
 
 use super::query;
-use datafusion::logical_expr::LogicalPlan;
 
 /// Values of a column, each once. Whole numbers stand for themselves, all others for 128 bits of hash: two values of a
 /// lake share those once in more lakes than there are.
 enum Values {
+    /// A bit for a number, where they are near each other, as numbers of keys are: a hundredth of what a table of them takes.
+    Dense(RoaringTreemap),
     Whole(HashSet<u64>),
     Hashed(HashSet<u128>),
 }
+
+/// Parts of four billion numbers each that a set of bits may have. With more of them the numbers are far from each other.
+const DENSE_PARTS: usize = 1024;
+
+/// Batches after which the room of a set of bits is measured again: it takes as long as a look at all of its parts.
+const MEASURED_EVERY: usize = 64;
 
 /// Whether a value is in a column.
 pub struct KnownValues {
     values: Values,
     reservation: MemoryReservation,
+    batches: usize,
     number: u64,
     signature: Signature,
 }
@@ -60,7 +71,8 @@ impl KnownValues {
         let data_type = plan.schema().field(0).data_type().clone();
         let whole = matches!(data_type, DataType::Int32 | DataType::Int64);
         let mut known = Self {
-            values: if whole { Values::Whole(HashSet::default()) } else { Values::Hashed(HashSet::default()) },
+            values: if whole { Values::Dense(RoaringTreemap::new()) } else { Values::Hashed(HashSet::default()) },
+            batches: 0,
             reservation: MemoryConsumer::new("known values").register(&session.runtime_env().memory_pool),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             signature: Signature::exact(vec![data_type], Volatility::Immutable),
@@ -73,8 +85,21 @@ impl KnownValues {
     }
 
     fn add(&mut self, column: &ArrayRef) -> Result<()> {
+        self.batches += 1;
+        if let Values::Dense(values) = &self.values
+            && values.bitmaps().count() > DENSE_PARTS
+        {
+            self.values = Values::Whole(values.iter().collect());
+        }
         // A table that grows is there twice for a moment.
         let room = match &mut self.values {
+            Values::Dense(values) => {
+                each_whole(column, |value| _ = value.map(|value| values.insert(value)));
+                if self.batches % MEASURED_EVERY != 0 {
+                    return Ok(());
+                }
+                2 * values.serialized_size()
+            }
             Values::Whole(values) => {
                 each_whole(column, |value| _ = value.map(|value| values.insert(value)));
                 values.capacity() * 2 * size_of::<u64>()
@@ -142,6 +167,9 @@ impl ScalarUDFImpl for IsKnown {
         let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
         let mut answers = Vec::with_capacity(column.len());
         match &self.known.values {
+            Values::Dense(values) => {
+                each_whole(column, |value| answers.push(value.map(|value| values.contains(value))));
+            }
             Values::Whole(values) => {
                 each_whole(column, |value| answers.push(value.map(|value| values.contains(&value))))
             }
@@ -150,5 +178,44 @@ impl ScalarUDFImpl for IsKnown {
             }
         }
         Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(answers))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use datafusion::datasource::{MemTable, provider_as_source};
+    use datafusion::logical_expr::LogicalPlanBuilder;
+
+    use super::*;
+    use crate::session::{Resources, state};
+
+    async fn known(values: Vec<i64>) -> KnownValues {
+        let column: ArrayRef = Arc::new(Int64Array::from(values));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone(), batch]]).unwrap();
+        let plan = LogicalPlanBuilder::scan("t", provider_as_source(Arc::new(table)), None).unwrap().build().unwrap();
+        let session = state(Resources { threads: 1, memory: Some(64 << 20) }).unwrap();
+        KnownValues::read(&session, plan).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn numbers_near_each_other_and_far_apart_are_told_alike() {
+        let far = |at: i64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
+        for (values, is_dense) in
+            [((-2_000..2_000).collect::<Vec<i64>>(), true), ((0..4_000).map(far).collect::<Vec<i64>>(), false)]
+        {
+            let known = known(values.clone()).await;
+            assert_eq!(matches!(known.values, Values::Dense(_)), is_dense);
+            let asked: Vec<i64> = values.iter().copied().chain([i64::MAX, 5_000_000]).collect();
+            let has = |value: &i64| match &known.values {
+                Values::Dense(known) => known.contains(value.cast_unsigned()),
+                Values::Whole(known) => known.contains(&value.cast_unsigned()),
+                Values::Hashed(_) => unreachable!("whole numbers"),
+            };
+            assert_eq!(asked.iter().filter(|value| has(value)).count(), values.len());
+        }
     }
 }

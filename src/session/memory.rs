@@ -57,7 +57,7 @@ pub fn nodes_at_once(resources: Resources) -> usize {
 pub(super) fn runtime(memory: Option<usize>) -> Result<Arc<RuntimeEnv>> {
     let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(DiskManagerBuilder::default());
     if let Some(bytes) = memory {
-        free_at_once();
+        free_soon();
         let consumers = NonZeroUsize::new(5).expect("five is not zero");
         let pool = FairSpillPool::new((bytes / 100 * RESERVED).max(LEAST));
         builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(pool, consumers)));
@@ -65,15 +65,16 @@ pub(super) fn runtime(memory: Option<usize>) -> Result<Arc<RuntimeEnv>> {
     builder.build_arc()
 }
 
-/// Makes the allocator give freed pages back to the machine at once. It would keep them for a second, in the hope that they
-/// are asked for again: for queries that hold hundreds of megabytes each, that is a second budget.
+/// Makes the allocator give freed pages back to the machine soon. It would keep them for a second, in the hope that they
+/// are asked for again: for queries that hold hundreds of megabytes each, that is a second budget. At once is no better: what is
+/// freed and asked for again from batch to batch would be cleared by the machine each time, a quarter of all its work.
 #[allow(unsafe_code)]
-fn free_at_once() {
+fn free_soon() {
     /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds, for which the crate has no name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     const { assert!(libmimalloc_sys::_mi_option_last == 47, "options have other numbers in this version") };
     // SAFETY: sets one number in a table of the allocator, which checks the index; allowed at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) }
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 20) }
 }
 
 /// Errors that say whether memory was too small.

@@ -28,6 +28,7 @@ use crate::names::{TableName, nearest};
 
 mod functions;
 mod hashes;
+mod heaps;
 mod known;
 mod masks;
 mod memory;
@@ -81,7 +82,7 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     for function in functions::all().into_iter().chain(masks::all()) {
         state.register_udf(Arc::new(function))?;
     }
-    state.register_udaf(Arc::new(AggregateUDF::from(CountRepeated::new())))?;
+    state.register_udaf(Arc::new(AggregateUDF::from(CountRepeated::new(Arc::clone(state.runtime_env())))))?;
     state.register_udaf(Arc::new(AggregateUDF::from(ColumnSketch::new())))?;
     Ok(state)
 }

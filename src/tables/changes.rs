@@ -15,7 +15,7 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlanBuilder, lit};
-use deltalake::DeltaTableBuilder;
+use deltalake::DeltaTable;
 use object_store::{ObjectStoreExt, path::Path};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -110,8 +110,7 @@ impl Published {
         labels: &[Field],
         label: impl Fn(&DataFile) -> Vec<ScalarValue>,
     ) -> Result<Arc<dyn TableProvider>, TableError> {
-        let url = self.table.log_store().root_url().clone();
-        Ok(Arc::new(files_table(&url, files, &self.schema, self.partition_columns(), labels, label)?))
+        Ok(Arc::new(files_table(&self.place, files, &self.schema, self.partition_columns(), labels, label)?))
     }
 
     /// Fails in words where files of an older version are gone.
@@ -156,11 +155,11 @@ impl Lake {
     /// An older version of a table.
     async fn version_of(&self, name: &TableName, version: u64) -> Result<Published, TableError> {
         let fail = |source| TableError::Delta { table: name.clone(), source };
-        let builder = DeltaTableBuilder::from_url(self.table_url(name)).map_err(fail)?;
-        let table = builder.with_version(version).load().await;
-        let table = table.map_err(|error| gone(name, version, &delta_message(&error)))?;
+        let mut table = DeltaTable::new(self.log_store(name));
+        table.load_version(version).await.map_err(|error| gone(name, version, &delta_message(&error)))?;
         let schema = read::plain(&table.snapshot().map_err(fail)?.snapshot().arrow_schema());
-        Ok(Published { name: name.clone(), schema, table, state: None, said: None })
+        let place = self.place_of(name);
+        Ok(Published { name: name.clone(), place, schema, table, state: None, said: None })
     }
 }
 

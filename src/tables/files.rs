@@ -10,15 +10,14 @@ use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake::kernel::{Add, LogicalFileView};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use serde_json::Value;
-use url::Url;
 
 use super::{Published, TableError};
 use crate::exact_files::{ExactFiles, split_partitions};
+use crate::stores::Place;
 
 /// A data file, as a log names it.
 #[derive(Debug, Clone)]
@@ -114,7 +113,7 @@ impl Published {
 /// # Errors
 /// When an address does not parse, or rows of a file are deleted without being gone.
 pub(super) fn files_table(
-    table_url: &Url,
+    place: &Place,
     files: &[DataFile],
     schema: &SchemaRef,
     partition_by: &[String],
@@ -122,7 +121,6 @@ pub(super) fn files_table(
     label: impl Fn(&DataFile) -> Vec<ScalarValue>,
 ) -> Result<ExactFiles, TableError> {
     let (columns, mut partitions) = split_partitions(schema, partition_by);
-    let root = Path::from_url_path(table_url.path()).map_err(|error| DataFusionError::External(error.into()))?;
     let mut found = Vec::with_capacity(files.len());
     for file in files {
         if file.has_deletions {
@@ -133,7 +131,7 @@ pub(super) fn files_table(
         }
         let relative = Path::parse(&file.path).map_err(|error| DataFusionError::External(error.into()))?;
         let meta = ObjectMeta {
-            location: relative.parts().fold(root.clone(), |path, part| path.join(part)),
+            location: place.join(&relative),
             last_modified: chrono::DateTime::from_timestamp_millis(file.modified).unwrap_or_default(),
             size: u64::try_from(file.size).unwrap_or_default(),
             e_tag: None,
@@ -147,7 +145,7 @@ pub(super) fn files_table(
         found.push(file);
     }
     partitions.extend(labels.iter().cloned());
-    let store = ObjectStoreUrl::parse(&table_url[..url::Position::BeforePath])?;
+    let store = place.store.clone();
     // Spark's times of 96 bits, in the unit that Delta has.
     let format = ParquetFormat::default().with_coerce_int96(Some("us".to_owned()));
     Ok(ExactFiles::new(store, Arc::new(format), columns, partitions, found).with_statistics()?)

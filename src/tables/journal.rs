@@ -17,6 +17,7 @@ use super::{Lake, Prepared, STATE_KEY, TableError, publish};
 use crate::bronze::FileLock;
 use crate::fail_points;
 use crate::names::TableName;
+use crate::stores::{self, Lease};
 
 /// Commits that are to take place, all of them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +25,30 @@ struct Journal {
     invocation_id: String,
     at: DateTime<Utc>,
     commits: Vec<Prepared>,
+}
+
+/// What keeps other bursts out.
+enum Lock {
+    /// Of all processes of this machine, which is all that write to a folder.
+    OfMachine { _file: FileLock },
+    /// Of everybody who writes to a bucket.
+    OfStore(Lease),
+}
+
+impl Lock {
+    /// Whether a journal may still be written. Once it is there whoever comes next finishes it first.
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::OfMachine { .. } => true,
+            Self::OfStore(lease) => lease.is_valid(),
+        }
+    }
+
+    async fn release(self) {
+        if let Self::OfStore(lease) = self {
+            lease.release().await;
+        }
+    }
 }
 
 /// What became of a journal that a crash had left.
@@ -53,47 +78,70 @@ impl Lake {
         invocation_id: &str,
         commits: Vec<Prepared>,
     ) -> Result<Vec<TableName>, TableError> {
-        let _lock = self.lock().await?;
+        let lock = self.lock().await?;
+        let published = self.publish_locked(invocation_id, commits, &lock).await;
+        lock.release().await;
+        published
+    }
+
+    async fn publish_locked(
+        &self,
+        invocation_id: &str,
+        commits: Vec<Prepared>,
+        lock: &Lock,
+    ) -> Result<Vec<TableName>, TableError> {
         self.finish_all().await?;
         for commit in &commits {
             let fail = |source| TableError::Delta { table: commit.table.clone(), source };
-            if self.log_store(&commit.table)?.read_commit_entry(commit.version).await.map_err(fail)?.is_some() {
+            if self.log_store(&commit.table).read_commit_entry(commit.version).await.map_err(fail)?.is_some() {
                 return Err(TableError::Conflict { table: commit.table.clone() });
             }
         }
         let path = folder().join(format!("{}.json", uuid::Uuid::now_v7()));
         let journal = Journal { invocation_id: invocation_id.to_owned(), at: Utc::now(), commits };
         let text = serde_json::to_vec(&journal).map_err(|error| self.bad_journal(&path, &error.to_string()))?;
-        let written = self.files()?.put(&path, PutPayload::from(text)).await;
+        if !lock.is_valid() {
+            return Err(self.bad_journal(&path, "its lock ran out before it was written: the store is too slow"));
+        }
+        let written = self.files().put(&path, PutPayload::from(text)).await;
         written.map_err(|error| self.bad_journal(&path, &error.to_string()))?;
         fail_points::reached("journal");
         self.finish(&path, journal).await
     }
 
-    /// Finishes what crashes have left unfinished.
+    /// Finishes what crashes have left unfinished. Whoever is about to write calls this first, so it also looks whether the
+    /// store can hold a lake.
     ///
     /// # Errors
     /// The storage's, or when a journal is damaged.
     pub async fn resume(&self) -> Result<Vec<Resumed>, TableError> {
         // Of a root that is no folder there is more to say where a table is to be written.
-        if !self.root().to_file_path().is_ok_and(|root| root.is_dir()) {
+        if self.place().store.is_local() && !self.root().to_file_path().is_ok_and(|root| root.is_dir()) {
             return Ok(Vec::new());
         }
+        self.check_store().await?;
         if self.journals().await?.is_empty() {
             return Ok(Vec::new());
         }
-        let _lock = self.lock().await?;
-        self.finish_all().await
+        let lock = self.lock().await?;
+        let resumed = self.finish_all().await;
+        lock.release().await;
+        resumed
     }
 
     /// One burst at a time: two of them that share tables would each be seen in part.
-    async fn lock(&self) -> Result<FileLock, TableError> {
+    async fn lock(&self) -> Result<Lock, TableError> {
         let bad = |why: &str| TableError::Root { root: self.root().to_string(), why: format!("its journal: {why}") };
+        if !self.place().store.is_local() {
+            let path = self.place().join(&Path::from_iter(["_lake", "journal.lock"]));
+            let lease = Lease::take(&self.place().store, &path).await;
+            return lease.map(Lock::OfStore).map_err(|error| bad(&stores::message(&error)));
+        }
         let path = self.root().to_file_path().map_err(|()| bad("it is no folder"))?.join("_lake").join("journal.lock");
         loop {
             // A burst takes milliseconds, and the lock of a killed one is free.
             match FileLock::try_take(&path).map_err(|error| bad(&error.to_string()))? {
-                Some(lock) => return Ok(lock),
+                Some(lock) => return Ok(Lock::OfMachine { _file: lock }),
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
@@ -101,7 +149,7 @@ impl Lake {
 
     /// Oldest first: their names begin with the time.
     async fn journals(&self) -> Result<Vec<Path>, TableError> {
-        let store = self.files()?;
+        let store = self.files();
         let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
         let mut found: Vec<Path> = match store.list(Some(&folder())).map_ok(|file| file.location).try_collect().await {
             Err(object_store::Error::NotFound { .. }) => Vec::new(),
@@ -113,7 +161,7 @@ impl Lake {
     }
 
     async fn finish_all(&self) -> Result<Vec<Resumed>, TableError> {
-        let store = self.files()?;
+        let store = self.files();
         let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
         let mut resumed = Vec::new();
         for path in self.journals().await? {
@@ -149,7 +197,7 @@ impl Lake {
                 publish::checkpoint_if_due(&fresh).await;
             }
         }
-        match self.files()?.delete(path).await {
+        match self.files().delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(overtaken),
             Err(error) => Err(self.bad_journal(path, &error.to_string())),
         }

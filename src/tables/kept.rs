@@ -72,7 +72,7 @@ impl Lake {
             };
             let text = serde_json::to_vec(&kept).map_err(|error| fail(error.into()))?;
             let file = |source| TableError::File { table: staged.name.clone(), path: path.to_string(), source };
-            self.files_of(&staged.name)?.put(&path, PutPayload::from(text)).await.map_err(file)?;
+            self.files_of(&staged.name).put(&path, PutPayload::from(text)).await.map_err(file)?;
             Ok(())
         };
         let written = written.await;
@@ -87,7 +87,7 @@ impl Lake {
     /// # Errors
     /// When it cannot be read.
     pub async fn kept(&self, name: &TableName) -> Result<Option<Kept>, TableError> {
-        let store = self.files_of(name)?;
+        let store = self.files_of(name);
         let Some(newest) = records(&store, name).await?.pop() else { return Ok(None) };
         read(&store, name, &newest).await.map(Some)
     }
@@ -97,7 +97,7 @@ impl Lake {
     /// # Errors
     /// When its files, or the version below them, are no longer there.
     pub async fn kept_table(&self, name: &TableName, kept: &Kept) -> Result<Arc<dyn TableProvider>, TableError> {
-        let store = self.files_of(name)?;
+        let store = self.files_of(name);
         for add in &kept.adds {
             let path = Path::parse(&add.path).map_err(|error| gone(name, &add.path, &error.to_string()))?;
             store.head(&path).await.map_err(|error| gone(name, &add.path, &error.to_string()))?;
@@ -121,7 +121,7 @@ impl Lake {
     /// # Errors
     /// When they cannot be listed, or one cannot be taken away.
     pub async fn forget_kept(&self, name: &TableName) -> Result<usize, TableError> {
-        let store = self.files_of(name)?;
+        let store = self.files_of(name);
         let records = records(&store, name).await?;
         for path in &records {
             // A record that cannot be read names no files: those stay, unseen, as after a crash.

@@ -35,16 +35,19 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use deltalake::logstore::LogStoreRef;
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
-use object_store::ObjectStore;
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::{DeltaTable, DeltaTableError};
+use object_store::path::Path as StorePath;
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 use url::Url;
 
 use crate::intervals::Intervals;
 use crate::names::TableName;
 use crate::paths;
+use crate::project::Target;
 use crate::session::OutOfMemory;
+use crate::stores::{self, Place, StorageOptions, Store};
 
 pub use changes::Changes;
 pub use content::columns_key;
@@ -72,6 +75,7 @@ pub use watch::Watch;
 #[derive(Debug, Clone)]
 pub struct Lake {
     root: Url,
+    place: Place,
     layouts: Arc<BTreeMap<TableName, Layout>>,
 }
 
@@ -177,6 +181,8 @@ pub struct ReadColumns {
 pub struct Published {
     /// Its name.
     pub name: TableName,
+    /// Where it is.
+    pub(crate) place: Place,
     /// Delta's handle, loaded at this version.
     pub(crate) table: DeltaTable,
     /// Its columns.
@@ -260,12 +266,12 @@ impl Published {
 }
 
 impl Lake {
-    /// The lake at `root`: a URL, or a folder relative to `folder`.
+    /// The lake at `root`: a URL, or a folder relative to `folder`. Nothing is asked of its store yet.
     ///
     /// # Errors
-    /// When it is neither.
-    pub fn new(root: &str, folder: &Path) -> Result<Self, TableError> {
-        let bad = |why: &str| TableError::Root { root: root.to_owned(), why: why.to_owned() };
+    /// When it is neither, or the store cannot be reached so.
+    pub fn new(root: &str, folder: &Path, options: &StorageOptions) -> Result<Self, TableError> {
+        let bad = |why: &str| TableError::Root { root: stores::without_secret(root), why: why.to_owned() };
         let mut url = if root.contains("://") {
             Url::parse(root).map_err(|error| bad(&error.to_string()))?
         } else {
@@ -275,13 +281,19 @@ impl Lake {
             }
             Url::from_directory_path(path).map_err(|()| bad("it is not a path"))?
         };
-        if url.scheme() != "file" {
-            return Err(bad("only folders of this machine can be lake roots"));
-        }
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { root: url, layouts: Arc::default() })
+        let (store, path) = Store::open(&url, options).map_err(|error| bad(&error.to_string()))?;
+        Ok(Self { root: url, place: Place { store, path }, layouts: Arc::default() })
+    }
+
+    /// The lake of a target of a project in `folder`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(target: &Target, folder: &Path) -> Result<Self, TableError> {
+        Self::new(&target.root, folder, &target.storage)
     }
 
     /// With the layouts that its tables are written in.
@@ -297,9 +309,42 @@ impl Lake {
         self.layouts.get(name).unwrap_or(&PLAIN)
     }
 
+    /// Looks once, at the first contact, whether the store of the root can hold a lake; what it says is noted there.
+    ///
+    /// # Errors
+    /// When it cannot, and why.
+    pub async fn check_store(&self) -> Result<(), TableError> {
+        if self.place.store.is_local() {
+            return Ok(());
+        }
+        let bad = |why: String| TableError::Root { root: self.root.to_string(), why };
+        let (files, note) = (self.files(), StorePath::from_iter(["_lake", "store.json"]));
+        match files.head(&note).await {
+            Ok(_) => return Ok(()),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(bad(stores::message(&error))),
+        }
+        let folder = self.place.join(&StorePath::from("_lake"));
+        stores::check_conditional_put(&self.place.store, &folder).await.map_err(|refused| bad(refused.to_string()))?;
+        let text = r#"{"conditional_put":true}"#;
+        files.put(&note, text.into()).await.map_err(|error| bad(stores::message(&error)))?;
+        Ok(())
+    }
+
     /// The root, with a `/` at its end.
     pub fn root(&self) -> &Url {
         &self.root
+    }
+
+    /// Where it is in its store.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where a table lives in its store.
+    pub fn place_of(&self, name: &TableName) -> Place {
+        let path = self.place.path.clone().join(&*name.schema).join(&*name.table);
+        Place { store: self.place.store.clone(), path }
     }
 
     /// Where a table lives.
@@ -308,27 +353,18 @@ impl Lake {
     }
 
     /// The log and files of a table, whether it exists or not.
-    pub(crate) fn log_store(&self, name: &TableName) -> Result<LogStoreRef, TableError> {
-        let fail = |source| TableError::Delta { table: name.clone(), source };
-        DeltaTableBuilder::from_url(self.table_url(name)).and_then(|builder| builder.build_storage()).map_err(fail)
+    pub(crate) fn log_store(&self, name: &TableName) -> LogStoreRef {
+        log_store(&self.place_of(name), &self.table_url(name))
     }
 
     /// The files of the lake, to keep what is about no single table.
-    ///
-    /// # Errors
-    /// When the storage cannot be reached.
-    pub fn files(&self) -> Result<Arc<dyn ObjectStore>, TableError> {
-        let storage = DeltaTableBuilder::from_url(self.root.clone()).and_then(|builder| builder.build_storage());
-        let bad = |error| TableError::Root { root: self.root.to_string(), why: delta_message(&error) };
-        Ok(storage.map_err(bad)?.object_store(None))
+    pub fn files(&self) -> Arc<dyn ObjectStore> {
+        self.place.files()
     }
 
     /// The files of a table, to keep manifests beside the data.
-    ///
-    /// # Errors
-    /// When the storage cannot be reached.
-    pub fn files_of(&self, name: &TableName) -> Result<Arc<dyn ObjectStore>, TableError> {
-        Ok(self.log_store(name)?.object_store(None))
+    pub fn files_of(&self, name: &TableName) -> Arc<dyn ObjectStore> {
+        self.place_of(name).files()
     }
 
     /// The current version of a table; `None` if there is no table.
@@ -337,13 +373,13 @@ impl Lake {
     /// When there is one and it cannot be read.
     pub async fn inspect(&self, name: &TableName) -> Result<Option<Published>, TableError> {
         let fail = |source| TableError::Delta { table: name.clone(), source };
-        let log_store = self.log_store(name)?;
+        let log_store = self.log_store(name);
         if !log_store.is_delta_table_location().await.map_err(fail)? {
             return Ok(None);
         }
         let mut table = DeltaTable::new(log_store);
         table.load().await.map_err(fail)?;
-        published(name, table).await.map(Some).map_err(fail)
+        published(name, self.place_of(name), table).await.map(Some).map_err(fail)
     }
 
     /// A version of a table, perhaps an old one.
@@ -352,17 +388,22 @@ impl Lake {
     /// When it is not there, or no longer.
     pub async fn inspect_at(&self, name: &TableName, version: u64) -> Result<Published, TableError> {
         let fail = |source| TableError::Delta { table: name.clone(), source };
-        let mut table = DeltaTable::new(self.log_store(name)?);
+        let mut table = DeltaTable::new(self.log_store(name));
         table.load_version(version).await.map_err(fail)?;
-        published(name, table).await.map_err(fail)
+        published(name, self.place_of(name), table).await.map_err(fail)
     }
 }
 
-async fn published(name: &TableName, table: DeltaTable) -> Result<Published, DeltaTableError> {
+/// The log and files of a Delta table. Commits are conditional puts, on whatever store.
+fn log_store(place: &Place, url: &Url) -> LogStoreRef {
+    default_logstore(place.files(), Arc::clone(place.store.files()), url, &StorageConfig::default())
+}
+
+async fn published(name: &TableName, place: Place, table: DeltaTable) -> Result<Published, DeltaTableError> {
     let said = last_state(&table).await?;
     let state = said.clone().and_then(|json| serde_json::from_value(json).ok());
     let schema = table.snapshot()?.snapshot().arrow_schema();
-    Ok(Published { name: name.clone(), schema: read::plain(&schema), table, state, said })
+    Ok(Published { name: name.clone(), place, schema: read::plain(&schema), table, state, said })
 }
 
 /// The version of a `txn` action that stands for none: a log cannot take one away.

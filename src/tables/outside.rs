@@ -3,15 +3,14 @@
 use std::path::Path;
 
 use datafusion::execution::session_state::SessionState;
-use deltalake::{DeltaTableBuilder, DeltaTableError};
-use url::Url;
+use deltalake::{DeltaTable, DeltaTableError};
 
-use super::{Published, delta_message, read};
+use super::{Published, delta_message, log_store, read};
 use crate::bronze;
 use crate::catalog::Catalog;
 use crate::diagnostics::{Diagnostic, Diagnostics, Id};
-use crate::paths;
 use crate::project::{Format, Project, Source, TimeTravel};
+use crate::stores::{Place, Store};
 
 /// A Delta table that cannot be a source: its name, and why.
 #[derive(Debug, thiserror::Error)]
@@ -27,28 +26,26 @@ pub struct OutsideError {
 /// When there is no table, or none at that version.
 pub async fn open_source(source: &Source, folder: &Path) -> Result<Published, OutsideError> {
     let bad = |why: String| OutsideError { source_name: source.name.clone(), why };
-    let path = source.path.strip_prefix("file://").unwrap_or(&source.path);
-    if path.contains("://") {
-        return Err(bad(format!("`{path}` is not on this machine: only folders can be Delta sources")));
-    }
-    let base = paths::absolute(folder, path).map_err(|error| bad(error.to_string()))?;
+    let path = &source.path;
     let fail = |error: DeltaTableError| bad(format!("`{path}`: {}", delta_message(&error)));
     let missing = || bad(format!("`{path}` is not a Delta table: it has no `_delta_log`"));
-    let url = Url::from_directory_path(&base).map_err(|()| missing())?;
-    let log_store =
-        DeltaTableBuilder::from_url(url.clone()).and_then(|builder| builder.build_storage()).map_err(fail)?;
-    if !base.is_dir() || !log_store.is_delta_table_location().await.map_err(fail)? {
+    let found = Store::find(path, folder, &source.storage);
+    let (store, folder) = found.map_err(|error| bad(format!("`{path}`: {error}")))?;
+    let place = Place { store, path: folder };
+    let url = place.url().ok_or_else(missing)?;
+    let log_store = log_store(&place, &url);
+    if !log_store.is_delta_table_location().await.map_err(fail)? {
         return Err(missing());
     }
-    let builder = DeltaTableBuilder::from_url(url).map_err(fail)?;
-    let table = match &source.options.time_travel {
-        None => builder,
-        Some(TimeTravel::Version(version)) => builder.with_version(*version),
-        Some(TimeTravel::Timestamp(moment)) => builder.with_timestamp(*moment),
-    };
-    let table = table.load().await.map_err(fail)?;
+    let mut table = DeltaTable::new(log_store);
+    match &source.options.time_travel {
+        None => table.load().await,
+        Some(TimeTravel::Version(version)) => table.load_version(*version).await,
+        Some(TimeTravel::Timestamp(moment)) => table.load_with_datetime(*moment).await,
+    }
+    .map_err(fail)?;
     let schema = read::plain(&table.snapshot().map_err(fail)?.snapshot().arrow_schema());
-    Ok(Published { name: source.name.clone(), schema, table, state: None, said: None })
+    Ok(Published { name: source.name.clone(), place, schema, table, state: None, said: None })
 }
 
 /// The schemas of Delta sources.

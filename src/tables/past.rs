@@ -218,7 +218,7 @@ async fn swap_files(
     let there: BTreeSet<String> = now.iter().map(|file| identity(&file)).collect();
     let (mut actions, mut missing, mut wanted) = (Vec::new(), Vec::new(), BTreeSet::new());
     if let Some(old) = old {
-        let store = lake.files_of(&current.name)?;
+        let store = lake.files_of(&current.name);
         for file in old.table.snapshot().map_err(fail)?.log_data().iter() {
             let is_there = there.contains(&identity(&file));
             wanted.insert(identity(&file));

@@ -81,7 +81,7 @@ impl Prepared {
     /// # Errors
     /// [`TableError::Conflict`] when the version is somebody else's; otherwise the storage's error.
     pub async fn write(&self, lake: &Lake) -> Result<(), TableError> {
-        let log_store = lake.log_store(&self.table)?;
+        let log_store = lake.log_store(&self.table);
         let entry = CommitOrBytes::LogBytes(self.entry.clone().into());
         let Err(error) = log_store.write_commit_entry(self.version, entry, uuid::Uuid::new_v4()).await else {
             return Ok(());

@@ -124,7 +124,7 @@ enum Fate {
 
 /// An error after the commit took place is not a failure of the commit: the log knows.
 async fn fate(lake: &Lake, table: &TableName, version: u64, id: &str, error: TableError) -> Result<Fate, TableError> {
-    Ok(match lake.log_store(table)?.read_commit_entry(version).await {
+    Ok(match lake.log_store(table).read_commit_entry(version).await {
         Ok(Some(entry)) if contains(&entry, id) => Fate::Done,
         Ok(Some(_)) => Fate::Lost(TableError::Conflict { table: table.clone() }),
         Ok(None) => Fate::Lost(error),
@@ -155,7 +155,7 @@ async fn commit_once(
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
     let properties = properties(commit, staged).map_err(fail)?;
     let Some(published) = published else {
-        return create(lake, lake.log_store(&staged.name)?, staged, properties).await.map_err(fail);
+        return create(lake, lake.log_store(&staged.name), staged, properties).await.map_err(fail);
     };
     let (actions, operation) = changes(lake, published, staged).map_err(fail)?;
     let snapshot = published.table.snapshot().map_err(fail)?;

@@ -21,6 +21,7 @@ use super::stage::collect;
 use super::{Published, Staged, TableError};
 use crate::catalog::holds;
 use crate::exact_files::rows_of;
+use crate::stores::Place;
 
 /// Delta's column of file names, where a scan asks for it.
 pub(super) const FILE_COLUMN: &str = "__lake_file";
@@ -74,10 +75,9 @@ pub(super) async fn scan(
     if is_plain(published, &chosen)? {
         let labels = file_column.then(|| Field::new(FILE_COLUMN, DataType::Utf8, false));
         let label = |file: &DataFile| labels.iter().map(|_| ScalarValue::from(file.path.as_str())).collect();
-        let url = published.table.log_store().root_url().clone();
         let labels = labels.as_slice();
         let partition_by = published.partition_columns();
-        return Ok(Arc::new(files_table(&url, &chosen, &published.schema, partition_by, labels, label)?));
+        return Ok(Arc::new(files_table(&published.place, &chosen, &published.schema, partition_by, labels, label)?));
     }
     let mut builder = published.table.table_provider();
     if let Files::Only(paths) = files {
@@ -119,13 +119,13 @@ pub async fn future_table(
 
 /// Staged files as a table.
 pub(super) fn staged_table(
-    table_url: &Url,
+    place: &Place,
     adds: &[Add],
     schema: &SchemaRef,
     partition_by: &[String],
 ) -> Result<Arc<dyn TableProvider>, TableError> {
     let files: Vec<DataFile> = adds.iter().map(DataFile::from).collect();
-    Ok(Arc::new(files_table(table_url, &files, schema, partition_by, &[], |_| Vec::new())?))
+    Ok(Arc::new(files_table(place, &files, schema, partition_by, &[], |_| Vec::new())?))
 }
 
 /// Paths of the files that the rows of a scan of `candidates` with [`FILE_COLUMN`] are in.

@@ -23,7 +23,6 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
-use url::Url;
 
 use super::content::Sums;
 use super::{Lake, Layout, TableError, Watch, read, zorder};
@@ -31,6 +30,7 @@ use crate::exact_files::rows_of;
 use crate::fail_points;
 use crate::names::TableName;
 use crate::session;
+use crate::stores::Place;
 
 /// Fewer new rows are not worth a second write: `lake maintain` orders them with others.
 const ZORDER_FROM: u64 = 100_000;
@@ -44,7 +44,7 @@ pub struct Staged {
     /// The table.
     pub name: TableName,
     /// Where it lives.
-    pub(crate) table_url: Url,
+    pub(crate) place: Place,
     /// The new files.
     pub(crate) adds: Vec<Add>,
     /// Paths of published files that the publish takes away.
@@ -70,7 +70,7 @@ impl Staged {
     pub fn nothing(lake: &Lake, name: &TableName, schema: &SchemaRef, partition_by: &[String]) -> Self {
         Self {
             name: name.clone(),
-            table_url: lake.table_url(name),
+            place: lake.place_of(name),
             adds: Vec::new(),
             removed: BTreeSet::new(),
             packed: BTreeSet::new(),
@@ -144,7 +144,7 @@ impl Staged {
     /// # Errors
     /// When the files' addresses do not parse.
     pub(crate) fn rows_plan(&self) -> Result<LogicalPlan, TableError> {
-        let table = read::staged_table(&self.table_url, &self.adds, &self.schema, &self.partition_by)?;
+        let table = read::staged_table(&self.place, &self.adds, &self.schema, &self.partition_by)?;
         Ok(rows_of(table, &self.schema)?)
     }
 
@@ -163,9 +163,7 @@ impl Staged {
 
 /// Takes staged files of a table away.
 pub(super) async fn discard(lake: &Lake, name: &TableName, adds: &[Add]) {
-    if let Ok(log_store) = lake.log_store(name) {
-        remove_files(&log_store.object_store(None), adds).await;
-    }
+    remove_files(&lake.files_of(name), adds).await;
 }
 
 /// What comes of staged files; if nothing does, they are taken away.
@@ -210,7 +208,7 @@ pub async fn stage_watched(
     session: &SessionState,
     watch: Option<&dyn Watch>,
 ) -> Result<Staged, TableError> {
-    probe(&lake.log_store(name)?.object_store(None), name).await?;
+    probe(&lake.files_of(name), name).await?;
     let layout = lake.layout(name);
     let plan = layout.sorted(rows_of(read::view(plan), schema)?, partition_by)?;
     let staged = Staged::nothing(lake, name, schema, partition_by);
@@ -237,7 +235,7 @@ pub(super) async fn stage_streams(
     partition_by: &[String],
     session: &SessionState,
 ) -> Result<Staged, TableError> {
-    let store = lake.log_store(name)?.object_store(None);
+    let store = lake.files_of(name);
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
@@ -258,7 +256,7 @@ pub(super) async fn write_beside(
     schema: &SchemaRef,
     session: &SessionState,
 ) -> Result<(), TableError> {
-    let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.log_store(name)?.object_store(None), folder.clone()));
+    let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.files_of(name), folder.clone()));
     probe(&store, name).await?;
     let config = Layout::default().writer(schema, &[], session)?;
     let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None };
@@ -328,7 +326,7 @@ async fn write_watched(
     session: &SessionState,
     watch: Option<&dyn Watch>,
 ) -> Result<Staged, TableError> {
-    let store = lake.log_store(&staged.name)?.object_store(None);
+    let store = lake.files_of(&staged.name);
     let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
     let sums = watch.and_then(Watch::sums).map(|sets| Sums::of(&staged.schema, &sets));
     let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), sums };

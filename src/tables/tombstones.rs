@@ -12,7 +12,6 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use futures::TryStreamExt;
@@ -58,20 +57,18 @@ pub(super) async fn read(
     };
     let Some(id) = published.transaction(&app_id(&published.name)).await? else { return Ok(None) };
     let fail = |source| TableError::File { table: staged.name.clone(), path: folder(id).to_string(), source };
-    let store = lake.files_of(&staged.name)?;
+    let store = lake.files_of(&staged.name);
     let found: Vec<_> = store.list(Some(&folder(id))).try_collect().await.map_err(fail)?;
     if found.is_empty() {
         return Ok(None);
     }
-    let root = Path::from_url_path(staged.table_url.path()).unwrap_or_default();
     let files = found.into_iter().map(|mut meta| {
-        meta.location = meta.location.parts().fold(root.clone(), |path, part| path.join(part));
+        meta.location = staged.place.join(&meta.location);
         PartitionedFile::new_from_meta(meta)
     });
-    let address = ObjectStoreUrl::parse(&staged.table_url[..url::Position::BeforePath])?;
     let schema = schema(staged, merge);
     let format = Arc::new(ParquetFormat::default());
-    let table = ExactFiles::new(address, format, Arc::clone(&schema), Vec::new(), files.collect());
+    let table = ExactFiles::new(staged.place.store.clone(), format, Arc::clone(&schema), Vec::new(), files.collect());
     Ok(Some(rows_of(Arc::new(table), &schema)?))
 }
 
@@ -115,7 +112,7 @@ pub(super) async fn write(
 
 /// An id that no set has, whatever the clock says.
 async fn free_id(lake: &Lake, staged: &Staged) -> Result<i64, TableError> {
-    let store = lake.files_of(&staged.name)?;
+    let store = lake.files_of(&staged.name);
     let mut id = chrono::Utc::now().timestamp_micros();
     loop {
         let fail = |source| TableError::File { table: staged.name.clone(), path: folder(id).to_string(), source };

@@ -15,6 +15,7 @@ const FLOW: &[&str] = &[
     "diagnostics",
     "catalog",
     "session",
+    "stores",
     "exact_files",
     "checks",
     "template",
@@ -39,8 +40,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
     ("rmp_serde::", &["memo"]),
+    ("aws_config::", &["stores"]),
     ("std::env::", &["cli"]),
-    ("std::fs::", &["memo", "diagnostics", "project", "artifacts", "bronze", "cli"]),
+    ("std::fs::", &["memo", "diagnostics", "session", "stores", "project", "artifacts", "bronze", "cli"]),
 ];
 
 #[test]

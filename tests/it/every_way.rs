@@ -30,7 +30,7 @@ const POINTS: [&str; 7] =
     ["staged", "quarantine-staged", "quarantine-noted", "manifest-written", "journal", "burst", "published"];
 
 /// Each way, and a view that has all rows of all of them as text.
-fn house() -> Sandbox {
+pub fn house() -> Sandbox {
     let columns = "id, op, value, day, at, seen";
     let taken = format!("select {columns} from {{{{ source('raw', 'items') }}}}");
     let incremental = |more: &str, sql: &str| format!("{{{{ config(materialized='incremental', {more}) }}}}\n{sql}");
@@ -83,7 +83,7 @@ fn house() -> Sandbox {
 }
 
 /// New keys, changed ones, late ones, deletes, and a row that cannot be read.
-fn deliver(sandboxes: &[&Sandbox], number: u64) {
+pub fn deliver(sandboxes: &[&Sandbox], number: u64) {
     let mut random = Random(0xde11_0000 + number);
     let today = Utc::now().date_naive();
     let mut text = "id,op,value,day,at,seen\n".to_owned();
@@ -102,7 +102,7 @@ fn deliver(sandboxes: &[&Sandbox], number: u64) {
     sandboxes.iter().for_each(|sandbox| sandbox.write(&format!("in/items/{number:04}.csv"), &text));
 }
 
-fn lines(sandbox: &Sandbox) -> Vec<String> {
+pub fn lines(sandbox: &Sandbox) -> Vec<String> {
     let rows = sandbox.query("select model, line from gold.all_rows order by model, line");
     rows.iter().map(|row| format!("{} {}", row["model"].as_str().unwrap(), row["line"].as_str().unwrap())).collect()
 }

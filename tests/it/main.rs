@@ -33,6 +33,7 @@ mod merge;
 mod microbatch;
 mod mutations;
 mod new_columns;
+mod object_stores;
 mod profiles;
 mod proofs;
 mod quality;

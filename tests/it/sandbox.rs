@@ -9,6 +9,8 @@ use tempfile::TempDir;
 /// A temporary project.
 pub struct Sandbox {
     dir: TempDir,
+    /// What the program finds in its environment.
+    variables: Vec<(String, String)>,
 }
 
 /// What a command printed and how it ended.
@@ -22,7 +24,7 @@ pub struct Run {
 impl Sandbox {
     /// An empty folder.
     pub fn empty() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// A project with one target, and these files.
@@ -50,6 +52,11 @@ impl Sandbox {
         sandbox
     }
 
+    /// Adds to the environment of the program.
+    pub fn environment(&mut self, variables: &[(String, String)]) {
+        self.variables.extend(variables.iter().cloned());
+    }
+
     /// A path in the folder.
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
@@ -66,6 +73,7 @@ impl Sandbox {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lake"));
         command.args(args).current_dir(self.dir.path()).env_clear().env("NO_COLOR", "1").stdin(Stdio::null());
+        command.envs(self.variables.iter().cloned());
         command
     }
 

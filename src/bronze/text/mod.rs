@@ -16,7 +16,7 @@ mod rescue;
 mod rows;
 mod values;
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,16 +40,15 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::StreamExt;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path as StorePath;
-use object_store::{GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore};
 
 use self::header::Dialect;
 use self::lenient::{Again, Origin};
 use self::records::Records;
 use self::rows::{BadFile, Rows};
-use super::{BronzeError, replay, shown};
+use super::{BronzeError, replay};
 use crate::project::{Compression, Format, SourceOptions};
+use crate::stores::{OpenFile, Store};
 
 pub(super) use self::infer::Sample;
 pub(super) use self::layout::{Layout, with_row_columns};
@@ -62,6 +61,8 @@ pub(super) use self::values::Reading;
 pub(super) struct TextFormat {
     pub(super) format: Format,
     pub(super) layout: Arc<Layout>,
+    /// Where they are.
+    pub(super) store: Store,
     /// The project's, for messages.
     pub(super) folder: PathBuf,
 }
@@ -82,22 +83,23 @@ pub(super) struct Delivered {
 /// # Errors
 /// A file that is not what it should be.
 pub(super) async fn infer(
-    store: &Arc<dyn ObjectStore>,
+    store: &Store,
     file: &ObjectMeta,
     format: Format,
     options: &SourceOptions,
     sample: &Sample,
     folder: &Path,
 ) -> std::result::Result<Schema, BronzeError> {
-    let bad = |bad: BadFile| bad_file(file, &bad, None, folder);
+    let at = (store.clone(), file.clone());
+    let bad = |bad: BadFile| bad_file((&at.0, &at.1), bad, None, folder);
     let path = file.location.to_string();
-    let input = input(store, file, None).await.map_err(|error| bad(error.into()))?;
     let (options, sample) = (options.clone(), sample.clone());
-    let (format, location) = (format.of_file(&path).unwrap_or(Format::Ndjson), file.location.clone());
+    let format = format.of_file(&path).unwrap_or(Format::Ndjson);
+    let (store, file) = (store.clone(), file.clone());
     let inferred = tokio::task::spawn_blocking(move || {
-        let text = bytes::plain(input, &path, &options)?;
+        let text = bytes::plain(input(&store, &file, 0)?, &path, &options)?;
         let layout = Layout::new(String::new(), Arc::new(Schema::empty()), options.clone(), None);
-        let again = again(location, format, Arc::new(layout));
+        let again = again(store, file, format, Arc::new(layout));
         let origin = Origin { shown: String::new(), path: String::new(), format, part: 0..u64::MAX, again };
         infer::columns(text, origin, &options, &sample)
     });
@@ -176,7 +178,7 @@ impl TextSource {
 impl FileSource for TextSource {
     fn create_file_opener(
         &self,
-        object_store: Arc<dyn ObjectStore>,
+        _: Arc<dyn ObjectStore>,
         _: &FileScanConfig,
         _: usize,
     ) -> Result<Arc<dyn FileOpener>> {
@@ -184,7 +186,6 @@ impl FileSource for TextSource {
             text: self.text.clone(),
             columns: self.projection.file_indices.clone(),
             batch_size: self.batch_size,
-            store: object_store,
         };
         ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), self.table_schema.file_schema())
     }
@@ -246,24 +247,24 @@ struct TextOpener {
     text: TextFormat,
     columns: Vec<usize>,
     batch_size: usize,
-    store: Arc<dyn ObjectStore>,
 }
 
 impl FileOpener for TextOpener {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
         let (text, columns, batch_size) = (self.text.clone(), self.columns.clone(), self.batch_size);
-        let store = Arc::clone(&self.store);
         Ok(Box::pin(async move {
-            let rows = match file_rows(&text, &columns, batch_size, &store, &file).await {
+            let rows = match file_rows(&text, &columns, batch_size, &file) {
                 Ok(rows) => rows,
-                Err(bad) => return Err(external(bad_file(&file.object_meta, &bad, None, &text.folder))),
+                Err(bad) => {
+                    return Err(external(bad_file((&text.store, &file.object_meta), bad, None, &text.folder)));
+                }
             };
             let stream = futures::stream::iter(rows).then(move |batch| {
-                let (store, file, text, columns) = (Arc::clone(&store), file.clone(), text.clone(), columns.clone());
+                let (file, text, columns) = (file.clone(), text.clone(), columns.clone());
                 async move {
                     match batch {
                         Ok(batch) => Ok(batch),
-                        Err(bad) => Err(external(placed(bad, &text, &columns, &store, file).await)),
+                        Err(bad) => Err(external(placed(bad, &text, &columns, file).await)),
                     }
                 }
             });
@@ -281,14 +282,16 @@ async fn placed(
     mut bad: BadFile,
     text: &TextFormat,
     columns: &[usize],
-    store: &Arc<dyn ObjectStore>,
     mut file: PartitionedFile,
 ) -> BronzeError {
+    if bad.storage.is_some() {
+        return bad_file((&text.store, &file.object_meta), bad, None, &text.folder);
+    }
     let format = text.format.of_file(file.object_meta.location.as_ref());
     let is_json = format.is_some_and(|format| !format.is_delimited());
     if file.range.take().is_some() || is_json && bad.row.is_none() {
         bad.row = None;
-        if let Ok(rows) = file_rows(text, columns, 1, store, &file).await {
+        if let Ok(rows) = file_rows(text, columns, 1, &file) {
             let first =
                 tokio::task::spawn_blocking(move || rows.enumerate().find_map(|(at, row)| Some((at + 1, row.err()?))));
             if let Ok(Some((row, found))) = first.await {
@@ -297,20 +300,20 @@ async fn placed(
         }
     }
     let line = match bad.row {
-        Some(row) => line_of(store, &file.object_meta, text, row).await,
+        Some(row) => line_of(&file.object_meta, text, row),
         None => None,
     };
-    bad_file(&file.object_meta, &bad, line, &text.folder)
+    bad_file((&text.store, &file.object_meta), bad, line, &text.folder)
 }
 
-async fn file_rows(
+fn file_rows(
     text: &TextFormat,
     columns: &[usize],
     batch_size: usize,
-    store: &Arc<dyn ObjectStore>,
     file: &PartitionedFile,
 ) -> std::result::Result<Rows, BadFile> {
-    let path = file.object_meta.location.to_string();
+    let (store, meta) = (&text.store, &file.object_meta);
+    let path = meta.location.to_string();
     let options = &text.layout.options;
     let delivered = file.extensions.get::<Delivered>().cloned().unwrap_or_default();
     let Some(format) = text.format.of_file(&path) else {
@@ -326,16 +329,16 @@ async fn file_rows(
         return Rows::replayed(&records, origin(none, 0..u64::MAX), layout, columns, batch_size);
     }
     let (mut names, plain) = match &file.range {
-        None => (None, bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?),
+        None => (None, bytes::plain(input(store, meta, 0)?, &path, options)?),
         Some(range) => {
             let range = u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or_default();
             let from = range.start.saturating_sub(1);
             let mut names = None;
             if range.start > 0 && options.header && format.is_delimited() {
-                let start = bytes::plain(input(store, &file.object_meta, None).await?, &path, options)?;
+                let start = bytes::plain(input(store, meta, 0)?, &path, options)?;
                 names = Some(header::take(start, Dialect::new(options, format))?.0);
             }
-            let part = input(store, &file.object_meta, Some(from)).await?;
+            let part = input(store, meta, from)?;
             (names, bytes::lines_of_range(part, range, options)?)
         }
     };
@@ -347,21 +350,21 @@ async fn file_rows(
     let part = file.range.as_ref().map_or(0..u64::MAX, |range| {
         u64::try_from(range.start).unwrap_or_default()..u64::try_from(range.end).unwrap_or(u64::MAX)
     });
-    let again = again(file.object_meta.location.clone(), format, Arc::clone(&text.layout));
+    let again = again(store.clone(), meta.clone(), format, Arc::clone(&text.layout));
     let origin = origin(again, part);
     Rows::new(plain, origin, Arc::clone(&text.layout), columns, batch_size, names.take())
 }
 
 /// How the records of a file are read once more, one by one.
-fn again(location: StorePath, format: Format, layout: Arc<Layout>) -> Again {
+fn again(store: Store, file: ObjectMeta, format: Format, layout: Arc<Layout>) -> Again {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     Box::new(move || {
         let options = &layout.options;
-        let mut file = std::fs::File::open(LocalFileSystem::new().path_to_filesystem(&location)?)?;
+        let mut bytes = store.reader(&file)?;
         let mut start = Vec::new();
-        file.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
-        file.rewind()?;
-        let text = bytes::plain(file, location.as_ref(), options)?;
+        bytes.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
+        bytes.rewind()?;
+        let text = bytes::plain(bytes, file.location.as_ref(), options)?;
         let text: Box<dyn io::BufRead + Send> = if format == Format::Json {
             let records = Records::new(text, &options.record_path, options.max_line_bytes);
             Box::new(io::BufReader::new(records.separated_by(careful::SEPARATOR)))
@@ -373,7 +376,7 @@ fn again(location: StorePath, format: Format, layout: Arc<Layout>) -> Again {
 }
 
 /// The line of a record, for a message: the file is read again up to it.
-async fn line_of(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, text: &TextFormat, row: usize) -> Option<usize> {
+fn line_of(file: &ObjectMeta, text: &TextFormat, row: usize) -> Option<usize> {
     let path = file.location.to_string();
     let options = &text.layout.options;
     let format = text.format.of_file(&path)?;
@@ -381,29 +384,29 @@ async fn line_of(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, text: &TextFor
         // One record a line, if the file is what it should be.
         return (format == Format::Ndjson).then_some(row);
     }
-    let mut plain = bytes::plain(input(store, file, None).await.ok()?, &path, options).ok()?;
+    let mut plain = bytes::plain(input(&text.store, file, 0).ok()?, &path, options).ok()?;
     header::line_of(&mut plain, row, Dialect::new(options, format))
 }
 
 /// The bytes of a file, from an offset on.
-async fn input(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, from: Option<u64>) -> io::Result<Box<dyn Read + Send>> {
-    let options = GetOptions { range: from.map(GetRange::Offset), ..GetOptions::default() };
-    let found = store.get_opts(&file.location, options).await.map_err(io::Error::other)?;
-    match found.payload {
-        GetResultPayload::File(mut file, _) => {
-            file.seek(SeekFrom::Start(found.range.start))?;
-            Ok(Box::new(file))
-        }
-        GetResultPayload::Stream(_) => Err(io::Error::other("text is read from files of this machine only")),
+fn input(store: &Store, file: &ObjectMeta, from: u64) -> io::Result<Box<dyn OpenFile>> {
+    let mut bytes = store.reader(file)?;
+    if from > 0 {
+        bytes.seek(SeekFrom::Start(from))?;
     }
+    Ok(bytes)
 }
 
-fn bad_file(file: &ObjectMeta, bad: &BadFile, line: Option<usize>, folder: &Path) -> BronzeError {
+fn bad_file((store, file): (&Store, &ObjectMeta), bad: BadFile, line: Option<usize>, folder: &Path) -> BronzeError {
+    let shown = store.shown(file.location.as_ref(), folder);
+    if let Some(source) = bad.storage {
+        return BronzeError::Unreachable { file: shown, source };
+    }
     let place = match (bad.row, line) {
         (Some(row), Some(line)) if row != line => format!("line {line} (row {row}): "),
         (_, Some(line)) => format!("line {line}: "),
         (Some(row), None) => format!("record {row}: "),
         (None, None) => String::new(),
     };
-    BronzeError::File { file: shown(file.location.as_ref(), folder), why: format!("{place}{}", bad.why) }
+    BronzeError::File { file: shown, why: format!("{place}{}", bad.why) }
 }

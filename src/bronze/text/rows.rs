@@ -43,26 +43,30 @@ pub(in crate::bronze) struct BadFile {
     pub(in crate::bronze) row: Option<usize>,
     /// What is wrong.
     pub(in crate::bronze) why: String,
+    /// Nothing is wrong with the file: the store that it is in does not answer.
+    pub(in crate::bronze) storage: Option<io::Error>,
 }
 
 impl From<io::Error> for BadFile {
     fn from(error: io::Error) -> Self {
-        Self::whole(error.to_string())
+        let why = error.to_string();
+        let is_of_store = error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>());
+        Self { storage: is_of_store.then_some(error), ..Self::whole(why) }
     }
 }
 
 impl BadFile {
     pub(super) fn whole(why: String) -> Self {
-        Self { of_decoder: false, row: None, why }
+        Self { of_decoder: false, row: None, why, storage: None }
     }
 
     pub(super) fn of_row(row: usize, why: String) -> Self {
-        Self { of_decoder: false, row: Some(row), why }
+        Self { row: Some(row), ..Self::whole(why) }
     }
 
     pub(super) fn not_utf8(row: Option<usize>) -> Self {
         let why = "it is not UTF-8: set `encoding` in `options`, such as `latin1`".to_owned();
-        Self { of_decoder: false, row, why }
+        Self { row, ..Self::whole(why) }
     }
 
     fn of_arrow(error: &ArrowError) -> Self {
@@ -75,10 +79,10 @@ impl BadFile {
         let utf8 = text.strip_prefix("Encountered invalid UTF-8 data for line ").and_then(|rest| rest.split_once(' '));
         match (fields, utf8) {
             (Some((row, rest)), _) => {
-                Self { of_decoder: true, row: row.parse().ok(), why: rest.replace(" got ", " fields, found ") }
+                Self { of_decoder: true, row: row.parse().ok(), ..Self::whole(rest.replace(" got ", " fields, found ")) }
             }
             (_, Some((row, _))) => Self::not_utf8(row.parse().ok()),
-            _ => Self { of_decoder: true, row: None, why: text.trim_end_matches('.').to_owned() },
+            _ => Self { of_decoder: true, ..Self::whole(text.trim_end_matches('.').to_owned()) },
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::run::report::Status;
 use crate::run::schedule::{Schedule, Step};
 use crate::run::{Failure, RunOptions, Runtime, SharedRuntime, layouts};
 use crate::session;
+use crate::stores::StorageOptions;
 use crate::tables::{self, Commit, Lake, TableState};
 
 /// Makes all runs, and compares the table that they leave.
@@ -96,7 +97,7 @@ impl Part<'_> {
         let session = now.map_or_else(|| self.session.clone(), |now| session::frozen(self.session, now));
         let graph = graph::resolve(&project, &mut Diagnostics::new());
         let compiled = compile_runs(&project, self.case, &self.runtime.compiled, &session).map_err(in_words)?;
-        let lake = Lake::new(&project.target.root, folder)?.laid_out(layouts(&project));
+        let lake = Lake::of(&project.target, folder)?.laid_out(layouts(&project));
         let options = RunOptions {
             prove: true,
             force: false,
@@ -184,7 +185,7 @@ impl Part<'_> {
             .map_err(|(column, why)| Failure::text(format!("column `{column}` of `{name}` cannot be stored: {why}")))?;
         let plan = rows_of(Arc::new(ViewTable::new(plan, None)), &stored)?;
         let lake = match part.project.sources.contains_key(name) {
-            true => Lake::new("sources", &part.folder)?,
+            true => Lake::new("sources", &part.folder, &StorageOptions::default())?,
             false => part.lake.clone(),
         };
         let before = lake.inspect(name).await?;
