@@ -47,6 +47,7 @@ mod schema_changes;
 mod seeds;
 mod selection;
 mod sensitive;
+mod services;
 mod size;
 mod skipping;
 mod staged;

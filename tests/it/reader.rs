@@ -27,7 +27,7 @@ def plain(value):
         return {key: plain(item) for key, item in value.items() if item is not None}
     return value
 
-table = DeltaTable(sys.argv[1])
+table = DeltaTable(sys.argv[1], storage_options=json.loads(sys.argv[2]))
 for batch in table.to_pyarrow_table().to_batches():
     for row in batch.to_pylist():
         print(json.dumps(plain(row)))
@@ -41,10 +41,8 @@ pub fn python() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("LAKE_TEST_PYTHON") {
         return Some(given.into());
     }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let venv = folder.join("python-venv");
-    match with_lock(&folder.join("python-venv.lock"), || make(&venv)) {
-        Ok(python) => Some(python),
+    match python_venv("python-venv", &PACKAGES) {
+        Ok(venv) => Some(venv.join("bin/python")),
         Err(why) => {
             assert!(std::env::var_os("CI").is_none(), "no Python with deltalake: {why}");
             eprintln!("skipped: no Python with deltalake: {why}");
@@ -53,27 +51,34 @@ pub fn python() -> Option<PathBuf> {
     }
 }
 
+/// A virtual environment of Python with these packages, which the first test makes below the target folder.
+pub fn python_venv(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    with_lock(&venv.with_extension("lock"), || make(&venv, packages))?;
+    Ok(venv)
+}
+
 /// Tests run in processes of their own: one of them makes the environment, and the others wait.
-fn with_lock<T>(path: &Path, work: impl FnOnce() -> T) -> T {
+pub fn with_lock<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let lock = File::create(path).unwrap();
     lock.lock().unwrap();
     work()
 }
 
-fn make(venv: &Path) -> Result<PathBuf, String> {
+fn make(venv: &Path, packages: &[&str]) -> Result<(), String> {
     let (python, marker) = (venv.join("bin/python"), venv.join("installed"));
-    let wanted = PACKAGES.join(" ");
+    let wanted = packages.join(" ");
     if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
+        return Ok(());
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
-    std::fs::write(marker, wanted).map_err(|error| error.to_string())?;
-    Ok(python)
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+    std::fs::write(marker, wanted).map_err(|error| error.to_string())
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+/// What a program printed, or its complaint.
+pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
@@ -85,12 +90,22 @@ fn sorted(rows: impl Iterator<Item = Value>) -> Vec<String> {
     lines
 }
 
+/// The rows of a table in a folder or at a URL such as `s3://lake/silver/views`, read with these storage options.
+#[track_caller]
+pub fn rows(python: &Path, table: &str, options: &[(String, String)]) -> Vec<Value> {
+    let storage: serde_json::Map<_, _> =
+        options.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    let mut command = Command::new(python);
+    // Some options are looked for in the environment only.
+    command.args(["-c", SCRIPT, table]).arg(Value::from(storage).to_string()).envs(options.iter().cloned());
+    let text = run(&mut command).unwrap_or_else(|why| panic!("{table}: {why}"));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[track_caller]
 pub fn assert_agree(python: &Path, sandbox: &Sandbox, root: &str, model: &str) {
     let folder = sandbox.path(root).join(model.replace('.', "/"));
-    let text =
-        run(Command::new(python).args(["-c", SCRIPT]).arg(folder)).unwrap_or_else(|why| panic!("{model}: {why}"));
-    let theirs = sorted(text.lines().map(|line| serde_json::from_str(line).unwrap()));
+    let theirs = sorted(rows(python, folder.to_str().unwrap(), &[]).into_iter());
     let shown = sandbox.json(&["show", model, "--limit", "0"]);
     let ours = sorted(shown.as_array().unwrap().iter().cloned());
     assert!(!ours.is_empty(), "{model}");
