@@ -136,8 +136,7 @@ mod tests {
                 e_tag: None,
                 version: None,
             };
-            let file =
-                BronzeFile::new("a b/1.csv".to_owned(), Store::local(), meta);
+            let file = BronzeFile::new("a b/1.csv".to_owned(), Store::local(), meta);
             let source = TableName::new("raw", "items");
             assert_eq!(archive(&source, &[&file], "done", folder.path()).unwrap(), 1);
             // Once more, as after a crash: there is nothing left to do.

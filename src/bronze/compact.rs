@@ -407,7 +407,11 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn failed(source: &Source, to: &Path, folder: &Path, error: &io::Error) -> BronzeError {
     let source_name: TableName = source.name.clone();
-    BronzeError::Compact { source_name, to: Store::local().shown(&to.to_string_lossy(), folder), why: error.to_string() }
+    BronzeError::Compact {
+        source_name,
+        to: Store::local().shown(&to.to_string_lossy(), folder),
+        why: error.to_string(),
+    }
 }
 
 /// A part that is being written, under a name that is not listed.

@@ -157,9 +157,8 @@ fn as_text(columns: &Schema) -> SchemaRef {
 
 /// An Arrow file, checked before its reader believes it.
 async fn arrow(file: &BronzeFile, folder: &Path) -> Result<Checked, BronzeError> {
-    let check = |store: &Store, file: &ObjectMeta| {
-        arrow_files::check(store.reader(file).map_err(|error| error.to_string())?)
-    };
+    let check =
+        |store: &Store, file: &ObjectMeta| arrow_files::check(store.reader(file).map_err(|error| error.to_string())?);
     checked(file, folder, check).await
 }
 

@@ -12,12 +12,12 @@ use object_store::local::LocalFileSystem;
 use object_store::path::{Path as StorePath, PathPart};
 use object_store::{ObjectMeta, ObjectStoreExt};
 
+use super::BronzeError;
 use super::compact::kept_hash;
 use super::manifest::Entry;
 use super::parts::{self, Piece};
 use super::replay::Records;
 use super::slice::path_date;
-use super::BronzeError;
 use crate::project::{AfterLoad, Source};
 use crate::stores::{self, Store};
 
@@ -238,10 +238,13 @@ fn one_file(source: &Source, place: &Place, meta: ObjectMeta, folder: &Path) -> 
     })
 }
 
-/// The time of a file as every request tells it: lists of a bucket have parts of seconds, and requests of one file have none.
+/// A file as every request tells it: lists of a bucket have times with parts of seconds, and requests of one file have none;
+/// lists of Azure have tags without the quotes that headers have.
 pub(super) fn stamped(store: &Store, mut meta: ObjectMeta) -> ObjectMeta {
     if !store.is_local() {
         meta.last_modified = meta.last_modified.trunc_subsecs(0);
+        let tag = meta.e_tag.take();
+        meta.e_tag = tag.map(|tag| if tag.ends_with('"') { tag } else { format!("\"{tag}\"") });
     }
     meta
 }

@@ -167,8 +167,8 @@ impl Manifest {
         while let Some(id) = next {
             let path = batch_path(source, id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-            let found = store.get(&path).await.map_err(|error| bad(error.to_string()))?;
-            let bytes = found.bytes().await.map_err(|error| bad(error.to_string()))?;
+            let refused = |source| BronzeError::ManifestStore { table: table.clone(), path: path.to_string(), source };
+            let bytes = store.get(&path).await.map_err(refused)?.bytes().await.map_err(refused)?;
             let header = parse(&bytes, &mut known).map_err(bad)?;
             manifest.folder.get_or_insert(header.folder);
             if header.base {
@@ -208,7 +208,9 @@ impl Manifest {
             Err(object_store::Error::AlreadyExists { .. }) => {
                 return Err(BronzeError::BatchExists { table: table.clone(), id });
             }
-            Err(error) => return Err(bad(error.to_string())),
+            Err(source) => {
+                return Err(BronzeError::ManifestStore { table: table.clone(), path: path.to_string(), source });
+            }
         }
         fail_points::reached("manifest-written");
         Ok(())

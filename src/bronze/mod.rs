@@ -170,6 +170,16 @@ pub enum BronzeError {
         /// Why.
         why: String,
     },
+    /// The store of a manifest refuses.
+    #[error("manifest of `{table}`: `{path}`: {source}")]
+    ManifestStore {
+        /// The table.
+        table: TableName,
+        /// The file, relative to the table.
+        path: String,
+        /// Why.
+        source: object_store::Error,
+    },
     /// Storage that refuses.
     #[error("source `{source_name}`: {source}")]
     Storage {

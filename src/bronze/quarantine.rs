@@ -17,8 +17,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use serde::{Deserialize, Serialize};
 
-use super::bad_rows::{BadRow, BadRows};
 use super::BronzeError;
+use super::bad_rows::{BadRow, BadRows};
 use crate::exact_files::ExactFiles;
 use crate::fail_points;
 use crate::names::TableName;
@@ -97,6 +97,8 @@ pub async fn write(
     before: Option<i64>,
 ) -> Result<Option<Note>, BronzeError> {
     let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: folder(source).to_string(), why };
+    let refused =
+        |error| BronzeError::ManifestStore { table: table.clone(), path: folder(source).to_string(), source: error };
     let name = format!("{}.rows.json", uuid::Uuid::new_v4());
     let path = folder(source).join(name.as_str());
     let mut lines = Lines { store, path, upload: None };
@@ -104,19 +106,19 @@ pub async fn write(
         let (of, row) = row.map_err(|error| bad(error.to_string()))?;
         if of == *source {
             let kind = if row.batch.is_some() { "still" } else { "row" };
-            lines.write(&Line { kind, row: &row }).await.map_err(|error| bad(error.to_string()))?;
+            lines.write(&Line { kind, row: &row }).await.map_err(refused)?;
         }
     }
     let supersedes = !draft.superseded.is_empty() || draft.still_unreadable;
     for file in draft.superseded {
         let row = BadRow { file, ..BadRow::default() };
-        lines.write(&Line { kind: "superseded", row: &row }).await.map_err(|error| bad(error.to_string()))?;
+        lines.write(&Line { kind: "superseded", row: &row }).await.map_err(refused)?;
     }
     for file in draft.kept {
         let row = BadRow { file, ..BadRow::default() };
-        lines.write(&Line { kind: "kept", row: &row }).await.map_err(|error| bad(error.to_string()))?;
+        lines.write(&Line { kind: "kept", row: &row }).await.map_err(refused)?;
     }
-    let any = lines.finish().await.map_err(|error| bad(error.to_string()))?;
+    let any = lines.finish().await.map_err(refused)?;
     if !any && !draft.replaces_all && draft.replays.is_none() {
         return Ok(None);
     }
@@ -135,7 +137,7 @@ pub async fn write(
         match store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await {
             Ok(_) => break,
             Err(object_store::Error::AlreadyExists { .. }) => note.id += 1,
-            Err(error) => return Err(bad(error.to_string())),
+            Err(error) => return Err(refused(error)),
         }
     }
     fail_points::reached("quarantine-noted");
@@ -180,8 +182,8 @@ pub async fn read(
 ) -> Result<Note, BronzeError> {
     let path = folder(source).join(format!("{id:019}.json"));
     let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
-    let found = store.get(&path).await.map_err(|error| bad(error.to_string()))?;
-    let bytes = found.bytes().await.map_err(|error| bad(error.to_string()))?;
+    let refused = |source| BronzeError::ManifestStore { table: table.clone(), path: path.to_string(), source };
+    let bytes = store.get(&path).await.map_err(refused)?.bytes().await.map_err(refused)?;
     serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
 }
 
@@ -189,11 +191,7 @@ pub async fn read(
 ///
 /// # Errors
 /// When their file is gone.
-pub async fn lines(
-    note: &Note,
-    place: &Place,
-    source: &TableName,
-) -> Result<Arc<dyn TableProvider>, BronzeError> {
+pub async fn lines(note: &Note, place: &Place, source: &TableName) -> Result<Arc<dyn TableProvider>, BronzeError> {
     let mut files = Vec::new();
     if let Some(lines) = &note.lines {
         let storage = |source_error| BronzeError::Storage { source_name: source.clone(), source: source_error };

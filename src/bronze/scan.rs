@@ -315,8 +315,9 @@ pub async fn first_changed<'a>(files: impl Iterator<Item = &'a BronzeFile>) -> O
 
 /// Whether a file was last written when it was listed. Stores tell the time of one file in seconds, and what it is by a tag.
 fn is_same_time(store: &Store, listed: &ObjectMeta, now: &ObjectMeta) -> bool {
+    let now = listing::stamped(store, now.clone());
     match (&listed.e_tag, &now.e_tag) {
         (Some(listed), Some(now)) if !store.is_local() => listed == now,
-        _ => listing::stamped(store, now.clone()).last_modified == listed.last_modified,
+        _ => listed.last_modified == now.last_modified,
     }
 }

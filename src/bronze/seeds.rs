@@ -17,8 +17,8 @@ use crate::catalog::SeedFile;
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{KeyMaker, Memo};
 use crate::names::TableName;
-use crate::stores::Store;
 use crate::project::{Project, Source};
+use crate::stores::Store;
 
 /// Columns and content of every seed. A file that an earlier run has looked at is not read again.
 pub async fn inspect_seeds(

@@ -109,6 +109,8 @@ pub(super) enum Command {
     Docs(DocsArgs),
     /// What changed since another compile, and what it means for what reads it
     Diff(DiffArgs),
+    /// Look at project, store and tables for what is wrong, and say how to mend it; nothing is changed
+    Doctor,
     /// Explain a diagnostic: lake explain L0102
     Explain {
         /// Its code or name; all of them if none is given

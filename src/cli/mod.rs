@@ -10,6 +10,7 @@ mod clean;
 mod compile;
 mod diff;
 mod docs;
+mod doctor;
 mod explain;
 mod failures;
 mod history;
@@ -121,6 +122,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Maintain(args) => maintain::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
+        Command::Doctor => doctor::run(&cli.global, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
     }

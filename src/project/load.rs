@@ -235,8 +235,11 @@ fn render_target(
         target.storage = Arc::new(written.into_iter().map(|option| (option.name, option.value)).collect());
         return Some(target);
     }
-    let bare =
-        template::Settings { target: serde_json::json!({"name": target.name}), ..base_settings(settings, options) };
+    let bare = template::Settings {
+        target: serde_json::json!({"name": target.name}),
+        secrets: true,
+        ..base_settings(settings, options)
+    };
     let templates = Templates::new(bare, &[], &mut Vec::new());
     let mut rendered = |text: &str, span: &Span| match templates.render_value(text) {
         Ok(text) => Some(text),
@@ -259,6 +262,7 @@ fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settin
         target: serde_json::Value::Null,
         vars,
         environment: options.environment.clone(),
+        secrets: false,
         run_started_at: options.run_started_at,
         invocation_id: options.invocation_id.clone(),
         project: settings.name.clone(),

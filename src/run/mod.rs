@@ -16,6 +16,7 @@ mod changes;
 mod chronicle;
 mod commit;
 mod decide;
+mod doctor;
 mod evolve;
 mod execute;
 mod failing;
@@ -66,6 +67,7 @@ use crate::tables::Lake;
 
 pub use audit::run_tests;
 pub use chronicle::chronicle;
+pub use doctor::{Finding, Health, examine};
 pub use execute::{Event, execute, unfinished};
 pub use hooks::HookResult;
 pub use inputs::Inputs;

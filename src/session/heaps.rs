@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{DiskManager, SpillFile, SpillWriter};
@@ -15,7 +15,8 @@ pub(super) const HEAPS: usize = 64;
 /// A file of keys: each time some were added, those of the first heap, of the second and so on.
 pub(super) struct Heaps {
     file: Arc<dyn SpillFile>,
-    writer: Box<dyn SpillWriter>,
+    /// Only its owner asks for it: a lock makes it one that threads may share.
+    writer: Mutex<Box<dyn SpillWriter>>,
     reader: Option<File>,
     /// How many of each heap came each time.
     added: Vec<[usize; HEAPS]>,
@@ -35,7 +36,7 @@ impl Heaps {
     /// None yet, in a file of the run's disk space.
     pub(super) fn new(disk: &Arc<DiskManager>) -> Result<Self> {
         let file = disk.create_tmp_file("keys that are looked at for repeats")?;
-        let writer = file.open_writer()?;
+        let writer = Mutex::new(file.open_writer()?);
         Ok(Self { file, writer, reader: None, added: Vec::new() })
     }
 
@@ -52,7 +53,7 @@ impl Heaps {
             at[heap] += 1;
         }
         let bytes: Vec<u8> = sorted.into_iter().flat_map(u64::to_le_bytes).collect();
-        self.writer.write_all(&bytes)?;
+        self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)?;
         self.added.push(counts);
         Ok(())
     }
@@ -60,7 +61,7 @@ impl Heaps {
     /// Reads the keys of one heap.
     pub(super) fn read(&mut self, heap: usize, into: &mut Vec<u64>) -> Result<()> {
         if self.reader.is_none() {
-            self.writer.finish()?;
+            self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).finish()?;
             let gone = || DataFusionError::Internal("keys were not kept on this machine".to_owned());
             self.reader = Some(File::open(self.file.path().ok_or_else(gone)?)?);
         }

@@ -141,7 +141,11 @@ impl Keys {
 
 /// How many keys stand more than once.
 fn repeated(keys: &mut [u64], is_almost_sorted: bool) -> usize {
-    if is_almost_sorted { keys.sort() } else { keys.sort_unstable() }
+    if is_almost_sorted {
+        keys.sort()
+    } else {
+        keys.sort_unstable()
+    }
     keys.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).count()
 }
 

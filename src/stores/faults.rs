@@ -107,7 +107,9 @@ mod armed {
             for fault in &self.faults {
                 let part = if fault.part == "." { "" } else { &fault.part };
                 let is_meant = fault.operation == operation && path.contains(part);
-                if is_meant && fault.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                if is_meant
+                    && fault.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+                {
                     return Some(fault.kind);
                 }
             }
@@ -125,7 +127,10 @@ mod armed {
 
     fn failed(operation: &str, location: Option<&Path>) -> object_store::Error {
         let path = location.map(ToString::to_string).unwrap_or_default();
-        let source = std::io::Error::new(std::io::ErrorKind::ConnectionReset, format!("{operation} `{path}`: a fault of the test"));
+        let source = std::io::Error::new(
+            std::io::ErrorKind::ConnectionReset,
+            format!("{operation} `{path}`: a fault of the test"),
+        );
         object_store::Error::Generic { store: "faulty", source: Box::new(source) }
     }
 
@@ -137,7 +142,12 @@ mod armed {
 
     impl Faulty {
         /// Runs a request, or fails before or after it.
-        async fn run<T>(&self, operation: &str, location: Option<&Path>, request: impl Future<Output = Result<T>>) -> Result<T> {
+        async fn run<T>(
+            &self,
+            operation: &str,
+            location: Option<&Path>,
+            request: impl Future<Output = Result<T>>,
+        ) -> Result<T> {
             match self.plan.fault(operation, location) {
                 Some(Kind::Error) => Err(failed(operation, location)),
                 Some(Kind::Lost) => {
@@ -165,7 +175,11 @@ mod armed {
             self.run("put", Some(location), self.files.put_opts(location, payload, opts)).await
         }
 
-        async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        async fn put_multipart_opts(
+            &self,
+            location: &Path,
+            opts: PutMultipartOptions,
+        ) -> Result<Box<dyn MultipartUpload>> {
             self.run("put", Some(location), self.files.put_multipart_opts(location, opts)).await
         }
 

@@ -25,7 +25,8 @@ pub async fn list_all(store: &Store, root: &Path, offset: Option<&Path>) -> Resu
     let mut stream = match offset {
         Some(offset) => files.list_with_offset(Some(root), offset),
         None => files.list(Some(root)),
-    };
+    }
+    .fuse();
     let mut found: Vec<ObjectMeta> = stream.by_ref().take(PAGE).try_collect().await?;
     if found.len() < PAGE || store.is_local() {
         found.extend(stream.try_collect::<Vec<_>>().await?);
@@ -41,8 +42,7 @@ pub async fn list_all(store: &Store, root: &Path, offset: Option<&Path>) -> Resu
     let mut found: Vec<ObjectMeta> = folders.objects.into_iter().filter(is_wanted).collect();
     let each: Vec<_> =
         folders.common_prefixes.into_iter().map(|folder| below(Arc::clone(files), folder, offset.cloned())).collect();
-    let parts: Vec<Vec<ObjectMeta>> =
-        futures::stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+    let parts: Vec<Vec<ObjectMeta>> = futures::stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
     found.extend(parts.into_iter().flatten());
     Ok(found)
 }
@@ -82,7 +82,8 @@ mod tests {
             files.put(&Path::from(path), PutPayload::from_static(b"x")).await.unwrap();
         }
         let store = store_of(files);
-        let names = |found: Vec<ObjectMeta>| found.into_iter().map(|file| file.location.to_string()).collect::<BTreeSet<_>>();
+        let names =
+            |found: Vec<ObjectMeta>| found.into_iter().map(|file| file.location.to_string()).collect::<BTreeSet<_>>();
         let listed = list_all(&store, &Path::from("in"), None).await.unwrap();
         assert_eq!(listed.len(), all.len());
         assert_eq!(names(listed), all);

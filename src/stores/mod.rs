@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -35,8 +35,8 @@ use crate::paths;
 pub use faults::arm as arm_faults;
 pub use lease::Lease;
 pub use listing::list_all;
-pub use options::{StorageOptions, may_hold_a_secret, unknown_option};
 use options::Own;
+pub use options::{StorageOptions, may_hold_a_secret, unknown_option};
 pub use probe::{Refused, check_conditional_put};
 use remote_file::RemoteFile;
 use uploads::Aborted;
@@ -352,7 +352,10 @@ pub(crate) mod tests {
 
     fn why(address: &str) -> String {
         let url = Url::parse(address).unwrap();
-        Store::open(&url, &StorageOptions::default()).map(|(store, _)| store.shown("", FilePath::new("/"))).unwrap_err().to_string()
+        Store::open(&url, &StorageOptions::default())
+            .map(|(store, _)| store.shown("", FilePath::new("/")))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

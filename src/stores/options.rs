@@ -17,11 +17,35 @@ const OWN: [&str; 4] = ["profile", "aws_profile", "max_retries", "retry_timeout"
 
 /// What people look for when they mistype one.
 const COMMON: &[&str] = &[
-    "region", "endpoint", "allow_http", "access_key_id", "secret_access_key", "session_token", "profile",
-    "virtual_hosted_style_request", "skip_signature", "account_name", "account_key", "sas_key", "client_id",
-    "client_secret", "tenant_id", "use_emulator", "use_azure_cli", "azure_endpoint", "service_account",
-    "service_account_key", "application_credentials", "google_base_url", "timeout", "connect_timeout", "proxy_url",
-    "max_retries", "retry_timeout", "sse_kms_key_id", "server_side_encryption",
+    "region",
+    "endpoint",
+    "allow_http",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "profile",
+    "virtual_hosted_style_request",
+    "skip_signature",
+    "account_name",
+    "account_key",
+    "sas_key",
+    "client_id",
+    "client_secret",
+    "tenant_id",
+    "use_emulator",
+    "use_azure_cli",
+    "azure_endpoint",
+    "service_account",
+    "service_account_key",
+    "application_credentials",
+    "google_base_url",
+    "timeout",
+    "connect_timeout",
+    "proxy_url",
+    "max_retries",
+    "retry_timeout",
+    "sse_kms_key_id",
+    "server_side_encryption",
 ];
 
 /// Options by name. They may be secrets: nothing prints them.
@@ -84,8 +108,17 @@ pub fn unknown_option(name: &str) -> Option<String> {
 
 /// Whether the value of an option lets somebody in.
 pub fn may_hold_a_secret(name: &str) -> bool {
-    const PARTS: [&str; 9] =
-        ["secret", "token", "password", "account_key", "access_key", "sas", "service_account_key", "master_key", "sse_customer_key"];
+    const PARTS: [&str; 9] = [
+        "secret",
+        "token",
+        "password",
+        "account_key",
+        "access_key",
+        "sas",
+        "service_account_key",
+        "master_key",
+        "sse_customer_key",
+    ];
     // Where a secret is, and who asks for it, is none.
     const PLAIN: [&str; 4] = ["file", "access_key_id", "uri", "endpoint"];
     let name = name.to_ascii_lowercase();
@@ -126,7 +159,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_stores_and_nothing_prints_a_value() {
-        for name in ["region", "AWS_REGION", "endpoint", "allow_http", "account_name", "service_account", "max_retries"] {
+        for name in ["region", "AWS_REGION", "endpoint", "allow_http", "account_name", "service_account", "max_retries"]
+        {
             assert_eq!(unknown_option(name), None, "{name}");
         }
         assert_eq!(
@@ -139,10 +173,14 @@ mod tests {
 
     #[test]
     fn secrets_are_told_by_their_names() {
-        for name in ["aws_secret_access_key", "session_token", "account_key", "sas_key", "client_secret", "service_account_key"] {
+        for name in
+            ["aws_secret_access_key", "session_token", "account_key", "sas_key", "client_secret", "service_account_key"]
+        {
             assert!(may_hold_a_secret(name), "{name}");
         }
-        for name in ["region", "access_key_id", "web_identity_token_file", "endpoint", "account_name", "service_account"] {
+        for name in
+            ["region", "access_key_id", "web_identity_token_file", "endpoint", "account_name", "service_account"]
+        {
             assert!(!may_hold_a_secret(name), "{name}");
         }
     }

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use bytes::Bytes;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 

@@ -129,6 +129,14 @@ impl Lake {
         resumed
     }
 
+    /// How many bursts crashes have left unfinished.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn unfinished(&self) -> Result<usize, TableError> {
+        Ok(self.journals().await?.len())
+    }
+
     /// One burst at a time: two of them that share tables would each be seen in part.
     async fn lock(&self) -> Result<Lock, TableError> {
         let bad = |why: &str| TableError::Root { root: self.root().to_string(), why: format!("its journal: {why}") };

@@ -23,6 +23,7 @@ mod prepared;
 mod prune;
 mod publish;
 mod read;
+mod root;
 mod stage;
 mod tombstones;
 mod upkeep;
@@ -37,8 +38,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
-use object_store::path::Path as StorePath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use serde_json::Value;
 use url::Url;
 
@@ -205,6 +205,11 @@ impl Published {
         since.unwrap_or_else(|| self.version())
     }
 
+    /// Whether a `lake` made it that this one does not understand.
+    pub fn is_of_newer_lake(&self) -> bool {
+        self.said.as_ref().is_some_and(is_newer)
+    }
+
     /// When the version was committed, if its log still tells.
     pub fn committed_at(&self) -> Option<chrono::DateTime<chrono::Utc>> {
         let at = self.table.snapshot().ok()?.version_timestamp(self.version())?;
@@ -309,28 +314,6 @@ impl Lake {
         self.layouts.get(name).unwrap_or(&PLAIN)
     }
 
-    /// Looks once, at the first contact, whether the store of the root can hold a lake; what it says is noted there.
-    ///
-    /// # Errors
-    /// When it cannot, and why.
-    pub async fn check_store(&self) -> Result<(), TableError> {
-        if self.place.store.is_local() {
-            return Ok(());
-        }
-        let bad = |why: String| TableError::Root { root: self.root.to_string(), why };
-        let (files, note) = (self.files(), StorePath::from_iter(["_lake", "store.json"]));
-        match files.head(&note).await {
-            Ok(_) => return Ok(()),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(bad(stores::message(&error))),
-        }
-        let folder = self.place.join(&StorePath::from("_lake"));
-        stores::check_conditional_put(&self.place.store, &folder).await.map_err(|refused| bad(refused.to_string()))?;
-        let text = r#"{"conditional_put":true}"#;
-        files.put(&note, text.into()).await.map_err(|error| bad(stores::message(&error)))?;
-        Ok(())
-    }
-
     /// The root, with a `/` at its end.
     pub fn root(&self) -> &Url {
         &self.root
@@ -343,7 +326,9 @@ impl Lake {
 
     /// Where a table lives in its store.
     pub fn place_of(&self, name: &TableName) -> Place {
-        let path = self.place.path.clone().join(&*name.schema).join(&*name.table);
+        // Tables of `lake` itself are some folders deeper: `_lake/quarantine`.
+        let parts = name.schema.split('/').chain(name.table.split('/'));
+        let path = parts.fold(self.place.path.clone(), |path, part| path.join(part));
         Place { store: self.place.store.clone(), path }
     }
 
@@ -401,7 +386,7 @@ fn log_store(place: &Place, url: &Url) -> LogStoreRef {
 
 async fn published(name: &TableName, place: Place, table: DeltaTable) -> Result<Published, DeltaTableError> {
     let said = last_state(&table).await?;
-    let state = said.clone().and_then(|json| serde_json::from_value(json).ok());
+    let state = said.clone().filter(|said| !is_newer(said)).and_then(|json| serde_json::from_value(json).ok());
     let schema = table.snapshot()?.snapshot().arrow_schema();
     Ok(Published { name: name.clone(), place, schema: read::plain(&schema), table, state, said })
 }
@@ -414,6 +399,18 @@ pub(crate) const STATE_KEY: &str = "lake";
 
 /// The key, in the same object, of the version that a commit has left the rows of.
 pub(crate) const ROWS_SINCE: &str = "rows_since";
+
+/// The shape of [`TableState`]. A state of a later shape is not trusted: the table counts as made by another program.
+const STATE_FORMAT: u64 = 1;
+
+fn is_newer(said: &Value) -> bool {
+    said.get("format").and_then(Value::as_u64).is_some_and(|format| format > STATE_FORMAT)
+}
+
+/// The version of the crate that reads and writes Delta tables.
+pub fn delta_version() -> &'static str {
+    deltalake::crate_version()
+}
 
 /// What the commit of the loaded version says; `None` if `lake` did not write it.
 async fn last_state(table: &DeltaTable) -> Result<Option<Value>, DeltaTableError> {

@@ -1,10 +1,9 @@
 //! From rendered SQL back to who wrote it: through macros, loops, captures and `call` blocks.
 //!
 //! A render that goes well pays nothing for this. When a diagnostic needs a place, the file is rendered a second time
-//! by a [`Twin`]: the same functions and macros, with [`marks`](super::marks) in every template. If the text without
-//! its marks is the text of the first render, the marks say for each byte where it was written, and through which
-//! calls; if not (a template that measures or compares what a macro wrote sees the marks), the calls in the file itself
-//! are still known from [`source_map`](super::source_map).
+//! by a [`Twin`]: the same functions and macros, with [`marks`](super::marks) in every template. If the text without its
+//! marks is the text of the first render, the marks say who wrote each byte, and through which calls; if not (a template
+//! that measures what a macro wrote sees the marks), the calls in the file are known from [`source_map`](super::source_map).
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -369,6 +368,7 @@ mod tests {
             target: serde_json::json!({"name": "dev"}),
             vars: BTreeMap::new(),
             environment: BTreeMap::new(),
+            secrets: true,
             run_started_at: chrono::DateTime::UNIX_EPOCH,
             invocation_id: String::new(),
             project: "sandbox".to_owned(),

@@ -306,6 +306,9 @@ fn variable(settings: &Settings, state: &State, name: &str, default: Option<Valu
     })
 }
 
+/// How the names of secrets begin, as in dbt (docs.getdbt.com/reference/dbt-jinja-functions/env_var).
+const SECRET: &str = "DBT_ENV_SECRET";
+
 fn environment_variable(
     settings: &Settings,
     state: &State,
@@ -319,6 +322,14 @@ fn environment_variable(
         if let Some(value) = scope.scope.overrides.env_vars.get(name) {
             return Ok(Value::from(value.as_str()));
         }
+    }
+    if name.starts_with(SECRET) && !settings.secrets {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!(
+                "`{name}` is a secret, and what is rendered here is written to files: secrets are for `targets` in project.yml"
+            ),
+        ));
     }
     match (settings.environment.get(name), default) {
         (Some(value), _) => Ok(Value::from(value.as_str())),

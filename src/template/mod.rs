@@ -62,6 +62,8 @@ pub struct Settings {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// `env_var()`: the process environment.
     pub environment: BTreeMap<String, String>,
+    /// Whether `env_var()` tells secrets: what is rendered is written nowhere.
+    pub secrets: bool,
     /// `run_started_at`.
     pub run_started_at: chrono::DateTime<chrono::Utc>,
     /// `invocation_id`.

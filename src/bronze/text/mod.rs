@@ -176,12 +176,7 @@ impl TextSource {
 }
 
 impl FileSource for TextSource {
-    fn create_file_opener(
-        &self,
-        _: Arc<dyn ObjectStore>,
-        _: &FileScanConfig,
-        _: usize,
-    ) -> Result<Arc<dyn FileOpener>> {
+    fn create_file_opener(&self, _: Arc<dyn ObjectStore>, _: &FileScanConfig, _: usize) -> Result<Arc<dyn FileOpener>> {
         let opener = TextOpener {
             text: self.text.clone(),
             columns: self.projection.file_indices.clone(),
@@ -278,12 +273,7 @@ fn external(error: BronzeError) -> DataFusionError {
 }
 
 /// A mistake with its row and line. Where these are not known, the file is read again row by row.
-async fn placed(
-    mut bad: BadFile,
-    text: &TextFormat,
-    columns: &[usize],
-    mut file: PartitionedFile,
-) -> BronzeError {
+async fn placed(mut bad: BadFile, text: &TextFormat, columns: &[usize], mut file: PartitionedFile) -> BronzeError {
     if bad.storage.is_some() {
         return bad_file((&text.store, &file.object_meta), bad, None, &text.folder);
     }

@@ -78,9 +78,11 @@ impl BadFile {
         let fields = text.strip_prefix("incorrect number of fields for line ").and_then(|rest| rest.split_once(", "));
         let utf8 = text.strip_prefix("Encountered invalid UTF-8 data for line ").and_then(|rest| rest.split_once(' '));
         match (fields, utf8) {
-            (Some((row, rest)), _) => {
-                Self { of_decoder: true, row: row.parse().ok(), ..Self::whole(rest.replace(" got ", " fields, found ")) }
-            }
+            (Some((row, rest)), _) => Self {
+                of_decoder: true,
+                row: row.parse().ok(),
+                ..Self::whole(rest.replace(" got ", " fields, found "))
+            },
             (_, Some((row, _))) => Self::not_utf8(row.parse().ok()),
             _ => Self { of_decoder: true, ..Self::whole(text.trim_end_matches('.').to_owned()) },
         }
