@@ -48,8 +48,8 @@ fn every_way_in_a_bucket(server: &Server) {
     let again = remote.json(&["build"]);
     let is_done = |node: &serde_json::Value| node["status"] == "skipped" || node["action"] == "view";
     assert!(again["nodes"].as_array().unwrap().iter().all(is_done), "{again}");
-    let quarantined = remote.value("select count(*) from _lake.\"quarantine/raw__items\"");
-    assert_eq!(quarantined, local.value("select count(*) from _lake.\"quarantine/raw__items\""));
+    let quarantined = remote.value("select count(*) from quarantine.raw__items");
+    assert_eq!(quarantined, local.value("select count(*) from quarantine.raw__items"));
     assert!(remote.lake(&["history", "silver.latest"]).stdout.contains("merge"));
     // Nothing is written beside the bucket, and nothing of the lock of a burst stays.
     assert!(!remote.path("lake").exists() && !remote.path("tables").exists());
