@@ -10,6 +10,9 @@ mod clean;
 mod compile;
 mod diff;
 mod docs;
+mod drop;
+mod environment_args;
+mod environments;
 mod explain;
 mod failures;
 mod history;
@@ -27,6 +30,7 @@ mod retry;
 mod show;
 mod source;
 mod suggest;
+mod targets;
 mod test;
 mod test_args;
 mod unit;
@@ -119,6 +123,9 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
+        Command::Clone(args) => environments::clone(&cli.global, args, printer),
+        Command::Promote(args) => environments::promote(&cli.global, args, printer),
+        Command::Drop(args) => drop::run(&cli.global, args, printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
     }
 }

@@ -13,6 +13,7 @@ use super::files::{self, ProjectFiles};
 use super::history;
 use super::models::{self, Properties};
 use super::settings::{ConfigTree, Settings};
+use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
@@ -170,11 +171,13 @@ pub fn load(
     let (fixtures, data) = (&files.fixtures, &data_tests);
     let world = unit_tests::World { known: &known, models: &models, templates: &templates, fixtures, data_tests: data };
     let unit_tests = unit_tests::finish(documents.unit_tests(), &world, &mut reader);
+    let bare = base_settings(&settings, options);
     Some(Project {
-        vars: base_settings(&settings, options).vars,
+        vars: bare.vars.clone(),
         name: settings.name,
         folder: files.folder.to_path_buf(),
         target,
+        targets: Targets::new(settings.targets, bare),
         sources: declared,
         models,
         data_tests,
@@ -217,21 +220,13 @@ fn choose_target(
         diagnostics.push(diagnostic);
         return None;
     };
-    let mut target = target.clone();
-    // Most roots are plain, and need no templates.
-    if !target.root.contains('{') {
-        return Some(target);
-    }
-    let bare =
-        template::Settings { target: serde_json::json!({"name": target.name}), ..base_settings(settings, options) };
-    match Templates::new(bare, &[], &mut Vec::new()).render_value(&target.root) {
-        Ok(root) => target.root = root,
+    match targets::with_root(target.clone(), &base_settings(settings, options)) {
+        Ok(target) => Some(target),
         Err(why) => {
-            diagnostics.push(Diagnostic::error(Id::Template, why).at(target.span));
-            return None;
+            diagnostics.push(Diagnostic::error(Id::Template, why).at(target.span.clone()));
+            None
         }
     }
-    Some(target)
 }
 
 fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settings {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::publish::once;
-use super::{Lake, NO_HEAD, Prepared, Published, STATE_KEY, TableError, TableState};
+use super::{Lake, NO_HEAD, Origin, Prepared, Published, STATE_KEY, TableError, TableState};
 use crate::names::TableName;
 
 /// The `txn` actions that are of `lake`.
@@ -25,7 +25,7 @@ pub struct Version {
     pub version: u64,
     /// When it was committed.
     pub at: Option<DateTime<Utc>>,
-    /// `create`, `append`, `update`, `replace`, `restore 3`, or what another writer calls it.
+    /// `create`, `append`, `update`, `replace`, `restore 3`, `copy of prod 12`, or what another writer calls it.
     pub operation: String,
     /// The run that published it, if it was one of `lake`.
     pub invocation_id: Option<String>,
@@ -77,7 +77,11 @@ impl Entry {
         self.info[STATE_KEY]["invocation_id"].as_str()
     }
 
-    fn operation(&self) -> String {
+    fn operation(&self, version: u64) -> String {
+        let origin: Option<Origin> = serde_json::from_value(self.info[STATE_KEY]["origin"].clone()).ok();
+        if let Some(origin) = origin.filter(|origin| origin.at == version) {
+            return format!("copy of {} {}", origin.target, origin.version);
+        }
         let mode = self.info["operationParameters"]["mode"].as_str().unwrap_or_default();
         match (self.info["operation"].as_str().unwrap_or("unknown"), mode, self.removes.is_empty()) {
             ("CREATE TABLE", ..) => "create".to_owned(),
@@ -134,7 +138,7 @@ impl Entry {
         Version {
             version,
             at: self.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
-            operation: self.operation(),
+            operation: self.operation(version),
             invocation_id: self.run().map(str::to_owned),
             rows: files.and_then(|files| files.values().copied().sum()),
             files: files.map_or(0, HashMap::len),
@@ -199,6 +203,7 @@ pub async fn prepare_rollback(
     let state = state.map(|state| TableState { invocation_id: invocation_id.to_owned(), ..state });
     let mut state = match state {
         Some(state) => serde_json::to_value(state).map_err(|error| fail(error.into()))?,
+        // Who made the table is found in the commits before.
         None => serde_json::json!({"invocation_id": invocation_id}),
     };
     state["commit_id"] = id.clone().into();
@@ -310,7 +315,7 @@ pub async fn runs(published: &Published, limit: usize) -> Result<Vec<RunOnTable>
                 last: version,
                 versions: 1,
                 at: entry.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
-                operation: entry.operation(),
+                operation: entry.operation(version),
                 newest: published.version(),
             }),
         }
