@@ -39,14 +39,14 @@ pub(super) fn note_read(inputs: &Inputs, printer: &Printer) {
 }
 
 impl DeferArgs {
-    /// The lake that a run defers to, which reads `own` models as they are in its own lake.
+    /// The lake that a run defers to, which reads `own` models as they are in its own lake; `None` if that is the one.
     pub(super) fn open(&self, project: &Project, own: BTreeSet<TableName>) -> anyhow::Result<Option<Deferral>> {
         let Some(name) = &self.defer_to else { return Ok(None) };
         let target = named(project, name)?;
-        anyhow::ensure!(
-            target.name != project.target.name,
-            "--defer-to {name}: that is the target of this call; name another one, or work on one with --target"
-        );
+        // LAKE_DEFER_TO may be set for all targets.
+        if target.name == project.target.name {
+            return Ok(None);
+        }
         let lake = open(project, &target)?;
         Ok(Some(Deferral { target: target.name, lake, favored: self.favor_state, own }))
     }

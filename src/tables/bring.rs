@@ -29,6 +29,9 @@ use crate::names::TableName;
 /// Files that are brought at once.
 const AT_ONCE: usize = 16;
 
+/// The key, in a commit's `commitInfo`, of one that took a table of another lake over.
+pub(super) const TAKEN_OVER: &str = "lakeTakenOver";
+
 /// The `txn` actions that are of `lake`.
 const OWN_APPS: &str = "lake:";
 
@@ -275,7 +278,8 @@ impl Prepared {
         let mut heads = arrived.heads.clone();
         heads.extend(commit.transactions.iter().cloned());
         let heads = heads.iter().map(|(app, head)| Transaction::new(app, *head)).collect();
-        let properties = once().with_metadata([(STATE_KEY.to_owned(), state)]).with_application_transactions(heads);
+        let told = [(STATE_KEY.to_owned(), state), (TAKEN_OVER.to_owned(), commit.id.clone().into())];
+        let properties = once().with_metadata(told).with_application_transactions(heads);
         let Some(over) = over else {
             let builder = creation(source, arrived, properties).map_err(fail)?;
             let entry = first_entry(&to.table_url(name), builder).await.map_err(fail)?;

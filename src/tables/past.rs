@@ -11,6 +11,7 @@ use object_store::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::bring::TAKEN_OVER;
 use super::publish::once;
 use super::{Lake, NO_HEAD, Origin, Prepared, Published, STATE_KEY, TableError, TableState};
 use crate::names::TableName;
@@ -77,9 +78,9 @@ impl Entry {
         self.info[STATE_KEY]["invocation_id"].as_str()
     }
 
-    fn operation(&self, version: u64) -> String {
+    fn operation(&self) -> String {
         let origin: Option<Origin> = serde_json::from_value(self.info[STATE_KEY]["origin"].clone()).ok();
-        if let Some(origin) = origin.filter(|origin| origin.at == version) {
+        if let Some(origin) = origin.filter(|_| self.info[TAKEN_OVER].is_string()) {
             return format!("copy of {} {}", origin.target, origin.version);
         }
         let mode = self.info["operationParameters"]["mode"].as_str().unwrap_or_default();
@@ -138,7 +139,7 @@ impl Entry {
         Version {
             version,
             at: self.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
-            operation: self.operation(version),
+            operation: self.operation(),
             invocation_id: self.run().map(str::to_owned),
             rows: files.and_then(|files| files.values().copied().sum()),
             files: files.map_or(0, HashMap::len),
@@ -315,7 +316,7 @@ pub async fn runs(published: &Published, limit: usize) -> Result<Vec<RunOnTable>
                 last: version,
                 versions: 1,
                 at: entry.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
-                operation: entry.operation(version),
+                operation: entry.operation(),
                 newest: published.version(),
             }),
         }
