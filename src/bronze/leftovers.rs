@@ -15,7 +15,7 @@ use super::quarantine::{self, Note};
 use crate::names::TableName;
 
 /// The versions of applications that commits of a table name.
-type Heads = BTreeMap<String, BTreeSet<i64>>;
+pub(super) type Heads = BTreeMap<String, BTreeSet<i64>>;
 
 /// Files beside a table that were last written before `cutoff` and that none of `heads` leads to. `heads` are those of
 /// all versions that can still be read, `tombstones` the application of the sets.
@@ -72,7 +72,7 @@ fn source_of(folder: &str) -> TableName {
 }
 
 /// The names of the batches that heads lead to.
-async fn batches(
+pub(super) async fn batches(
     store: &Arc<dyn ObjectStore>,
     table: &TableName,
     folder: &str,
@@ -96,7 +96,7 @@ async fn batches(
 }
 
 /// The names of the notes that commits name, and of their lines.
-async fn notes(
+pub(super) async fn notes(
     store: &Arc<dyn ObjectStore>,
     table: &TableName,
     folder: &str,
@@ -124,6 +124,6 @@ async fn read(store: &Arc<dyn ObjectStore>, table: &TableName, path: &Path) -> R
     }
 }
 
-fn damaged(table: &TableName, path: &Path, why: String) -> BronzeError {
+pub(super) fn damaged(table: &TableName, path: &Path, why: String) -> BronzeError {
     BronzeError::Manifest { table: table.clone(), path: path.to_string(), why }
 }

@@ -7,6 +7,7 @@
 mod archive;
 mod arrow_files;
 mod bad_rows;
+mod beside;
 mod compact;
 mod file_columns;
 mod formats;
@@ -34,6 +35,7 @@ use crate::names::TableName;
 
 pub use archive::{any_missing, archive};
 pub use bad_rows::{BadRow, BadRows};
+pub use beside::{beside, carry_columns};
 pub use compact::Compaction;
 pub use file_columns::{has_path_time, path_time};
 pub use inspect::{Listings, declared_over, inspect};

@@ -37,7 +37,7 @@ struct Known {
     columns: Vec<Field>,
 }
 
-fn known_folder(source: &TableName) -> StorePath {
+pub(super) fn known_folder(source: &TableName) -> StorePath {
     StorePath::from_iter(["_lake", "columns", &source.to_string()])
 }
 

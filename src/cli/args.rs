@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
 
@@ -83,7 +84,7 @@ pub(super) enum Command {
     /// Run unit tests, and test what is published
     Test(TestArgs),
     /// Check every model without running it, and write the compiled SQL
-    Compile(SelectArgs),
+    Compile(CompileArgs),
     /// List models and sources
     #[command(visible_alias = "list")]
     Ls(LsArgs),
@@ -116,6 +117,12 @@ pub(super) enum Command {
         /// Its code or name; all of them if none is given
         code: Option<String>,
     },
+    /// Take tables of another target over, without copying what can be shared
+    Clone(CloneArgs),
+    /// Publish tables of another target as they are, where this one would make the same
+    Promote(PromoteArgs),
+    /// Drop the tables of a target, and none that it did not make
+    Drop(DropArgs),
     /// Remove local artifacts (.lake/); never a table
     Clean(CleanArgs),
 }
@@ -245,6 +252,10 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) selection: SelectArgs,
+    /// Where tables are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) defer: DeferArgs,
     /// Rebuild incremental models from all files, and load seeds again
     #[arg(long, short)]
     pub(super) full_refresh: bool,
@@ -322,6 +333,9 @@ pub(super) struct ShowArgs {
     /// A query over the lake; ref() and source() work
     #[arg(long, value_name = "SQL")]
     pub(super) inline: Option<String>,
+    /// Where tables are read.
+    #[command(flatten)]
+    pub(super) defer: DeferArgs,
     /// The rows as the model's tests last refused to publish them
     #[arg(long, conflicts_with = "inline")]
     pub(super) staged: bool,
@@ -333,6 +347,9 @@ pub(super) struct ShowArgs {
 /// Which model.
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
+    /// Where tables are read.
+    #[command(flatten)]
+    pub(super) defer: DeferArgs,
     /// The model
     #[arg(value_name = "MODEL")]
     pub(super) model: String,

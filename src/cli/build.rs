@@ -70,6 +70,8 @@ pub(super) fn run_loaded(
     compiled.fail_fast = args.fail_fast;
     compiled.prove = !args.no_prove;
     compiled.force = args.force;
+    let own = schedule.steps.iter().map(|step| step.name.clone()).collect();
+    compiled.deferral = args.defer.open(&compiled.project, own)?;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
     if args.dry_run {

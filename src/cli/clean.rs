@@ -5,9 +5,8 @@ use anyhow::Context;
 use super::args::{CleanArgs, Global};
 use super::history::runtime;
 use super::printer::Printer;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, targets};
 use crate::artifacts::ARTIFACTS_FOLDER;
-use crate::tables::Lake;
 use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -29,7 +28,7 @@ pub(super) fn run(global: &Global, args: &CleanArgs, printer: &Printer) -> anyho
 /// What audits refused, of all models of the project.
 fn staged(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let lake = Lake::of(&pipeline.project.target, &pipeline.project.folder)?;
+    let lake = targets::open(&pipeline.project, &pipeline.project.target)?;
     let async_runtime = runtime()?;
     let mut cleaned = 0;
     for model in pipeline.project.models.values().filter(|model| model.is_stored()) {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{Global, HistoryArgs, RollbackArgs};
 use super::printer::{Paint, Printer, aligned};
 use super::show::stored;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, targets};
 use crate::graph::SelectError;
 use crate::names::TableName;
 use crate::project::Project;
@@ -14,7 +14,7 @@ use crate::words::{plural, thousands};
 
 pub(super) fn history(global: &Global, args: &HistoryArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let lake = Lake::of(&pipeline.project.target, &pipeline.project.folder)?;
+    let lake = targets::open(&pipeline.project, &pipeline.project.target)?;
     let async_runtime = runtime()?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let Some(model) = &args.model else {
@@ -118,7 +118,7 @@ fn print_versions(name: &TableName, versions: &[Version], printer: &Printer) -> 
 pub(super) fn rollback(global: &Global, args: &RollbackArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let project = &pipeline.project;
-    let lake = Lake::of(&project.target, &project.folder)?;
+    let lake = targets::open(project, &project.target)?;
     let id = uuid::Uuid::now_v7().to_string();
     let back = runtime()?.block_on(async {
         lake.resume().await?;

@@ -11,6 +11,9 @@ mod compile;
 mod diff;
 mod docs;
 mod doctor;
+mod drop;
+mod environment_args;
+mod environments;
 mod explain;
 mod failures;
 mod history;
@@ -28,6 +31,7 @@ mod retry;
 mod show;
 mod source;
 mod suggest;
+mod targets;
 mod test;
 mod test_args;
 mod unit;
@@ -124,6 +128,9 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Doctor => doctor::run(&cli.global, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
+        Command::Clone(args) => environments::clone(&cli.global, args, printer),
+        Command::Promote(args) => environments::promote(&cli.global, args, printer),
+        Command::Drop(args) => drop::run(&cli.global, args, printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
     }
 }

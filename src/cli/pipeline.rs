@@ -9,6 +9,7 @@ use tokio::runtime;
 
 use super::args::{Deny, Global};
 use super::printer::Printer;
+use super::targets;
 use crate::artifacts;
 use crate::bronze::{self, Listings, Slice};
 use crate::compile::{self, CompiledProject};
@@ -18,9 +19,9 @@ use crate::intervals::Interval;
 use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::{self, LoadOptions, Project};
-use crate::run::{self, RunOptions, Runtime, SharedRuntime};
+use crate::run::{Deferral, RunOptions, Runtime, SharedRuntime};
 use crate::session::{self, Resources};
-use crate::tables::{self, Lake};
+use crate::tables;
 use crate::words::plural;
 
 /// How often a node starts again after its storage failed, unless the target says it.
@@ -54,6 +55,8 @@ pub(super) struct Compiled {
     pub(super) prove: bool,
     /// What is unchanged is built, too.
     pub(super) force: bool,
+    /// The lake of another target, for tables that are not here.
+    pub(super) deferral: Option<Deferral>,
     memo: Memo,
     listings: Listings,
 }
@@ -108,7 +111,7 @@ impl Pipeline {
             async_runtime.block_on(async {
                 let (project, diagnostics) = (&self.project, &mut self.diagnostics);
                 // A root that cannot be used is told when it is.
-                let lake = Lake::of(&project.target, &project.folder).map(|lake| lake.files()).ok();
+                let lake = targets::open(project, &project.target).ok().map(|lake| lake.files());
                 let (mut catalog, listings) =
                     bronze::inspect(project, lake.as_ref(), &session, &self.memo, diagnostics).await;
                 tables::inspect_sources(project, &session, &mut catalog, diagnostics).await;
@@ -143,6 +146,7 @@ impl Pipeline {
             fail_fast: false,
             prove: true,
             force: false,
+            deferral: None,
             memo: self.memo,
             listings,
         }))
@@ -177,7 +181,7 @@ impl Compiled {
         replay: Option<TableName>,
         event_time: Option<Interval>,
     ) -> anyhow::Result<(SharedRuntime, runtime::Runtime)> {
-        let lake = Lake::of(&self.project.target, &self.project.folder)?.laid_out(run::layouts(&self.project));
+        let lake = targets::open(&self.project, &self.project.target)?;
         let options = RunOptions {
             full_refresh,
             force: self.force,
@@ -206,6 +210,7 @@ impl Compiled {
             memo: self.memo,
             listings: self.listings,
             folder,
+            deferral: self.deferral,
             options,
         };
         Ok((Arc::new(runtime), self.async_runtime))

@@ -77,7 +77,8 @@ fn paint(plan: Plan) -> Paint {
 }
 
 fn read(reads: &Reads) -> String {
-    format!("{} ({}, {} bytes)", reads.name, plural(reads.files, "file"), thousands(reads.bytes))
+    let from = reads.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+    format!("{}{from} ({}, {} bytes)", reads.name, plural(reads.files, "file"), thousands(reads.bytes))
 }
 
 /// Says why a model would be built now or not, and what the last run did with it.
@@ -85,8 +86,11 @@ pub(super) fn why(global: &Global, args: &WhyArgs, printer: &Printer) -> anyhow:
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let name = named(&pipeline.project, &args.model)?.clone();
     anyhow::ensure!(pipeline.project.models.contains_key(&name), "`{name}` is a source: only models are built");
-    let choice = pipeline.choose(&SelectArgs { select: vec![format!("+{name}")], ..SelectArgs::default() })?;
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    // Where what it reads may be of another lake, the question is about a run of this model alone.
+    let above = if args.defer.defer_to.is_some() { "" } else { "+" };
+    let choice = pipeline.choose(&SelectArgs { select: vec![format!("{above}{name}")], ..SelectArgs::default() })?;
+    let Ok(mut compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    compiled.deferral = args.defer.open(&compiled.project, [name.clone()].into())?;
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, TestMode::Gate);
     let (runtime, async_runtime) = compiled.into_runtime()?;

@@ -1,5 +1,6 @@
 //! `lake show`: rows of a model, or of a query over the lake.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -8,7 +9,7 @@ use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 
 use super::args::{Global, ShowArgs};
 use super::printer::Printer;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, targets};
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
 use crate::project::Project;
@@ -35,7 +36,9 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
         (None, Some(name)) => model_query(&pipeline.project, name)?,
         (None, None) => String::new(),
     };
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    let Ok(mut compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
+    // What is shown may be of either lake: nothing is built.
+    compiled.deferral = args.defer.open(&compiled.project, BTreeSet::new())?;
     let (runtime, async_runtime) = compiled.into_runtime()?;
     let inputs = Inputs::new(Arc::clone(&runtime));
     let rows: Result<(Vec<RecordBatch>, usize), Failure> = async_runtime.block_on(async {
@@ -58,6 +61,7 @@ pub(super) fn run(global: &Global, args: &ShowArgs, printer: &Printer) -> anyhow
         Ok((batches, count))
     });
     let (batches, count) = rows?;
+    targets::note_read(&inputs, printer);
     if printer.is_json() {
         let mut writer = datafusion::arrow::json::ArrayWriter::new(Vec::new());
         for batch in &batches {

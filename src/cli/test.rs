@@ -9,7 +9,7 @@ use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
-use super::{ExitStatus, Pipeline, failures, record, suggest, unit};
+use super::{ExitStatus, Pipeline, failures, record, suggest, targets, unit};
 use crate::artifacts;
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
@@ -43,6 +43,7 @@ pub(super) fn run_loaded(
     let Ok(mut compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     compiled.prove = !args.no_prove;
     let selection = choice.over(&compiled)?;
+    compiled.deferral = args.defer.open(&compiled.project, selection.nodes.clone())?;
     let (runtime, async_runtime) = compiled.into_runtime()?;
     pipeline::record(&runtime)?;
     let start = std::time::Instant::now();
@@ -55,6 +56,7 @@ pub(super) fn run_loaded(
         }
     };
     let tests = async_runtime.block_on(run::run_tests(&inputs, &selection, &show));
+    targets::note_read(&inputs, printer);
     let seconds = start.elapsed().as_secs_f64();
     let report = RunReport { seconds, tests, unit_tests, ..RunReport::begun(&runtime.options) };
     let called = called("test", global, args);

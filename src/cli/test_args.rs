@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::args::SelectArgs;
+use super::environment_args::DeferArgs;
 
 /// What to test.
 #[derive(Debug, Args, Clone, Default, Serialize, Deserialize)]
@@ -20,6 +21,10 @@ pub(super) struct TestArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) selection: SelectArgs,
+    /// Where tables are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) defer: DeferArgs,
     /// Run the tests that the plan of their model proves, too
     #[arg(long)]
     pub(super) no_prove: bool,

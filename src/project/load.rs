@@ -13,6 +13,7 @@ use super::files::{self, ProjectFiles};
 use super::history;
 use super::models::{self, Properties};
 use super::settings::{ConfigTree, Settings};
+use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
@@ -171,11 +172,13 @@ pub fn load(
     let (fixtures, data) = (&files.fixtures, &data_tests);
     let world = unit_tests::World { known: &known, models: &models, templates: &templates, fixtures, data_tests: data };
     let unit_tests = unit_tests::finish(documents.unit_tests(), &world, &mut reader);
+    let bare = base_settings(&settings, options);
     Some(Project {
-        vars: base_settings(&settings, options).vars,
+        vars: bare.vars.clone(),
         name: settings.name,
         folder: files.folder.to_path_buf(),
         target,
+        targets: Targets::new(settings.targets, bare),
         sources: declared,
         models,
         data_tests,
@@ -218,41 +221,13 @@ fn choose_target(
         diagnostics.push(diagnostic);
         return None;
     };
-    render_target(target.clone(), settings, options, diagnostics)
-}
-
-/// A target with its root and storage options rendered: they may ask for the environment.
-fn render_target(
-    mut target: Target,
-    settings: &Settings,
-    options: &LoadOptions,
-    diagnostics: &mut Diagnostics,
-) -> Option<Target> {
-    let written = std::mem::take(&mut target.written_storage);
-    // Most targets are plain, and need no templates.
-    let is_plain = |text: &str| !text.contains('{');
-    if is_plain(&target.root) && written.iter().all(|option| is_plain(&option.value)) {
-        target.storage = Arc::new(written.into_iter().map(|option| (option.name, option.value)).collect());
-        return Some(target);
-    }
-    let bare = template::Settings {
-        target: serde_json::json!({"name": target.name}),
-        secrets: true,
-        ..base_settings(settings, options)
-    };
-    let templates = Templates::new(bare, &[], &mut Vec::new());
-    let mut rendered = |text: &str, span: &Span| match templates.render_value(text) {
-        Ok(text) => Some(text),
-        Err(why) => {
-            diagnostics.push(Diagnostic::error(Id::Template, why).at(span.clone()));
+    match targets::rendered(target.clone(), &base_settings(settings, options)) {
+        Ok(target) => Some(target),
+        Err((span, why)) => {
+            diagnostics.push(Diagnostic::error(Id::Template, why).at(span));
             None
         }
-    };
-    target.root = rendered(&target.root, &target.span)?;
-    let storage: Option<_> =
-        written.into_iter().map(|option| Some((option.name, rendered(&option.value, &option.span)?))).collect();
-    target.storage = Arc::new(storage?);
-    Some(target)
+    }
 }
 
 fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settings {

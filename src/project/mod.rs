@@ -30,6 +30,7 @@ mod settings;
 mod source_options;
 mod sources;
 mod table_properties;
+mod targets;
 mod test_config;
 mod test_lists;
 mod thresholds;
@@ -73,6 +74,7 @@ pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
 pub use sources::Source;
 pub use table_properties::{columns as property_columns, interval as property_interval};
+pub use targets::Targets;
 pub use test_config::{TestConfig, TestSeverity, Verdict, Violation};
 pub use thresholds::Threshold;
 pub use unit_tests::{
@@ -89,6 +91,8 @@ pub struct Project {
     pub folder: PathBuf,
     /// The chosen target.
     pub target: Target,
+    /// All of them.
+    pub targets: Targets,
     /// Declared source tables.
     pub sources: BTreeMap<TableName, Source>,
     /// Enabled models and seeds.

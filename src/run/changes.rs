@@ -51,7 +51,7 @@ impl Node<'_> {
     /// Which versions are read of the models whose changes are read.
     pub(super) async fn look_for_changes(&self, world: &mut World, progress: &Progress) -> Result<(), Failure> {
         for name in self.reads_changes() {
-            let Some(table) = self.inputs.published(name).await? else { continue };
+            let Some(table) = self.inputs.readable(name).await? else { continue };
             let mut versions = Versions { since: None, now: table.version(), table_id: table.table_id() };
             if let Some(published) = world.published.as_ref().filter(|_| !self.intake.full_refresh(progress)) {
                 let state = published.last_known_state().await?.unwrap_or_default();
@@ -84,7 +84,7 @@ impl Node<'_> {
             return Ok(());
         }
         // Another run may have read a version that came after this run had looked.
-        let current = self.inputs.runtime().lake.inspect(name).await?;
+        let current = self.inputs.lake_of(name).await?.inspect(name).await?;
         if !another && current.is_some_and(|current| since <= current.version()) {
             versions.now = since;
             return Ok(());
@@ -102,11 +102,12 @@ impl Node<'_> {
             let schema = &*runtime.compiled.models[name].schema;
             let versions = world.changes.get(name);
             let since = versions.and_then(|versions| versions.since).filter(|_| mode == Mode::Incremental);
-            let table = match (versions, self.inputs.published(name).await?) {
+            let table = match (versions, self.inputs.readable(name).await?) {
                 (Some(versions), Some(table)) if since != Some(versions.now) => {
                     let read = &runtime.project.models[name];
                     let key = if read.merges() { read.config.unique_key.as_slice() } else { &[] };
-                    table.changes(&runtime.lake, Changes { since, key, schema }, &runtime.session).await?
+                    let lake = self.inputs.lake_of(name).await?;
+                    table.changes(lake, Changes { since, key, schema }, &runtime.session).await?
                 }
                 _ => empty(changes_schema(schema)),
             };

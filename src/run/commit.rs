@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Runtime;
 use super::changes::table_ids;
 use super::materialize::{Failure, Mode, Node, World};
 use super::report::TestResult;
@@ -11,32 +12,77 @@ use crate::names::TableName;
 use crate::tables::{self, Commit, Published, Staged, TableState};
 use crate::template::SourceRead;
 
+/// What a test reads beside the table that it is about.
+pub(super) enum StampPart {
+    /// A view, with its definition; what it reads follows.
+    View(TableName, String),
+    /// A table or a source.
+    Input(Input),
+}
+
+/// What a test's pass is bound to, in the order of its stamp.
+pub(super) fn parts_of_stamp(runtime: &Runtime, test: &CompiledTest, own: &TableName) -> Vec<StampPart> {
+    let mut parts = Vec::new();
+    for name in test.reads.iter().filter(|name| *name != own) {
+        match runtime.compiled.models.get(name).filter(|_| !runtime.project.models[name].is_stored()) {
+            Some(view) => {
+                parts.push(StampPart::View(name.clone(), view.definition.clone()));
+                parts.extend(view.inputs.iter().cloned().map(StampPart::Input));
+            }
+            None if runtime.project.models.contains_key(name) => {
+                parts.push(StampPart::Input(Input::Table(name.clone())));
+            }
+            None => parts.push(StampPart::Input(Input::Source(name.clone(), SourceRead::All))),
+        }
+    }
+    parts
+}
+
+/// The test itself, and what it has read beside its table, in one text.
+pub(super) struct Stamp(pub(super) String);
+
+impl Stamp {
+    pub(super) fn new(test: &CompiledTest) -> Self {
+        Self(test.fingerprint())
+    }
+
+    pub(super) fn view(&mut self, name: &TableName, definition: &str) {
+        self.0.push_str(&format!(" {name}={definition}"));
+    }
+
+    /// A table at a version, as commits have it among their inputs.
+    pub(super) fn table(&mut self, name: &TableName, version: Option<&str>) {
+        self.0.push_str(&Self::of_table(name, version));
+    }
+
+    /// What it says of a table.
+    pub(super) fn of_table(name: &TableName, version: Option<&str>) -> String {
+        let version = version.map(|version| version.trim_start_matches("version "));
+        let version = version.map_or_else(|| "None".to_owned(), |version| format!("Some({version})"));
+        format!(" {name}@{version}")
+    }
+
+    pub(super) fn source(&mut self, name: &TableName, state: &str) {
+        self.0.push_str(&format!(" {name}@{state}"));
+    }
+}
+
 impl Node<'_> {
     /// What a test's pass is worth: it holds for this test, and for the other tables that it reads as they were.
     pub(super) async fn stamp(&self, test: &CompiledTest) -> Result<String, Failure> {
-        let runtime = self.inputs.runtime();
-        let mut stamp = test.fingerprint();
-        for name in test.reads.iter().filter(|name| **name != self.model.name) {
-            let view = runtime.compiled.models.get(name).filter(|_| !runtime.project.models[name].is_stored());
-            let below = match view {
-                Some(view) => {
-                    stamp.push_str(&format!(" {name}={}", view.definition));
-                    view.inputs.clone()
+        let mut stamp = Stamp::new(test);
+        for part in parts_of_stamp(self.inputs.runtime(), test, &self.model.name) {
+            match part {
+                StampPart::View(name, definition) => stamp.view(&name, &definition),
+                StampPart::Input(Input::Table(name)) => {
+                    stamp.table(&name, self.inputs.version_of(&name).await?.as_deref());
                 }
-                None if runtime.project.models.contains_key(name) => [Input::Table(name.clone())].into(),
-                None => [Input::Source(name.clone(), SourceRead::All)].into(),
-            };
-            for input in below {
-                stamp.push_str(&match input {
-                    Input::Table(name) => {
-                        let version = self.inputs.version_of(&name).await?;
-                        format!(" {name}@{version:?}")
-                    }
-                    Input::Source(name, _) => format!(" {name}@{}", self.inputs.source_state(&name).await?.0),
-                });
+                StampPart::Input(Input::Source(name, _)) => {
+                    stamp.source(&name, &self.inputs.source_state(&name).await?.0);
+                }
             }
         }
-        Ok(stamp)
+        Ok(stamp.0)
     }
 
     /// Writes the manifest batches and says what the commit records.
@@ -67,6 +113,10 @@ impl Node<'_> {
         for test in self.tests.iter().filter(|test| ran.get(test.name.as_str()) == Some(&true)) {
             passed.insert(test.name.clone(), self.stamp(test).await?);
         }
+        let (owner, origin) = match &world.published {
+            Some(published) => published.made_by().await?,
+            None => (Some(runtime.owner()), None),
+        };
         let commit = Commit {
             state: TableState {
                 definition: self.compiled.definition.clone(),
@@ -81,6 +131,8 @@ impl Node<'_> {
                 content: None,
                 projections: BTreeMap::new(),
                 read: self.reads(world),
+                owner,
+                origin,
                 invocation_id: runtime.options.invocation_id.clone(),
             },
             transactions,

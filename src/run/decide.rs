@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::defer::shown;
 use crate::project::Materialization;
 use crate::tables::TableState;
 
@@ -229,7 +230,8 @@ pub(super) fn changed_input(state: &TableState, now: &BTreeMap<String, String>) 
             Some(old) if old == version => {}
             Some(_) if version == "absent" => return Some(format!("{name} is gone")),
             Some(old) if version.starts_with("version") => {
-                return Some(format!("{name} changed: {old} -> {}", version.trim_start_matches("version ")));
+                let now = shown(version).trim_start_matches("version ");
+                return Some(format!("{name} changed: {} -> {now}", shown(old)));
             }
             Some(_) if version.starts_with("content") => return Some(format!("{name} changed")),
             Some(_) => return Some(format!("files of {name} changed")),
@@ -246,7 +248,7 @@ fn same_inputs(inputs: &BTreeMap<String, String>) -> String {
     }
     let list: Vec<String> = inputs
         .iter()
-        .map(|(name, version)| match version.strip_prefix("version ") {
+        .map(|(name, version)| match shown(version).strip_prefix("version ") {
             Some(version) => format!("{name} is still at version {version}"),
             None if version.starts_with("content") => format!("{name} is as it was"),
             None => format!("{name} has the same files"),

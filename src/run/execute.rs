@@ -278,26 +278,7 @@ pub fn unfinished(runtime: &Runtime, schedule: &Schedule) -> RunReport {
 }
 
 fn not_run(runtime: &Runtime, step: &Step, status: Status, reason: &str) -> NodeResult {
-    NodeResult {
-        name: step.name.clone(),
-        materialized: runtime.project.models[&step.name].config.materialized.name(),
-        status,
-        action: "",
-        reason: reason.to_owned(),
-        rows: None,
-        rows_quarantined: 0,
-        bytes: None,
-        files_read: 0,
-        version: None,
-        started_at: chrono::Utc::now(),
-        seconds: 0.0,
-        failed_file: None,
-        refused: false,
-        stale: Vec::new(),
-        hooks: Vec::new(),
-        tests: Vec::new(),
-        sketched: None,
-    }
+    NodeResult::new(&runtime.project.models[&step.name], status, "", reason.to_owned())
 }
 
 fn durations_key(runtime: &Runtime) -> Key {

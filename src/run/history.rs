@@ -175,7 +175,8 @@ impl Node<'_> {
     }
 
     /// What is done, and that it is not what was asked for, if a history was to be built again.
-    pub(super) fn told(&self, action: Action) -> Action {
+    pub(super) fn told(&self, world: &World, action: Action) -> Action {
+        let action = self.with_deferred(world, action);
         if !self.model.config.is_history() || !self.inputs.runtime().options.full_refresh {
             return action;
         }

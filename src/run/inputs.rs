@@ -34,6 +34,8 @@ pub struct Inputs {
     listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
     deliveries: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
+    /// Tables of the lake that this run defers to.
+    pub(super) of_other: Mutex<BTreeMap<TableName, Arc<OnceCell<Option<Published>>>>>,
     /// Models whose tables are published together with others.
     together: OnceLock<BTreeSet<TableName>>,
     /// Those of them that are staged.
@@ -69,6 +71,7 @@ impl Inputs {
             runtime,
             deliveries,
             published,
+            of_other: Mutex::default(),
             together: OnceLock::new(),
             held,
             sets_read: OnceLock::new(),
@@ -279,7 +282,7 @@ impl Inputs {
         let provider = if let Some(held) = self.held(name) {
             Arc::clone(&held.future)
         } else if model.is_stored() {
-            match self.published(name).await? {
+            match self.readable(name).await? {
                 Some(published) => tables::table_provider(&published).await?,
                 None => empty(Arc::clone(&compiled.schema)),
             }

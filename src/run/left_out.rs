@@ -24,7 +24,7 @@ use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Model, Violation};
 use crate::session::{self, Tables};
-use crate::tables::{self, Commit, Published, TableError};
+use crate::tables::{self, Commit, Lake, Prepared, Published, TableError};
 
 /// Where the quarantine of a model is.
 pub(super) fn table_of(model: &TableName) -> TableName {
@@ -37,7 +37,8 @@ pub(super) fn tables(compiled: &CompiledProject) -> BTreeSet<TableName> {
     compiled.tests.iter().filter(quarantines).filter_map(|test| test.table.as_ref().map(table_of)).collect()
 }
 
-fn app_id(model: &TableName) -> String {
+/// The application whose head says which note counts.
+pub(super) fn app_id(model: &TableName) -> String {
     format!("lake:left_out:{model}")
 }
 
@@ -200,6 +201,38 @@ async fn take_back(inputs: &Inputs, model: &Model, current: &Published, head: Op
     let transactions = vec![(app, head.unwrap_or(tables::NO_HEAD))];
     let commit = Commit::of_run(&runtime.options.invocation_id, transactions);
     Ok(tables::publish(lake, Some(current), staged, &commit).await.map(|_| ())?)
+}
+
+/// Makes the quarantine of a model the one that another lake has of it.
+pub(super) async fn bring(inputs: &Inputs, from: &Lake, model: &TableName) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, app, name) = (&runtime.lake, app_id(model), table_of(model));
+    let Some(there) = from.inspect(&name).await? else { return Ok(()) };
+    for _ in 0..ATTEMPTS {
+        let over = lake.inspect(&name).await?;
+        let done = match &over {
+            Some(over) => over.transaction(&app).await?,
+            None => None,
+        };
+        if done.is_some() && done == there.transaction(&app).await? {
+            return Ok(());
+        }
+        let arrived = tables::bring((from, &there), (lake, over.as_ref()), [app.clone()].into()).await?;
+        let commit = Commit::of_run(&runtime.options.invocation_id, Vec::new());
+        let made = async {
+            let prepared = Prepared::taking_over(lake, &there, over.as_ref(), &arrived, &commit).await?;
+            prepared.write(lake).await
+        };
+        match made.await {
+            Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                arrived.discard(lake, &name).await;
+                return Err(error.into());
+            }
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: name }))
 }
 
 async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>, head: i64) -> Result<(), Failure> {

@@ -274,8 +274,7 @@ impl Node<'_> {
                     if let Some(contents) = self.inputs.contents(name).await? {
                         world.contents.insert(name.clone(), contents);
                     }
-                    let text = version.map_or_else(|| "absent".to_owned(), |version| format!("version {version}"));
-                    world.versions.insert(name.to_string(), text);
+                    world.versions.insert(name.to_string(), version.unwrap_or_else(|| "absent".to_owned()));
                 }
                 Input::Source(name, SourceRead::Changes)
                     if takes_in(&self.inputs.runtime().project, self.model, name) =>
@@ -305,27 +304,30 @@ impl Node<'_> {
             true => None,
             false => self.intake.rebuild(&world.taken, world.published.as_ref())?,
         };
-        Ok(self.told(decide(&Facts {
-            materialized: self.model.config.materialized,
-            exists: world.published.is_some(),
-            full_refresh,
-            state: world.published.as_ref().and_then(|published| published.state.as_ref()),
-            definition: &self.compiled.definition,
-            what_changed: self.what_changed(world),
-            as_they_were: self.as_they_were(world),
-            forced: self.inputs.runtime().options.force,
-            volatile: self.compiled.volatile.as_deref(),
-            inputs: &world.versions,
-            pending: &pending,
-            rebuild: rebuild.as_deref(),
-            sliced: self.inputs.runtime().options.slice.is_some(),
-            nothing_to_read: world.nothing_to_read,
-            reads_changes: !world.changes.is_empty(),
-            changes: changes::reason(&world.changes),
-            appends: self.model.appends(),
-            replays,
-            has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
-        })))
+        Ok(self.told(
+            world,
+            decide(&Facts {
+                materialized: self.model.config.materialized,
+                exists: world.published.is_some(),
+                full_refresh,
+                state: world.published.as_ref().and_then(|published| published.state.as_ref()),
+                definition: &self.compiled.definition,
+                what_changed: self.what_changed(world),
+                as_they_were: self.as_they_were(world),
+                forced: self.inputs.runtime().options.force,
+                volatile: self.compiled.volatile.as_deref(),
+                inputs: &world.versions,
+                pending: &pending,
+                rebuild: rebuild.as_deref(),
+                sliced: self.inputs.runtime().options.slice.is_some(),
+                nothing_to_read: world.nothing_to_read,
+                reads_changes: !world.changes.is_empty(),
+                changes: changes::reason(&world.changes),
+                appends: self.model.appends(),
+                replays,
+                has_manifest: world.taken.values().any(|taken| taken.manifest.head().is_some()),
+            }),
+        ))
     }
 
     /// Nothing to build. Tests that the published version has not passed yet still run.

@@ -116,6 +116,17 @@ impl Node<'_> {
         size: BatchSize,
         progress: &mut Progress,
     ) -> Result<Decision, Failure> {
+        let told = self.told_deferred(world);
+        Ok(match self.decide_due(world, size, progress).await? {
+            Decision::Skip(reason) => Decision::Skip(reason),
+            Decision::InPlace { due, done, changed, reason } => {
+                Decision::InPlace { due, done, changed, reason: reason + &told }
+            }
+            Decision::Anew { due, reason } => Decision::Anew { due, reason: reason + &told },
+        })
+    }
+
+    async fn decide_due(&self, world: &World, size: BatchSize, progress: &mut Progress) -> Result<Decision, Failure> {
         let (options, config) = (&self.inputs.runtime().options, &self.model.config);
         let (now, asked, lookback) = (options.started_at, options.event_time, config.lookback());
         let (begin, nothing) = (config.begin.unwrap_or(now), Intervals::new());

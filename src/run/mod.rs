@@ -16,7 +16,9 @@ mod changes;
 mod chronicle;
 mod commit;
 mod decide;
+mod defer;
 mod doctor;
+mod environments;
 mod evolve;
 mod execute;
 mod failing;
@@ -63,11 +65,13 @@ use crate::intervals::Interval;
 use crate::memo::Memo;
 use crate::names::TableName;
 use crate::project::Project;
-use crate::tables::Lake;
+use crate::tables::{Lake, Owner};
 
 pub use audit::run_tests;
 pub use chronicle::chronicle;
+pub use defer::Deferral;
 pub use doctor::{Finding, Health, examine};
+pub use environments::{Dropped, Other, Taking, Wanted, drop_tables, take_over, to_drop};
 pub use execute::{Event, execute, unfinished};
 pub use hooks::HookResult;
 pub use inputs::Inputs;
@@ -101,8 +105,17 @@ pub struct Runtime {
     pub listings: Listings,
     /// The project folder.
     pub folder: PathBuf,
+    /// Another lake, whose tables stand in for those that this one lacks.
+    pub deferral: Option<Deferral>,
     /// What the call asked for.
     pub options: RunOptions,
+}
+
+impl Runtime {
+    /// Who makes tables in this run.
+    pub fn owner(&self) -> Owner {
+        Owner { project: self.project.name.clone(), target: self.project.target.name.clone() }
+    }
 }
 
 /// What the call asked for.

@@ -59,6 +59,9 @@ pub struct Reads {
     pub files: u64,
     /// Their size.
     pub bytes: u64,
+    /// The target and version of another lake that it is read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The paths of new, changed and repeated files of a source, the first of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
@@ -194,9 +197,10 @@ impl Node<'_> {
     }
 
     async fn of_table(&self, name: &TableName) -> Reads {
-        let published = self.inputs.published(name).await.ok().flatten();
+        let published = self.inputs.readable(name).await.ok().flatten();
         let (files, bytes) = published.map_or((0, 0), |published| (published.file_count(), published.bytes()));
-        Reads { name: name.clone(), files, bytes, paths: Vec::new() }
+        let from = self.inputs.read_from(name).await.ok().flatten();
+        Reads { name: name.clone(), files, bytes, from, paths: Vec::new() }
     }
 }
 
@@ -205,6 +209,7 @@ fn of_files<'f>(name: &TableName, files: impl Iterator<Item = &'f crate::bronze:
         name: name.clone(),
         files: files.clone().count() as u64,
         bytes: files.clone().map(|file| file.meta.size).sum(),
+        from: None,
         paths: files.take(NAMED).map(|file| file.path.clone()).collect(),
     }
 }

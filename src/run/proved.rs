@@ -56,7 +56,7 @@ pub(super) async fn proved(inputs: &Inputs, tests: &[&CompiledTest]) -> Seen {
 /// What the statistics say of a published table.
 async fn known_of(inputs: &Inputs, table: &TableName) -> Option<Known> {
     let model = inputs.runtime().project.models.get(table)?;
-    let published = inputs.published(table).await.ok().flatten().filter(|_| model.is_stored())?;
+    let published = inputs.readable(table).await.ok().flatten().filter(|_| model.is_stored())?;
     Known::of(Some(&published), None).ok().flatten()
 }
 
@@ -79,7 +79,7 @@ async fn is_made_by_its_plan(inputs: &Inputs, test: &CompiledTest) -> bool {
     match model.config.materialized {
         Materialization::View | Materialization::Ephemeral => true,
         Materialization::Table => {
-            let published = inputs.published(table).await.ok().flatten();
+            let published = inputs.readable(table).await.ok().flatten();
             let state = published.as_ref().and_then(|published| published.state.as_ref());
             state.is_some_and(|state| state.definition == compiled.definition)
         }

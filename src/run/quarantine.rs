@@ -25,7 +25,7 @@ use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Format, Model, OnBadRow};
 use crate::session::{self, Tables};
-use crate::tables::{self, Commit, Published, Staged, TableError};
+use crate::tables::{self, Commit, Lake, Published, Staged, TableError};
 use crate::template::SourceRead;
 use crate::words::sql_text;
 
@@ -53,7 +53,8 @@ pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &Tabl
     let runtime = inputs.runtime();
     let (model, app_id) = (&published.name, app_id(&published.name, source));
     let Some(head) = published.transaction(&app_id).await? else {
-        return if published.is_rolled_back(&app_id).await? { undo(inputs, published, source).await } else { Ok(()) };
+        let is_rolled_back = published.is_rolled_back(&app_id).await?;
+        return if is_rolled_back { undo(inputs, (model, source), None).await } else { Ok(()) };
     };
     let store = runtime.lake.files_of(model);
     for _ in 0..ATTEMPTS {
@@ -71,7 +72,7 @@ pub(super) async fn settle(inputs: &Inputs, published: &Published, source: &Tabl
                     Some(now) => now.transaction(&app_id).await?.is_some_and(|now| now >= done),
                     None => true,
                 };
-                return if went_on { Ok(()) } else { undo(inputs, published, source).await };
+                return if went_on { Ok(()) } else { undo(inputs, (model, source), Some(head)).await };
             }
             _ => {}
         }
@@ -109,12 +110,15 @@ async fn publish(
     Ok(())
 }
 
-/// Makes the rows of a model in a quarantine what they were at the head that a rollback went back to.
-async fn undo(inputs: &Inputs, published: &Published, source: &TableName) -> Result<(), Failure> {
+/// Makes the rows of a model in a quarantine what they were at a head that a rollback went back to; at `None` there are none.
+pub(super) async fn undo(
+    inputs: &Inputs,
+    (model, source): (&TableName, &TableName),
+    head: Option<i64>,
+) -> Result<(), Failure> {
     let runtime = inputs.runtime();
     let (lake, session) = (&runtime.lake, &runtime.session);
-    let (model, app_id) = (&published.name, app_id(&published.name, source));
-    let head = published.transaction(&app_id).await?;
+    let app_id = app_id(model, source);
     for _ in 0..ATTEMPTS {
         let Some(current) = lake.inspect(&table_of(source)).await? else { return Ok(()) };
         if current.transaction(&app_id).await? == head {
@@ -140,6 +144,40 @@ async fn undo(inputs: &Inputs, published: &Published, source: &TableName) -> Res
         let transactions = vec![(app_id.clone(), head.unwrap_or(tables::NO_HEAD))];
         let commit = Commit::of_run(&runtime.options.invocation_id, transactions);
         match tables::publish(lake, Some(&current), staged.replacing_all(), &commit).await {
+            Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
+            outcome => return Ok(outcome.map(|_| ())?),
+        }
+    }
+    Err(Failure::Table(TableError::Conflict { table: table_of(source) }))
+}
+
+/// Makes the rows of a model in a quarantine those that another lake has of it.
+pub(super) async fn bring(
+    inputs: &Inputs,
+    from: &Lake,
+    (model, source): (&TableName, &TableName),
+) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
+    let (lake, session, app_id) = (&runtime.lake, &runtime.session, app_id(model, source));
+    let Some(there) = from.inspect(&table_of(source)).await? else { return Ok(()) };
+    let Some(head) = there.transaction(&app_id).await? else { return Ok(()) };
+    for _ in 0..ATTEMPTS {
+        let current = lake.inspect(&table_of(source)).await?;
+        let mut tables = Tables::new();
+        tables.insert(TableName::new("q", "there"), provider_as_source(tables::table_provider(&there).await?));
+        let name = sql_text(model.as_str());
+        let mut sql = format!("select * from q.there where model = {name}");
+        if let Some(current) = &current {
+            if current.transaction(&app_id).await? == Some(head) {
+                return Ok(());
+            }
+            tables.insert(TableName::new("q", "current"), provider_as_source(tables::table_provider(current).await?));
+            sql.push_str(&format!(" union all select * from q.current where model <> {name}"));
+        }
+        let plan = session::plan(session, session::parse(&sql)?, &tables)?;
+        let staged = tables::stage(lake, &table_of(source), plan, &schema(), &[], session).await?.replacing_all();
+        let commit = Commit::of_run(&runtime.options.invocation_id, vec![(app_id.clone(), head)]);
+        match tables::publish(lake, current.as_ref(), staged, &commit).await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
             outcome => return Ok(outcome.map(|_| ())?),
         }

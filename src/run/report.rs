@@ -9,7 +9,7 @@ use super::hooks::HookResult;
 use super::profiling::Sketched;
 use super::unit::UnitTestResult;
 use crate::names::TableName;
-use crate::project::TestSeverity;
+use crate::project::{Model, TestSeverity};
 
 /// How a node ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,6 +70,32 @@ pub struct NodeResult {
     /// What was counted of its new rows.
     #[serde(skip)]
     pub sketched: Option<Sketched>,
+}
+
+impl NodeResult {
+    /// What became of a model, without a row.
+    pub(super) fn new(model: &Model, status: Status, action: &'static str, reason: String) -> Self {
+        Self {
+            name: model.name.clone(),
+            materialized: model.config.materialized.name(),
+            status,
+            action,
+            reason,
+            rows: None,
+            rows_quarantined: 0,
+            bytes: None,
+            files_read: 0,
+            version: None,
+            started_at: Utc::now(),
+            seconds: 0.0,
+            failed_file: None,
+            refused: false,
+            stale: Vec::new(),
+            hooks: Vec::new(),
+            tests: Vec::new(),
+            sketched: None,
+        }
+    }
 }
 
 /// How a test ended.

@@ -31,7 +31,11 @@ impl Node<'_> {
     /// A model that reads a seed which nobody has loaded would take it for an empty table.
     pub(super) fn not_loaded(&self, name: &TableName) -> Result<(), Failure> {
         match self.inputs.runtime().project.models.get(name).and_then(|model| model.seed.as_ref()) {
-            Some(_) => Err(Failure::text(format!("it reads the seed `{name}`, which is not loaded: `lake seed` does"))),
+            Some(_) => {
+                let hint = self.inputs.in_neither(name);
+                let why = format!("it reads the seed `{name}`, which is not loaded: `lake seed` does{hint}");
+                Err(Failure::text(why))
+            }
             None => Ok(()),
         }
     }

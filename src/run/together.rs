@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 
+use super::defer::version_of_other;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Node};
 use super::report::TestResult;
@@ -153,11 +154,16 @@ impl Node<'_> {
 }
 
 impl Inputs {
-    /// The version of a table that made its rows what they are, as this run sees it: of one that is held back, the one that it will be.
-    pub(super) async fn version_of(&self, name: &TableName) -> Result<Option<u64>, Failure> {
-        match self.held(name) {
-            Some(held) => Ok(Some(held.prepared.version)),
-            None => Ok(self.published(name).await?.map(|published| published.rows_since())),
+    /// The version of a table that made its rows what they are, as this run sees it and commits have it: of one that is held
+    /// back, the one that it will be; of one of another lake, which lake and table that is.
+    pub(super) async fn version_of(&self, name: &TableName) -> Result<Option<String>, Failure> {
+        let version = |version: u64| format!("version {version}");
+        if let Some(held) = self.held(name) {
+            return Ok(Some(version(held.prepared.version)));
+        }
+        match (&self.runtime().deferral, self.deferred(name).await?) {
+            (Some(deferral), Some(other)) => Ok(Some(version_of_other(&deferral.target, &other))),
+            _ => Ok(self.published(name).await?.map(|published| version(published.rows_since()))),
         }
     }
 

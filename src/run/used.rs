@@ -8,6 +8,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
+use super::defer::origin;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Node, World};
 use crate::compile::{ColumnName, CompiledModel, Input};
@@ -135,7 +136,7 @@ impl Inputs {
         if let Some(held) = self.held(name) {
             return Ok(Some(held.projections()).filter(|contents| !contents.is_empty()));
         }
-        let published = self.published(name).await?;
+        let published = self.readable(name).await?;
         let state = published.and_then(|published| published.state);
         Ok(state.map(|state| state.projections).filter(|contents| !contents.is_empty()))
     }
@@ -160,7 +161,14 @@ impl Node<'_> {
     /// Inputs whose version is another one, and whose columns that were read hold what they held.
     pub(super) fn as_they_were(&self, world: &World) -> BTreeSet<String> {
         let state = world.published.as_ref().and_then(|published| published.state.as_ref());
-        state.map(|state| as_they_were(state, &world.contents)).unwrap_or_default()
+        let Some(state) = state else { return BTreeSet::new() };
+        let from = |versions: &BTreeMap<String, String>, name: &String| {
+            versions.get(name).and_then(|version| origin(version)).map(str::to_owned)
+        };
+        let mut same = as_they_were(state, &world.contents);
+        // A table of one lake is not one of another, whatever both hold.
+        same.retain(|name| from(&state.inputs, name) == from(&world.versions, name));
+        same
     }
 }
 

@@ -3,8 +3,10 @@
 //! deltalake is used only here. Nothing here knows models or tests: a table has rows, a version, and the
 //! [`TableState`] that explains how it came to be.
 
+mod bring;
 mod changes;
 mod content;
+mod drop;
 mod files;
 mod history;
 mod intervals;
@@ -15,6 +17,7 @@ mod layout;
 mod maintain;
 mod merge;
 mod metadata;
+mod origin;
 mod outside;
 mod overwrite;
 mod pack;
@@ -49,6 +52,7 @@ use crate::project::Target;
 use crate::session::OutOfMemory;
 use crate::stores::{self, Place, StorageOptions, Store};
 
+pub use bring::{Arrived, Brought, bring};
 pub use changes::Changes;
 pub use content::columns_key;
 pub use history::{History, add_versions, first_versions};
@@ -60,6 +64,7 @@ pub use layout::Layout;
 pub use maintain::{Packing, Removal, checkpoint, clean_log, optimize, remove, retention, transactions, vacuum};
 pub use merge::{Merge, Placement, place};
 pub use metadata::describe;
+pub use origin::{Origin, Owner};
 pub use outside::{OutsideError, inspect_sources, open_source};
 pub use pack::{pack_along, reshape};
 pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_head};
@@ -163,6 +168,12 @@ pub struct TableState {
     /// What the columns held that were read of other tables, by the names of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub read: BTreeMap<String, ReadColumns>,
+    /// Who made the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// The table of another lake whose rows were taken over, by this version or one that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The run that published.
     pub invocation_id: String,
 }

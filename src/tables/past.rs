@@ -11,8 +11,9 @@ use object_store::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::bring::TAKEN_OVER;
 use super::publish::once;
-use super::{Lake, NO_HEAD, Prepared, Published, STATE_KEY, TableError, TableState};
+use super::{Lake, NO_HEAD, Origin, Prepared, Published, STATE_KEY, TableError, TableState};
 use crate::names::TableName;
 
 /// The `txn` actions that are of `lake`.
@@ -25,7 +26,7 @@ pub struct Version {
     pub version: u64,
     /// When it was committed.
     pub at: Option<DateTime<Utc>>,
-    /// `create`, `append`, `update`, `replace`, `restore 3`, or what another writer calls it.
+    /// `create`, `append`, `update`, `replace`, `restore 3`, `copy of prod 12`, or what another writer calls it.
     pub operation: String,
     /// The run that published it, if it was one of `lake`.
     pub invocation_id: Option<String>,
@@ -78,6 +79,10 @@ impl Entry {
     }
 
     fn operation(&self) -> String {
+        let origin: Option<Origin> = serde_json::from_value(self.info[STATE_KEY]["origin"].clone()).ok();
+        if let Some(origin) = origin.filter(|_| self.info[TAKEN_OVER].is_string()) {
+            return format!("copy of {} {}", origin.target, origin.version);
+        }
         let mode = self.info["operationParameters"]["mode"].as_str().unwrap_or_default();
         match (self.info["operation"].as_str().unwrap_or("unknown"), mode, self.removes.is_empty()) {
             ("CREATE TABLE", ..) => "create".to_owned(),
@@ -199,6 +204,7 @@ pub async fn prepare_rollback(
     let state = state.map(|state| TableState { invocation_id: invocation_id.to_owned(), ..state });
     let mut state = match state {
         Some(state) => serde_json::to_value(state).map_err(|error| fail(error.into()))?,
+        // Who made the table is found in the commits before.
         None => serde_json::json!({"invocation_id": invocation_id}),
     };
     state["commit_id"] = id.clone().into();

@@ -5,12 +5,13 @@
 use deltalake::kernel::Action;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::logstore::CommitOrBytes;
+use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::DeltaOperation;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::publish::{create, properties};
+use super::publish::{creation, properties};
 use super::{Commit, Lake, Published, Staged, TableError, publish};
 use crate::names::TableName;
 
@@ -47,10 +48,17 @@ impl Prepared {
                 Self::on(published, actions, operation, properties, &commit.id).await
             }
             None => {
-                let entry = first_entry(lake, staged, properties).await.map_err(fail)?;
+                let builder = creation(lake, staged, properties).map_err(fail)?;
+                let entry = first_entry(&lake.table_url(name), builder).await.map_err(fail)?;
                 Ok(Self { table: name.clone(), version: 0, id: commit.id.clone(), entry })
             }
         }
+    }
+
+    /// The id that it gives to a table which it makes.
+    pub fn table_id(&self) -> Option<String> {
+        let actions = self.entry.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        actions.filter_map(|action| action["metaData"]["id"].as_str().map(str::to_owned)).next()
     }
 
     /// Any change of a published version.
@@ -95,13 +103,13 @@ impl Prepared {
 }
 
 /// The entry that makes a table: written to memory by the code that writes it to a lake.
-async fn first_entry(lake: &Lake, staged: &Staged, properties: CommitProperties) -> Result<String, DeltaTableError> {
+pub(super) async fn first_entry(table_url: &Url, builder: CreateBuilder) -> Result<String, DeltaTableError> {
     const ELSEWHERE: &str = "memory:///";
     let elsewhere = Url::parse(ELSEWHERE).expect("it is an address");
     let log_store = DeltaTableBuilder::from_url(elsewhere)?.build_storage()?;
-    create(lake, log_store.clone(), staged, properties).await?;
+    builder.with_log_store(log_store.clone()).await?;
     let entry = log_store.read_commit_entry(0).await?.unwrap_or_default();
     let entry = String::from_utf8_lossy(&entry).into_owned();
     // It tells where the table is.
-    Ok(entry.replace(&format!("\"{ELSEWHERE}\""), &format!("\"{}\"", lake.table_url(&staged.name))))
+    Ok(entry.replace(&format!("\"{ELSEWHERE}\""), &format!("\"{table_url}\"")))
 }

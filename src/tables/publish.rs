@@ -6,7 +6,6 @@ use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, Protocol, Transaction};
-use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
@@ -155,7 +154,9 @@ async fn commit_once(
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
     let properties = properties(commit, staged).map_err(fail)?;
     let Some(published) = published else {
-        return create(lake, lake.log_store(&staged.name), staged, properties).await.map_err(fail);
+        let log_store = lake.log_store(&staged.name);
+        let builder = creation(lake, staged, properties).map_err(fail)?;
+        return builder.with_log_store(log_store).await.map(|_| ()).map_err(fail);
     };
     let (actions, operation) = changes(lake, published, staged).map_err(fail)?;
     let snapshot = published.table.snapshot().map_err(fail)?;
@@ -171,6 +172,10 @@ async fn commit_once(
 pub(super) fn properties(commit: &Commit, staged: &Staged) -> Result<CommitProperties, DeltaTableError> {
     let mut state = serde_json::to_value(&commit.state)?;
     state["commit_id"] = commit.id.clone().into();
+    if let Some(state) = state.as_object_mut().filter(|_| staged.replaces_all) {
+        // Rows that are all made anew go on from nothing.
+        state.remove("origin");
+    }
     let heads = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
     let transactions = heads.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
     Ok(once().with_metadata([(STATE_KEY.to_owned(), state)]).with_application_transactions(transactions))
@@ -193,21 +198,18 @@ pub(super) fn changes(
 }
 
 /// Version 0: protocol, schema and rows in one commit.
-pub(super) async fn create(
+pub(super) fn creation(
     lake: &Lake,
-    log_store: LogStoreRef,
     staged: &Staged,
     properties: CommitProperties,
-) -> Result<(), DeltaTableError> {
-    metadata::described(CreateBuilder::new(), &staged.schema, lake.layout(&staged.name))?
-        .with_log_store(log_store)
+) -> Result<CreateBuilder, DeltaTableError> {
+    let builder = metadata::described(CreateBuilder::new(), &staged.schema, lake.layout(&staged.name))?;
+    Ok(builder
         .with_table_name(staged.name.to_string())
         .with_partition_columns(staged.partition_by.clone())
         .with_save_mode(SaveMode::ErrorIfExists)
         .with_actions(staged.adds.iter().cloned().map(Action::Add))
-        .with_commit_properties(properties)
-        .await?;
-    Ok(())
+        .with_commit_properties(properties))
 }
 
 fn actions(lake: &Lake, published: &Published, staged: &Staged) -> Result<Vec<Action>, DeltaTableError> {
@@ -238,25 +240,44 @@ fn is_local_time(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, None))
 }
 
+/// The protocol of a table that is to hold what another holds; `None` if it may already.
+pub(super) fn added_features(own: &Protocol, other: &Protocol) -> Result<Option<Protocol>, DeltaTableError> {
+    let (known, mut needed) = (features(own, "readerFeatures")?, features(other, "readerFeatures")?);
+    needed.retain(|feature| !known.contains(feature));
+    match needed.as_slice() {
+        [] => Ok(None),
+        [only] if only == LOCAL_TIMES => with_local_times(own),
+        some => Err(DeltaTableError::Generic(format!(
+            "the other table needs {} of its readers, and this one does not: drop it first",
+            some.join(", ")
+        ))),
+    }
+}
+
+/// The feature of Delta that timestamps without a zone need.
+const LOCAL_TIMES: &str = "timestampNtz";
+
+/// The features that a protocol names.
+fn features(protocol: &Protocol, key: &str) -> Result<Vec<String>, DeltaTableError> {
+    let json = serde_json::to_value(protocol)?;
+    let features = json[key].as_array().into_iter().flatten();
+    Ok(features.filter_map(|feature| feature.as_str().map(str::to_owned)).collect())
+}
+
 /// The protocol of a table that gets its first timestamps without a zone; `None` if it may have them already (Delta
 /// protocol, "Timestamp without timezone" and "Table Features").
 fn with_local_times(protocol: &Protocol) -> Result<Option<Protocol>, DeltaTableError> {
-    const FEATURE: &str = "timestampNtz";
     let mut json = serde_json::to_value(protocol)?;
-    let named = |json: &serde_json::Value, key: &str| -> Vec<String> {
-        let features = json[key].as_array().into_iter().flatten();
-        features.filter_map(|feature| feature.as_str().map(str::to_owned)).collect()
-    };
-    let (mut reader, mut writer) = (named(&json, "readerFeatures"), named(&json, "writerFeatures"));
-    if reader.iter().any(|feature| feature == FEATURE) {
+    let (mut reader, mut writer) = (features(protocol, "readerFeatures")?, features(protocol, "writerFeatures")?);
+    if reader.iter().any(|feature| feature == LOCAL_TIMES) {
         return Ok(None);
     }
     if json["minWriterVersion"].as_u64() < Some(7) {
         // What the older version stands for is said by name from now on.
         writer.extend(["appendOnly", "invariants"].map(str::to_owned));
     }
-    reader.push(FEATURE.to_owned());
-    writer.push(FEATURE.to_owned());
+    reader.push(LOCAL_TIMES.to_owned());
+    writer.push(LOCAL_TIMES.to_owned());
     json["minReaderVersion"] = 3.into();
     json["minWriterVersion"] = 7.into();
     json["readerFeatures"] = reader.into();

@@ -59,6 +59,7 @@ impl Project {
             name: self.name.clone(),
             folder: folder.to_path_buf(),
             target,
+            targets: self.targets.clone(),
             sources,
             models,
             data_tests: Vec::new(),

@@ -114,7 +114,8 @@ impl Part<'_> {
             invocation_id: uuid::Uuid::now_v7().to_string(),
         };
         let (memo, listings, folder) = (Memo::none(), Listings::default(), folder.to_path_buf());
-        Ok(Arc::new(Runtime { project, graph, compiled, lake, session, memo, listings, folder, options }))
+        let deferral = None;
+        Ok(Arc::new(Runtime { project, graph, compiled, lake, session, memo, listings, folder, deferral, options }))
     }
 
     /// Delivers files, and publishes tables. What a run does not give is as it was: no new file, the same table.

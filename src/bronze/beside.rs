@@ -1,0 +1,90 @@
+//! What stands beside a table and in its lake, and has to go where its rows go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+
+use super::BronzeError;
+use super::leftovers::{Heads, batches, damaged, notes};
+use super::new_columns::known_folder;
+use crate::names::TableName;
+
+/// Files beside a table, with their sizes, that its `heads` lead to: batches of manifests, notes of quarantines, what was
+/// left out, and the keys that were deleted, whose application is `tombstones`.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub async fn beside(
+    store: &Arc<dyn ObjectStore>,
+    table: &TableName,
+    heads: &Heads,
+    tombstones: &str,
+) -> Result<Vec<(Path, u64)>, BronzeError> {
+    let own = Path::from("_lake");
+    let bad = |error: object_store::Error| damaged(table, &own, error.to_string());
+    let files: Vec<ObjectMeta> = match store.list(Some(&own)).try_collect().await {
+        Err(object_store::Error::NotFound { .. }) => Vec::new(),
+        found => found.map_err(bad)?,
+    };
+    let left_out = format!("lake:left_out:{table}");
+    let is_head = |app: &str, name: &str| heads.get(app).is_some_and(|ids| ids.iter().any(|id| id.to_string() == name));
+    let mut known: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for file in files {
+        let parts: Vec<String> = file.location.parts().map(|part| part.as_ref().to_owned()).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let is_needed = match parts.as_slice() {
+            [_, kind @ ("manifest" | "quarantine"), source, name] => {
+                let key = ((*kind).to_owned(), (*source).to_owned());
+                if !known.contains_key(&key) {
+                    let names = match *kind {
+                        "manifest" => batches(store, table, source, heads).await?,
+                        _ => notes(store, table, source, heads).await?,
+                    };
+                    known.insert(key.clone(), names);
+                }
+                known[&key].contains(*name)
+            }
+            [_, "tombstones", set, _] => is_head(tombstones, set),
+            [_, "left_out", name] => is_head(&left_out, name.trim_end_matches(".jsonl")),
+            _ => false,
+        };
+        if is_needed {
+            found.push((file.location, file.size));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the columns that a source has come to know in one lake known in another: there is one more file for each that is
+/// not there.
+///
+/// # Errors
+/// When they cannot be read or written.
+pub async fn carry_columns(
+    from: &Arc<dyn ObjectStore>,
+    to: &Arc<dyn ObjectStore>,
+    source: &TableName,
+) -> Result<(), BronzeError> {
+    let folder = known_folder(source);
+    let bad = |error: object_store::Error| BronzeError::KnownColumns {
+        source_name: source.clone(),
+        path: folder.to_string(),
+        why: error.to_string(),
+    };
+    let files: Vec<ObjectMeta> = match from.list(Some(&folder)).try_collect().await {
+        Err(object_store::Error::NotFound { .. }) => Vec::new(),
+        found => found.map_err(bad)?,
+    };
+    for file in files {
+        let bytes = from.get(&file.location).await.map_err(bad)?.bytes().await.map_err(bad)?;
+        match to.put_opts(&file.location, bytes.into(), PutMode::Create.into()).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(bad(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Who made a table, and from which table of another lake its rows were taken over. Both stand in the commits of a table and
+//! go from each version to the next.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Published, TableError, TableState, state_of};
+
+/// The environment that made a table: whoever else finds it does not replace or drop it as its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `name` of the project.
+    pub project: String,
+    /// The name of the target.
+    pub target: String,
+}
+
+/// A version of another lake's table whose rows a version took over as they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The target of that lake.
+    pub target: String,
+    /// The id of that table.
+    pub table: String,
+    /// The version that made its rows.
+    pub version: u64,
+    /// The version here that made the same rows: those after it go on from them.
+    pub at: u64,
+}
+
+impl Published {
+    /// Who made the table and what it goes on from, as the newest version that `lake` wrote says.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn made_by(&self) -> Result<(Option<Owner>, Option<Origin>), TableError> {
+        if let Some(state) = &self.state {
+            return Ok((state.owner.clone(), state.origin.clone()));
+        }
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let log_store = self.table.log_store();
+        for version in (0..=self.version()).rev() {
+            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { break };
+            // A rollback to before the first version leaves a state that says nothing.
+            let state = state_of(&entry).and_then(|said| serde_json::from_value::<TableState>(said).ok());
+            if let Some(state) = state {
+                return Ok((state.owner, state.origin));
+            }
+        }
+        Ok((None, None))
+    }
+
+    /// The version of another lake's table whose rows this version has.
+    fn copied(&self) -> Option<&Origin> {
+        let origin = self.state.as_ref()?.origin.as_ref();
+        origin.filter(|origin| origin.at == self.rows_since())
+    }
+
+    /// Whether it has the rows of a version of another lake's table because they were taken over.
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        self.copied().is_some_and(|origin| origin.is(other))
+    }
+
+    /// Whether it has the rows of a version of another lake's table, as far as commits tell.
+    pub fn has_rows_of(&self, other: &Self) -> bool {
+        let content = |published: &Self| published.state.as_ref().and_then(|state| state.content.clone());
+        let same_content = content(self).is_some_and(|own| content(other) == Some(own));
+        let same_origin = match (self.copied(), other.copied()) {
+            (Some(own), Some(others)) => (&own.table, own.version) == (&others.table, others.version),
+            _ => false,
+        };
+        self.schema == other.schema && (same_content || same_origin || self.is_copy_of(other) || other.is_copy_of(self))
+    }
+}
+
+impl Origin {
+    /// Whether these are the rows of this version of a table.
+    pub fn is(&self, published: &Published) -> bool {
+        published.table_id().as_deref() == Some(self.table.as_str()) && published.rows_since() == self.version
+    }
+}
