@@ -226,10 +226,7 @@ pub(super) async fn bring(inputs: &Inputs, from: &Lake, model: &TableName) -> Re
         match made.await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
             Ok(()) => return Ok(()),
-            Err(error) => {
-                arrived.discard(lake, &name).await;
-                return Err(error.into());
-            }
+            Err(error) => return Err(error.into()),
         }
     }
     Err(Failure::Table(TableError::Conflict { table: name }))

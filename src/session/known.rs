@@ -95,7 +95,7 @@ impl KnownValues {
         let room = match &mut self.values {
             Values::Dense(values) => {
                 each_whole(column, |value| _ = value.map(|value| values.insert(value)));
-                if self.batches % MEASURED_EVERY != 0 {
+                if !self.batches.is_multiple_of(MEASURED_EVERY) {
                     return Ok(());
                 }
                 2 * values.serialized_size()

@@ -115,7 +115,11 @@ mod armed {
             }
             let share = self.share?;
             let chance = splitmix(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst));
-            (chance % share == 0).then_some(if (chance >> 32) % 2 == 0 { Kind::Error } else { Kind::Lost })
+            chance.is_multiple_of(share).then_some(if (chance >> 32).is_multiple_of(2) {
+                Kind::Error
+            } else {
+                Kind::Lost
+            })
         }
     }
 

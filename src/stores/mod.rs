@@ -300,10 +300,11 @@ fn s3(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn Objec
         builder = builder.with_credentials(Arc::new(aws::Chain::new(own.profile())));
     }
     let has_region = has(&builder, AmazonS3ConfigKey::Region) || has(&builder, AmazonS3ConfigKey::DefaultRegion);
-    if !has_region && !has(&builder, AmazonS3ConfigKey::Endpoint) {
-        if let Some(region) = aws::region(own.profile()) {
-            builder = builder.with_region(region);
-        }
+    if !has_region
+        && !has(&builder, AmazonS3ConfigKey::Endpoint)
+        && let Some(region) = aws::region(own.profile())
+    {
+        builder = builder.with_region(region);
     }
     Ok(Arc::new(builder.build()?))
 }

@@ -50,7 +50,6 @@ pub struct Brought {
 /// What the next version of a table is made of: its files are in place, and no log names the new ones yet.
 pub struct Arrived {
     adds: Vec<Add>,
-    new: Vec<Path>,
     heads: BTreeMap<String, i64>,
     /// How its data files came.
     pub brought: Brought,
@@ -60,7 +59,8 @@ pub struct Arrived {
 /// version is `over`. `apps` are applications whose heads may stand in no entry of the logs any more.
 ///
 /// # Errors
-/// The storage's, or when a file is gone; then what was brought is taken away.
+/// The storage's, or when a file is gone. What was brought stays, unseen, until it is vacuumed: another run that takes the same
+/// table over may have found it there.
 pub async fn bring(
     (from, source): (&Lake, &Published),
     (to, over): (&Lake, Option<&Published>),
@@ -87,7 +87,7 @@ pub async fn bring(
         found.map_err(|error| TableError::Rows(error.to_string()))?
     };
     let known = over.map(file_paths).transpose()?.unwrap_or_default();
-    let mut arrived = Arrived { adds, new: Vec::new(), heads, brought: Brought::default() };
+    let mut arrived = Arrived { adds, heads, brought: Brought::default() };
     let wanted: Vec<(Path, u64, bool)> = {
         let is_new = |add: &&Add| !known.contains(&add.path);
         let data = arrived.adds.iter().filter(is_new).map(|add| {
@@ -100,24 +100,16 @@ pub async fn bring(
     arrived.brought.there = arrived.adds.len() - wanted.iter().filter(|(.., is_data)| *is_data).count();
     let each = wanted.into_iter().map(|(path, size, is_data)| {
         let way = &way;
-        async move { Ok::<_, TableError>((way.bring(name, &path, size).await, path, size, is_data)) }
+        async move { Ok::<_, TableError>((way.bring(name, &path, size).await?, size, is_data)) }
     });
     let mut coming = futures::stream::iter(each).buffer_unordered(AT_ONCE);
-    let mut failed = None;
-    while let Some((how, path, size, is_data)) = coming.try_next().await? {
-        match how {
-            Ok(how) => arrived.count(how, path, size, is_data),
-            Err(error) => failed = failed.or(Some(error)),
+    while let Some((how, size, is_data)) = coming.try_next().await? {
+        if is_data {
+            arrived.count(how, size);
         }
     }
     drop(coming);
-    match failed {
-        Some(error) => {
-            arrived.discard(to, name).await;
-            Err(error)
-        }
-        None => Ok(arrived),
-    }
+    Ok(arrived)
 }
 
 /// The heads of manifests and their kin, as the next version has them: those of `source`, and none where only `over` has one.
@@ -212,26 +204,14 @@ impl Way {
 }
 
 impl Arrived {
-    fn count(&mut self, how: How, path: Path, size: u64, is_data: bool) {
-        if !is_data {
-            return;
-        }
+    fn count(&mut self, how: How, size: u64) {
         match how {
-            How::There => return self.brought.there += 1,
+            How::There => self.brought.there += 1,
             How::Linked => self.brought.linked += 1,
             How::Copied => {
                 self.brought.copied += 1;
                 self.brought.bytes += size;
             }
-        }
-        self.new.push(path);
-    }
-
-    /// Takes away what was brought: it will not be published. What stands beside the data is unseen without a commit.
-    pub async fn discard(&self, to: &Lake, name: &TableName) {
-        let store = to.files_of(name);
-        for path in &self.new {
-            let _ = store.delete(path).await;
         }
     }
 

@@ -80,7 +80,7 @@ impl<'a> Between<'a> {
     /// Nothing is promoted below what is not.
     fn reads_refused(&self, compiled: &CompiledModel) -> Option<String> {
         let refused = compiled.inputs.iter().find_map(|input| match input {
-            Input::Table(name) => self.refused.contains_key(name).then_some(name),
+            Input::Table(name) => self.refused.contains(name).then_some(name),
             Input::Source(..) => None,
         });
         refused.map(|name| format!("`{name}`, which it reads, is refused"))

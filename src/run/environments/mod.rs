@@ -9,7 +9,7 @@ mod drop;
 mod take;
 mod translate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::chronicle::chronicle;
@@ -77,8 +77,8 @@ struct Between<'a> {
     wanted: Wanted,
     there: BTreeMap<TableName, Option<Published>>,
     taken: BTreeMap<TableName, Taken>,
-    /// Models that are not taken over, and why in a word: nothing is that reads them.
-    refused: BTreeMap<TableName, &'static str>,
+    /// Models that are not taken over: nothing is promoted that reads them.
+    refused: BTreeSet<TableName>,
 }
 
 /// What becomes of one table.
@@ -111,7 +111,7 @@ pub async fn take_over(
     wanted: Wanted,
 ) -> (RunReport, Option<Failure>) {
     let start = Instant::now();
-    let (there, taken, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (there, taken, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     let mut between = Between { inputs, other, wanted, there, taken, refused };
     let mut report = RunReport::begun(&inputs.runtime().options);
     let mut held: Vec<(usize, Ready)> = Vec::new();
@@ -120,7 +120,7 @@ pub async fn take_over(
         let (began, start) = (chrono::Utc::now(), Instant::now());
         let mut result = match between.prepare(model).await {
             Ok(Outcome::Same(reason)) => NodeResult::new(model, Status::Skipped, "", reason),
-            Ok(Outcome::Refused(reason)) => between.refuse(model, Status::Error, reason),
+            Ok(Outcome::Refused(reason)) => between.refuse(model, reason),
             Ok(Outcome::Foreseen(source)) => between.foreseen(model, &source),
             Ok(Outcome::Ready(ready)) if wanted.atomic => {
                 held.push((report.nodes.len(), *ready));
@@ -128,9 +128,9 @@ pub async fn take_over(
             }
             Ok(Outcome::Ready(ready)) => match between.publish(vec![&ready]).await {
                 Ok(()) => between.told(model, &ready),
-                Err(failure) => between.refuse(model, Status::Error, failure.to_string()),
+                Err(failure) => between.refuse(model, failure.to_string()),
             },
-            Err(failure) => between.refuse(model, Status::Error, failure.to_string()),
+            Err(failure) => between.refuse(model, failure.to_string()),
         };
         (result.started_at, result.seconds) = (began, start.elapsed().as_secs_f64());
         report.nodes.push(result);
@@ -161,10 +161,10 @@ impl Between<'_> {
         &self.inputs.runtime().project.target.name
     }
 
-    fn refuse(&mut self, model: &Model, status: Status, reason: String) -> NodeResult {
-        let taking = self.wanted.taking.command();
-        self.refused.insert(model.name.clone(), if taking == "clone" { "cloned" } else { "promoted" });
-        NodeResult::new(model, status, "", reason)
+    fn refuse(&mut self, model: &Model, reason: String) -> NodeResult {
+        self.taken.remove(&model.name);
+        self.refused.insert(model.name.clone());
+        NodeResult::new(model, Status::Error, "", reason)
     }
 
     /// What would be done for a table.
@@ -201,16 +201,9 @@ impl Between<'_> {
         }
         crate::fail_points::reached("brought");
         let commits = ready.iter().map(|table| table.prepared.clone()).collect();
-        match runtime.lake.publish_together(&runtime.options.invocation_id, commits).await {
-            Ok(overtaken) if overtaken.is_empty() => {}
-            Ok(overtaken) => return Err(Failure::Table(TableError::Conflict { table: overtaken[0].clone() })),
-            Err(error @ TableError::Conflict { .. }) => {
-                for table in &ready {
-                    table.arrived.discard(&runtime.lake, &table.source.name).await;
-                }
-                return Err(error.into());
-            }
-            Err(error) => return Err(error.into()),
+        let overtaken = runtime.lake.publish_together(&runtime.options.invocation_id, commits).await?;
+        if let Some(table) = overtaken.first() {
+            return Err(Failure::Table(TableError::Conflict { table: table.clone() }));
         }
         crate::fail_points::reached("published");
         for table in ready {
@@ -224,7 +217,7 @@ impl Between<'_> {
     /// Publishes what is held back, if nothing was refused.
     async fn end_burst(&mut self, held: Vec<(usize, Ready)>, report: &mut RunReport) {
         let inputs = self.inputs;
-        let why = match self.refused.keys().next() {
+        let why = match self.refused.first() {
             Some(first) => Some(format!("not published: `{first}` is refused, and they are published together")),
             None => self.publish(held.iter().map(|(_, ready)| ready).collect()).await.err().map(|f| f.to_string()),
         };
@@ -233,10 +226,7 @@ impl Between<'_> {
             let before = &report.nodes[at];
             let (began, seconds) = (before.started_at, before.seconds);
             let mut result = match &why {
-                Some(why) => {
-                    ready.arrived.discard(&self.inputs.runtime().lake, &ready.source.name).await;
-                    NodeResult::new(model, Status::Blocked, "", why.clone())
-                }
+                Some(why) => NodeResult::new(model, Status::Blocked, "", why.clone()),
                 None => self.told(model, &ready),
             };
             (result.started_at, result.seconds) = (began, seconds);

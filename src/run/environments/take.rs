@@ -101,7 +101,7 @@ impl<'a> Between<'a> {
         over: Option<&Published>,
         commit: &Commit,
     ) -> Result<Ready, Failure> {
-        let (lake, other, name) = (&self.inputs.runtime().lake, &self.other.lake, &model.name);
+        let (lake, other) = (&self.inputs.runtime().lake, &self.other.lake);
         let project = &self.inputs.runtime().project;
         for source in quarantine::sources_of(self.inputs, model) {
             if project.sources[&source].ingestion.on_new_column == OnNewColumn::Add {
@@ -109,13 +109,8 @@ impl<'a> Between<'a> {
             }
         }
         let arrived = tables::bring((other, &source), (lake, over), self.apps(model, &source)).await?;
-        match Prepared::taking_over(lake, &source, over, &arrived, commit).await {
-            Ok(prepared) => Ok(Ready { prepared, arrived, source }),
-            Err(error) => {
-                arrived.discard(lake, name).await;
-                Err(error.into())
-            }
-        }
+        let prepared = Prepared::taking_over(lake, &source, over, &arrived, commit).await?;
+        Ok(Ready { prepared, arrived, source })
     }
 
     /// The applications whose heads a table may have.
