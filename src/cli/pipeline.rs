@@ -87,6 +87,22 @@ impl Pipeline {
         Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings, memo }))
     }
 
+    /// The lake of a target, perhaps of another one than the project is loaded for.
+    pub(super) fn lake_of(
+        &self,
+        global: &Global,
+        target: &str,
+        printer: &Printer,
+    ) -> anyhow::Result<Result<Lake, Reported>> {
+        let mut diagnostics = Diagnostics::new();
+        let files = project::read(&global.project_dir)?;
+        let Some(target) = project::target(&files, &self.options, target, &mut diagnostics) else {
+            report(&diagnostics, printer);
+            return Ok(Err(Reported));
+        };
+        Ok(Ok(Lake::new(&target.root, &self.project.folder)?))
+    }
+
     /// Stops here if anything is wrong so far.
     pub(super) fn checked(self, printer: &Printer) -> Result<Self, Reported> {
         report(&self.diagnostics, printer);

@@ -191,6 +191,20 @@ pub fn load(
     })
 }
 
+/// A target of `project.yml` by its name, which may be another one than the project is loaded for.
+pub fn target(
+    files: &ProjectFiles,
+    options: &LoadOptions,
+    name: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Target> {
+    // Other mistakes of the file are told when the project is loaded.
+    let mut told = Diagnostics::new();
+    let root = yaml::parse(&files.project, &mut told)?;
+    let settings = settings::read(&root, &mut Reader { diagnostics: &mut told })?;
+    choose_target(&settings, &LoadOptions { target: Some(name.to_owned()), ..options.clone() }, files, diagnostics)
+}
+
 fn choose_target(
     settings: &Settings,
     options: &LoadOptions,

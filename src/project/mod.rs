@@ -66,7 +66,7 @@ pub use ingestion::{
     AfterLoad, Age, Freshness, Identity, Ingestion, OnChangedFile, OnNewColumn, OnRemovedFile, Period,
 };
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
-pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
+pub use load::{LoadOptions, load, one_source, parse_vars, ref_span, target};
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;

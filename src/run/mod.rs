@@ -16,6 +16,7 @@ mod changes;
 mod chronicle;
 mod commit;
 mod decide;
+mod diff;
 mod evolve;
 mod execute;
 mod failing;
@@ -66,6 +67,10 @@ use crate::tables::Lake;
 
 pub use audit::run_tests;
 pub use chronicle::chronicle;
+pub use diff::{
+    BeforeAfter, By, ChangedRow, ColumnDiff, ColumnRate, DiffRequest, FileCount, RepeatedKey, Row, Side, TableDiff,
+    diff,
+};
 pub use execute::{Event, execute, unfinished};
 pub use hooks::HookResult;
 pub use inputs::Inputs;

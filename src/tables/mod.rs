@@ -5,6 +5,7 @@
 
 mod changes;
 mod content;
+mod diff;
 mod files;
 mod history;
 mod intervals;
@@ -48,6 +49,7 @@ use crate::session::OutOfMemory;
 
 pub use changes::Changes;
 pub use content::columns_key;
+pub use diff::{FileDiff, FileSet, compare_files, existing_version, same_content};
 pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
 pub use journal::Resumed;

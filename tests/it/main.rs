@@ -14,6 +14,7 @@ mod changes;
 mod compact;
 mod crash;
 mod diagnostics;
+mod diff;
 mod every_way;
 mod file_sources;
 mod formats;
