@@ -7,7 +7,7 @@ use super::args::SelectArgs;
 /// What to compare.
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// The model whose table to compare with itself; without one, the project is compared with the compile in --state
+    /// The model whose table is compared; without one, the project is, with the compile in --state
     #[arg(value_name = "MODEL", conflicts_with_all = ["select", "exclude", "selector"])]
     pub(super) model: Option<String>,
     /// Two versions of the table: 3..5, 3.. to the newest, ..5 from the one before [default: the last two]

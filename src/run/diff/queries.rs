@@ -5,6 +5,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::{BeforeAfter, ChangedRow, DiffRequest, Hidden, RepeatedKey, Row};
 use crate::exact_files::rows_of;
 use crate::names::TableName;
 use crate::run::materialize::Failure;
-use crate::session::{self, Tables};
+use crate::session::{self, OutOfMemory, Tables};
 use crate::tables::FileDiff;
 use crate::words::quoted;
 
@@ -71,9 +72,20 @@ impl<'a> Comparison<'a> {
         Keyed { all: self, key, values: self.columns.iter().filter(|column| !key.contains(column)).collect() }
     }
 
-    async fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>, Failure> {
+    async fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
         let plan = session::plan(self.session, session::parse(sql)?, &self.tables)?;
-        Ok(session::collect(self.session, plan).await?)
+        session::collect(self.session, plan).await
+    }
+
+    /// The first rows of a query by some columns; if there is no memory to find the first ones beside its joins, any.
+    async fn examples(&self, sql: &str, order: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
+        if self.limit == 0 {
+            return Ok(Vec::new());
+        }
+        match self.rows(&format!("{sql} order by {order} limit {}", self.limit)).await {
+            Err(error) if error.is_out_of_memory() => self.rows(&format!("{sql} limit {}", self.limit)).await,
+            found => found,
+        }
     }
 
     /// The numbers of the one row of a query.
@@ -110,13 +122,11 @@ impl<'a> Comparison<'a> {
     /// The first rows that one side has more of.
     pub(super) async fn row_examples(&self, side: &str) -> Result<Vec<Row>, Failure> {
         let sign = if side == AFTER { ">" } else { "<" };
-        let (columns, limit) = (list(&self.columns), self.limit);
-        let sql = format!(
-            "select {columns} from ({}) as __lake_differing where __lake_n {sign} 0 order by {columns} limit {limit}",
-            self.differing(BEFORE, AFTER)
-        );
+        let columns = list(&self.columns);
+        let differing = self.differing(BEFORE, AFTER);
+        let sql = format!("select {columns} from ({differing}) as __lake_differing where __lake_n {sign} 0");
         let names: Vec<&String> = self.columns.iter().collect();
-        Ok(rows_in(&self.rows(&sql).await?).map(|(batch, row)| self.row(batch, row, 0, &names)).collect())
+        Ok(rows_in(&self.examples(&sql, &columns).await?).map(|(batch, row)| self.row(batch, row, 0, &names)).collect())
     }
 
     /// The values of some columns that stand one after the other.
@@ -178,8 +188,7 @@ impl Keyed<'_> {
     }
 
     pub(super) async fn repeated_examples(&self) -> Result<Vec<RepeatedKey>, Failure> {
-        let (keys, limit) = (list(self.key), self.all.limit);
-        let batches = self.all.rows(&format!("{} order by {keys} limit {limit}", self.repeated())).await?;
+        let batches = self.all.examples(&self.repeated(), &list(self.key)).await?;
         let example = |(batch, row): (&RecordBatch, usize)| {
             let width = self.key.len();
             let (before, after) = (number(batch.column(width), row)?, number(batch.column(width + 1), row)?);
@@ -224,35 +233,34 @@ impl Keyed<'_> {
     /// The first keys that only one side has.
     pub(super) async fn only_in_one(&self, side: &str, are_some_repeated: bool) -> Result<Vec<Row>, Failure> {
         let other = if side == AFTER { BEFORE } else { AFTER };
-        let (keys, limit) = (self.keys("own"), self.all.limit);
+        let keys = self.keys("own");
         let sql = format!(
-            "select {keys} from {} as own left anti join {} as other on {} order by {keys} limit {limit}",
+            "select {keys} from {} as own left anti join {} as other on {}",
             self.once(side, are_some_repeated),
             self.once(other, are_some_repeated),
             self.same_key("own", "other"),
         );
-        let batches = self.all.rows(&sql).await?;
+        let batches = self.all.examples(&sql, &keys).await?;
         Ok(rows_in(&batches).map(|(batch, row)| self.key_in(batch, row)).collect())
     }
 
     /// The first keys with other values.
     pub(super) async fn changed(&self, are_some_repeated: bool) -> Result<Vec<ChangedRow>, Failure> {
-        let mut selected: Vec<String> = vec![self.keys("a")];
+        let keys = self.keys("a");
+        let mut selected: Vec<String> = vec![keys.clone()];
         for (at, column) in self.values.iter().enumerate() {
             let (differs, column) = (differs(column), quoted(column));
             selected.push(format!("b.{column} as __lake_b{at}, a.{column} as __lake_a{at}, {differs} as __lake_d{at}"));
         }
         let sql = format!(
-            "select {} from {} as b inner join {} as a on {} where {} order by {} limit {}",
+            "select {} from {} as b inner join {} as a on {} where {}",
             selected.join(", "),
             self.once(BEFORE, are_some_repeated),
             self.once(AFTER, are_some_repeated),
             self.same_key("b", "a"),
             self.any_differs(),
-            self.keys("a"),
-            self.all.limit,
         );
-        let batches = self.all.rows(&sql).await?;
+        let batches = self.all.examples(&sql, &keys).await?;
         Ok(rows_in(&batches).map(|(batch, row)| self.changed_row(batch, row)).collect())
     }
 
@@ -289,7 +297,7 @@ fn rows_in(batches: &[RecordBatch]) -> impl Iterator<Item = (&RecordBatch, usize
 
 /// A count that a query came to.
 fn number(column: &dyn Array, row: usize) -> Result<u64, Failure> {
-    let numbers = cast(column, &DataType::Int64).map_err(datafusion::error::DataFusionError::from)?;
+    let numbers = cast(column, &DataType::Int64).map_err(DataFusionError::from)?;
     Ok(u64::try_from(numbers.as_primitive::<Int64Type>().value(row)).unwrap_or_default())
 }
 
