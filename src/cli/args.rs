@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::diff_args::DiffArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
@@ -40,7 +41,7 @@ pub(super) struct Global {
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
     /// Fail on warnings too, or on breaking changes in `lake diff`
-    #[arg(long, global = true, value_enum, value_name = "WHAT")]
+    #[arg(long, alias = "fail-on", global = true, value_enum, value_name = "WHAT")]
     pub(super) deny: Option<Deny>,
     /// Print results and errors only
     #[arg(long, short, global = true)]
@@ -108,7 +109,7 @@ pub(super) enum Command {
     Maintain(MaintainArgs),
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
-    /// What changed since another compile, and what it means for what reads it
+    /// What differs between two versions of a table, two targets, or since another compile
     Diff(DiffArgs),
     /// Look at project, store and tables for what is wrong, and say how to mend it; nothing is changed
     Doctor,
@@ -223,14 +224,6 @@ impl From<IndirectMode> for Indirect {
             IndirectMode::Empty => Self::Empty,
         }
     }
-}
-
-/// What to compare with.
-#[derive(Debug, Args)]
-pub(super) struct DiffArgs {
-    /// Which nodes; --state names what to compare with.
-    #[command(flatten)]
-    pub(super) selection: SelectArgs,
 }
 
 /// What to list.

@@ -1,220 +1,96 @@
-//! `lake diff`: what changed since another compile, and what it means for what reads it.
+//! `lake diff`: what differs between two versions of a table, or between the tables of two targets.
 
-use super::args::{Deny, DiffArgs, Global};
-use super::choice::state_folder;
-use super::printer::{Paint, Printer};
-use super::{ExitStatus, Pipeline};
-use crate::artifacts;
-use crate::compile::Use;
-use crate::compile::impact::{Affected, AffectedRead, Change, Class, Impact, Node, What, impact};
-use crate::compile::state;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::Global;
+use super::diff_args::{DiffArgs, Versions};
+use super::printer::{Paint, Printer, aligned};
+use super::profile::with_table;
+use super::{ExitStatus, Pipeline, diff_state, targets};
+use crate::compile::impact::What;
+use crate::graph::SelectError;
 use crate::names::TableName;
-use crate::project::EXPOSURE_SCHEMA;
-use crate::words::plural;
+use crate::run::{self, By, ChangedRow, ColumnDiff, ColumnRate, DiffRequest, RepeatedKey, Row, Side, TableDiff};
+use crate::tables::{Lake, Published, existing_version};
+use crate::words::{plural, thousands};
+
+/// Characters of a value that are shown.
+const LONGEST: usize = 32;
+
+/// Values of one row that changed and are shown; the others are only counted.
+const SHOWN: usize = 4;
+
+/// A comparison for programs, and what was compared: `versions`, `targets`, `state`.
+#[derive(Serialize)]
+pub(super) struct Told<'a, T> {
+    pub(super) compared: &'static str,
+    #[serde(flatten)]
+    pub(super) what: &'a T,
+}
 
 pub(super) fn run(global: &Global, args: &DiffArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let before = artifacts::read_picture(state_folder(args.selection.state.as_ref())?)?;
+    let Some(model) = &args.model else { return diff_state::run(global, &args.selection, printer) };
+    if args.selection.state.is_some() && args.versions.is_none() && args.targets.is_none() {
+        let message = "a table is compared by --versions or --targets, and --state is about the project".to_owned();
+        let help = format!("`lake diff {model} --versions ..`, or `lake diff --select {model} --state DIR`");
+        return Err(SelectError { message, help: Some(help) }.into());
+    }
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let choice = pipeline.choose(&args.selection)?;
+    let name = with_table(&pipeline.project, model)?;
+    let mut lakes: Vec<(String, Lake)> = Vec::new();
+    for target in args.targets.as_ref().map_or(&[][..], |targets| targets.as_slice()) {
+        let lake = targets::open(&pipeline.project, &targets::named(&pipeline.project, target)?)?;
+        lakes.push((target.clone(), lake));
+    }
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let now = state::picture(&compiled.project, &compiled.compiled);
-    let mut impact = impact(&before, &now, &compiled.graph);
-    let selection = choice.over(&compiled)?;
-    // What is gone cannot be selected: it is told unless something is asked for.
-    let everything = args.selection.is_empty();
-    let shown = |name: &TableName| selection.contains(name);
-    impact.models.retain(|change| shown(&change.name));
-    impact.sources.retain(|change| shown(&change.name));
-    impact.new.retain(|node| shown(&node.name));
-    impact.removed.retain(|_| everything);
-    impact.downstream.retain(|affected| shown(&affected.name));
-    impact.new_tests.retain(|test| selection.contains_test(test));
-    impact.changed_tests.retain(|test| selection.contains_test(test));
-    impact.removed_tests.retain(|_| everything);
-    if printer.is_json() {
-        printer.json(&serde_json::to_value(&impact)?);
-    } else {
-        View { printer }.show(&impact);
-    }
-    let breaking = impact.is_breaking();
-    Ok(if breaking && global.deny == Some(Deny::Breaking) { ExitStatus::Failed } else { ExitStatus::Fine })
-}
-
-/// One line of a table: a sign, a name, what happened, and who reads it.
-struct Line {
-    sign: &'static str,
-    paint: Paint,
-    name: String,
-    what: String,
-    note: String,
-}
-
-struct View<'a> {
-    printer: &'a Printer,
-}
-
-impl View<'_> {
-    fn show(&self, impact: &Impact) {
-        let models = impact.models.iter().map(|change| (change, false));
-        let mut changes: Vec<(&Change, bool)> =
-            impact.sources.iter().map(|change| (change, true)).chain(models).collect();
-        changes.sort_by_key(|(change, _)| change.class);
-        changes.into_iter().for_each(|(change, is_source)| self.change(change, is_source));
-        self.nodes("new", Paint::Green, &impact.new, "read by");
-        self.nodes("removed", Paint::Red, &impact.removed, "was read by");
-        let tests = [("+", &impact.new_tests), ("~", &impact.changed_tests), ("-", &impact.removed_tests)];
-        if tests.iter().any(|(_, names)| !names.is_empty()) {
-            self.print(&self.printer.paint(Paint::Bold, "tests"));
-            for (sign, names) in tests {
-                names
-                    .iter()
-                    .for_each(|name| self.print(&format!("    {} {name}", self.printer.paint(paint(sign), sign))));
+    let (runtime, async_runtime) = compiled.into_runtime()?;
+    let found = async_runtime.block_on(async {
+        let (before, after) = match lakes.as_slice() {
+            [one, other] => (current(one, &name).await?, current(other, &name).await?),
+            _ => {
+                let own = (runtime.project.target.name.clone(), runtime.lake.clone());
+                two_versions(&own, &name, args.versions.unwrap_or_default()).await?
             }
-            self.print("");
-        }
-        if !impact.downstream.is_empty() {
-            self.print(&self.printer.paint(Paint::Bold, "affected downstream"));
-            self.downstream(&impact.downstream);
-            self.print("");
-        }
-        self.print(&self.summary(impact));
-    }
-
-    fn dim(&self, text: &str) -> String {
-        if text.is_empty() { String::new() } else { self.printer.paint(Paint::Dim, text) }
-    }
-
-    fn print(&self, line: &str) {
-        self.printer.result(line.trim_end());
-    }
-
-    fn change(&self, change: &Change, is_source: bool) {
-        let (word, paint) = class(change.class);
-        let kind = if is_source { "source " } else { "" };
-        let head = format!(
-            "{}  {kind}{}",
-            self.printer.paint(paint, word),
-            self.printer.paint(Paint::Bold, &name(&change.name))
-        );
-        let moved = change.moved_from.as_ref().map(|old| format!("  was {}", name(old))).unwrap_or_default();
-        self.print(&format!("{head}{}", self.dim(&moved)));
-        let mut lines: Vec<Line> = change.columns.iter().map(column_line).collect();
-        if change.rows && !is_source {
-            lines.push(told("rows", "may differ", "what filters, joins or groups them changed"));
-        }
-        if is_source && change.aspects.iter().any(|aspect| *aspect != "config") {
-            lines.push(told("rows", "may differ", "its format, columns or path changed"));
-        }
-        lines.extend(change.settings.iter().map(|setting| {
-            told(&setting.setting, &format!("{} → {}", plain(&setting.before), plain(&setting.after)), "")
-        }));
-        lines.extend(change.contract.as_ref().map(|why| Line { paint: Paint::Red, ..told("contract", "broken", why) }));
-        if lines.is_empty() {
-            self.print(&format!("    {}", quiet_reason(&change.aspects)));
-        }
-        self.lines(&lines, "    ");
-        self.print("");
-    }
-
-    fn lines(&self, lines: &[Line], indent: &str) {
-        let width =
-            |text: fn(&Line) -> &String| lines.iter().map(|line| text(line).chars().count()).max().unwrap_or_default();
-        let (names, whats) = (width(|line| &line.name), width(|line| &line.what));
-        for Line { sign, paint, name, what, note } in lines {
-            let sign = self.printer.paint(*paint, sign);
-            let gap = if names > 0 { "  " } else { "" };
-            let note = self.dim(note);
-            self.print(&format!("{indent}{sign} {name:<names$}{gap}{what:<whats$}  {note}"));
-        }
-    }
-
-    fn nodes(&self, word: &str, paint: Paint, nodes: &[Node], readers: &str) {
-        if nodes.is_empty() {
-            return;
-        }
-        let full = |node: &Node| match node.resource_type.as_str() {
-            "source" => format!("source {}", node.name),
-            _ => name(&node.name),
         };
-        let width = nodes.iter().map(|node| full(node).chars().count()).max().unwrap_or_default();
-        for node in nodes {
-            let mut about = Vec::new();
-            if node.resource_type != "exposure" {
-                about.push(plural(node.columns as u64, "column"));
-            }
-            if !node.read_by.is_empty() {
-                about.push(format!("{readers} {}", names(&node.read_by, SHOWN)));
-            }
-            let about = self.dim(&about.join(", "));
-            self.print(&format!("{}  {:<width$}  {about}", self.printer.paint(paint, word), full(node)));
-        }
-        self.print("");
+        let asked = DiffRequest { before, after, key: &args.key, limit: args.limit };
+        anyhow::Ok(run::diff(&runtime, &asked).await?)
+    })?;
+    let compared = if args.targets.is_some() { "targets" } else { "versions" };
+    if printer.is_json() {
+        printer.json(&serde_json::to_value(Told { compared, what: &found })?);
+    } else {
+        View { printer, found: &found, is_of_targets: args.targets.is_some() }.show();
     }
+    Ok(ExitStatus::Fine)
+}
 
-    /// Nodes that differ in nothing but rows are told in one line if they are many.
-    fn downstream(&self, downstream: &[Affected]) {
-        let rows_only: Vec<TableName> = downstream
-            .iter()
-            .filter(|affected| affected.reads.is_empty())
-            .map(|affected| affected.name.clone())
-            .collect();
-        let many = rows_only.len() > SHOWN;
-        for affected in downstream.iter().filter(|affected| !many || !affected.reads.is_empty()) {
-            self.affected(affected);
+/// The table of a target as it is now.
+async fn current((target, lake): &(String, Lake), name: &TableName) -> anyhow::Result<Side> {
+    match lake.inspect(name).await? {
+        Some(table) => Ok(Side { target: target.clone(), table }),
+        None => Err(SelectError {
+            message: format!("`{name}` is not built yet in target `{target}`"),
+            help: Some(format!("`lake build --select {name} --target {target}` builds it")),
         }
-        if many {
-            self.print(&format!("  rows may differ in {}", names(&rows_only, SHOWN)));
-        }
-    }
-
-    fn affected(&self, affected: &Affected) {
-        self.print(&format!("  {}", name(&affected.name)));
-        let is_model = affected.resource_type == "model";
-        let mut lines: Vec<Line> = affected.reads.iter().map(|read| read_line(read, is_model)).collect();
-        if !affected.rows_of.is_empty() {
-            lines.push(told("rows", "may differ", &format!("as those of {}", names(&affected.rows_of, SHOWN))));
-        }
-        self.lines(&lines, "    ");
-    }
-
-    fn summary(&self, impact: &Impact) -> String {
-        let mut parts = Vec::new();
-        for wanted in [Class::Breaking, Class::Logic, Class::Additive, Class::Cosmetic] {
-            let (word, paint) = class(wanted);
-            let count = impact.models.iter().chain(&impact.sources).filter(|change| change.class == wanted).count();
-            if count > 0 {
-                parts.push(self.printer.paint(paint, &format!("{count} {word}")));
-            }
-        }
-        for (count, word) in [(impact.new.len(), "new"), (impact.removed.len(), "removed")] {
-            if count > 0 {
-                parts.push(format!("{count} {word}"));
-            }
-        }
-        let tests = impact.new_tests.len() + impact.changed_tests.len() + impact.removed_tests.len();
-        if tests > 0 {
-            parts.push(format!("{} changed", plural(tests as u64, "test")));
-        }
-        if parts.is_empty() {
-            return "nothing changed".to_owned();
-        }
-        match impact.downstream.len() {
-            0 => parts.join(", "),
-            count => format!("{}; {count} affected downstream", parts.join(", ")),
-        }
+        .into()),
     }
 }
 
-fn class(class: Class) -> (&'static str, Paint) {
-    match class {
-        Class::Breaking => ("breaking", Paint::Red),
-        Class::Logic => ("logic", Paint::Yellow),
-        Class::Additive => ("additive", Paint::Green),
-        Class::Cosmetic => ("cosmetic", Paint::Dim),
-    }
+async fn two_versions(own: &(String, Lake), name: &TableName, versions: Versions) -> anyhow::Result<(Side, Side)> {
+    let (target, lake) = own;
+    let newest = current(own, name).await?.table;
+    let to = versions.to.unwrap_or_else(|| newest.version());
+    let Some(from) = versions.from.or_else(|| to.checked_sub(1)) else {
+        anyhow::bail!("there is no version of `{name}` before version 0");
+    };
+    let (before, after) = (existing_version(lake, &newest, from).await?, existing_version(lake, &newest, to).await?);
+    let side = |table: Published| Side { target: target.clone(), table };
+    Ok((side(before), side(after)))
 }
 
-fn paint(sign: &str) -> Paint {
+/// The colour of a sign.
+pub(super) fn paint(sign: &str) -> Paint {
     match sign {
         "+" => Paint::Green,
         "-" => Paint::Red,
@@ -222,22 +98,8 @@ fn paint(sign: &str) -> Paint {
     }
 }
 
-fn column_line(change: &crate::compile::impact::ColumnChange) -> Line {
-    let (sign, what) = match &change.what {
-        What::Removed { data_type } => ("-", data_type.clone()),
-        What::Added { data_type } => ("+", data_type.clone()),
-        what => ("~", happened(what)),
-    };
-    let note = match (&change.what, change.read_by.as_slice()) {
-        (What::Added { .. }, []) => String::new(),
-        (_, []) => "nothing reads it".to_owned(),
-        (What::Removed { .. }, readers) => format!("was read by {}", names(readers, SHOWN)),
-        (_, readers) => format!("read by {}", names(readers, SHOWN)),
-    };
-    Line { sign, paint: paint(sign), name: change.column.clone(), what, note }
-}
-
-fn happened(what: &What) -> String {
+/// What happened to a column, in words.
+pub(super) fn happened(what: &What) -> String {
     match what {
         What::Removed { .. } => "removed".to_owned(),
         What::Retyped { before, after } => format!("{before} → {after}"),
@@ -247,62 +109,240 @@ fn happened(what: &What) -> String {
     }
 }
 
-/// `user_id  copied from silver.views.user_id  bigint → varchar`.
-fn read_line(read: &AffectedRead, is_model: bool) -> Line {
-    let from = format!("{}.{}", read.column.table, read.column.column);
-    let (name, how) = match read.how {
-        _ if !is_model => (from.clone(), String::new()),
-        Use::Copied => (read.into.join(", "), format!("copied from {from}")),
-        Use::Masked => (read.into.join(", "), format!("masked from {from}")),
-        Use::Derived => (read.into.join(", "), format!("derived from {from}")),
-        Use::Filter => ("rows".to_owned(), format!("filtered by {from}")),
+struct View<'a> {
+    printer: &'a Printer,
+    found: &'a TableDiff,
+    is_of_targets: bool,
+}
+
+impl View<'_> {
+    fn print(&self, line: &str) {
+        self.printer.result(line.trim_end());
+    }
+
+    fn dim(&self, text: &str) -> String {
+        if text.is_empty() { String::new() } else { self.printer.paint(Paint::Dim, text) }
+    }
+
+    fn show(&self) {
+        let found = self.found;
+        let sides = match self.is_of_targets {
+            true => self.sides().join(" → "),
+            false => format!("version {} → {}", found.before.version, found.after.version),
+        };
+        self.print(&format!("{}  {sides}", self.printer.paint(Paint::Bold, &found.model.to_string())));
+        self.print(&format!("    rows  {}", row_counts(found.before.rows, found.after.rows)));
+        self.columns(&found.columns);
+        for column in &found.not_compared {
+            self.print(&format!(
+                "    {}",
+                self.dim(&format!("{column} is not compared: values of its type cannot be"))
+            ));
+        }
+        self.print("");
+        match found.by {
+            By::Files => {
+                let shared = files(found.shared.files);
+                return self.print(&format!("the same rows: both have the same {shared}, and none was read"));
+            }
+            By::Content => {
+                return self.print("the same rows, by the sums over all of them in both logs; no file was read");
+            }
+            By::Key => self.by_key(),
+            By::Rows => self.by_rows(),
+        }
+        self.what_was_read();
+    }
+
+    fn sides(&self) -> [String; 2] {
+        let (before, after) = (&self.found.before, &self.found.after);
+        match self.is_of_targets {
+            true => [before, after].map(|side| format!("{} (version {})", side.target, side.version)),
+            false => [before, after].map(|side| format!("version {}", side.version)),
+        }
+    }
+
+    fn columns(&self, columns: &[ColumnDiff]) {
+        let width = columns.iter().map(|change| change.column.chars().count()).max().unwrap_or_default();
+        for ColumnDiff { column, what } in columns {
+            let (sign, what) = match what {
+                What::Added { data_type } => ("+", data_type.clone()),
+                What::Removed { data_type } => ("-", data_type.clone()),
+                what => ("~", happened(what)),
+            };
+            self.print(&format!("    {} {column:<width$}  {what}", self.printer.paint(paint(sign), sign)));
+        }
+    }
+
+    /// What was compared, and whether all of it is the same.
+    fn heading(&self, how: &str) {
+        let is_same = if self.found.is_same() { "the same rows, " } else { "" };
+        self.print(&format!("{is_same}{how}"));
+    }
+
+    /// `    + 12 added  4, 5, ...`, for each kind of which there are some.
+    fn counts(&self, counts: &[(&str, u64, &str, String)]) {
+        let shown: Vec<_> = counts.iter().filter(|(_, count, ..)| *count > 0).collect();
+        let head = |count: u64, word: &str| format!("{} {word}", thousands(count));
+        let width =
+            shown.iter().map(|(_, count, word, _)| head(*count, word).chars().count()).max().unwrap_or_default();
+        for (sign, count, word, note) in shown {
+            let sign = self.printer.paint(paint(sign), sign);
+            self.print(&format!("    {sign} {:<width$}  {}", head(*count, word), self.dim(note)));
+        }
+    }
+
+    fn by_key(&self) {
+        let found = self.found;
+        let Some(key) = &found.key else { return };
+        self.heading(&format!("by key {} {}", key.columns.join(", "), self.dim(&format!("({})", key.from))));
+        let keys = |rows: &[Row], count: u64| {
+            let shown: Vec<String> = rows.iter().map(one_key).collect();
+            let more = if !shown.is_empty() && count > shown.len() as u64 { ", ..." } else { "" };
+            shown.join(", ") + more
+        };
+        let of_both = found.same.map_or_else(String::new, |same| {
+            let both = same + found.changed;
+            format!("of {} in both, {}", thousands(both), percent(found.changed as f64 / both.max(1) as f64))
+        });
+        self.counts(&[
+            ("+", found.added, "added", keys(&found.examples.added, found.added)),
+            ("-", found.removed, "removed", keys(&found.examples.removed, found.removed)),
+            ("~", found.changed, "changed", of_both),
+        ]);
+        self.changed_rows(&found.examples.changed);
+        self.rates(&found.changes);
+        self.repeated();
+    }
+
+    fn changed_rows(&self, rows: &[ChangedRow]) {
+        let cells = rows.iter().map(|row| {
+            let change = |(column, values): (&String, &run::BeforeAfter)| {
+                format!("{column}: {} → {}", shown(&values.before), shown(&values.after))
+            };
+            let mut changes: Vec<String> = row.columns.iter().take(SHOWN).map(change).collect();
+            changes.extend(row.columns.len().checked_sub(SHOWN + 1).map(|more| format!("and {} more", more + 1)));
+            vec![one_key(&row.key), changes.join(", ")]
+        });
+        aligned(&cells.collect::<Vec<_>>(), &[]).iter().for_each(|line| self.print(&format!("        {line}")));
+        if self.found.changed > rows.len() as u64 && !rows.is_empty() {
+            self.print("        ...");
+        }
+    }
+
+    fn rates(&self, rates: &[ColumnRate]) {
+        if rates.is_empty() {
+            return;
+        }
+        self.print("");
+        self.print("values that changed");
+        let cells = rates.iter().map(|rate| {
+            vec![rate.column.clone(), plural(rate.keys, "key"), rate.rate.map(percent).unwrap_or_default()]
+        });
+        for line in aligned(&cells.collect::<Vec<_>>(), &[1, 2]) {
+            self.print(&format!("    {} {line}", self.printer.paint(paint("~"), "~")));
+        }
+    }
+
+    fn repeated(&self) {
+        let repeated = &self.found.repeated;
+        if repeated.keys == 0 {
+            return;
+        }
+        self.print("");
+        let verb = if repeated.keys == 1 { "stands" } else { "stand" };
+        let differ = match (repeated.added, repeated.removed) {
+            (0, 0) => "the same rows in both".to_owned(),
+            (added, removed) => format!("{} added, {} removed", plural(added, "row"), thousands(removed)),
+        };
+        let sign = self.printer.paint(Paint::Yellow, "!");
+        let keys = plural(repeated.keys, "key");
+        self.print(&format!("{sign} {keys} {verb} more than once and are counted apart, by whole rows: {differ}"));
+        for RepeatedKey { key, before, after } in &self.found.examples.repeated {
+            self.print(&format!("        {}  {} → {}", one_key(key), plural(*before, "row"), thousands(*after)));
+        }
+    }
+
+    fn by_rows(&self) {
+        let found = self.found;
+        self.heading(&format!(
+            "by whole rows {}",
+            self.dim(&format!("({})", found.no_key.as_deref().unwrap_or_default()))
+        ));
+        let [before, after] = self.sides();
+        self.counts(&[
+            ("+", found.added, "added", format!("only in {after}")),
+            ("-", found.removed, "removed", format!("only in {before}")),
+        ]);
+        let signed = |sign: &'static str, rows: &'_ [Row]| -> Vec<(&'static str, Row)> {
+            rows.iter().map(|row| (sign, row.clone())).collect()
+        };
+        let rows = [signed("+", &found.examples.added), signed("-", &found.examples.removed)].concat();
+        let Some((_, first)) = rows.first() else { return };
+        let head: Vec<String> = first.keys().cloned().collect();
+        let cells = rows.iter().map(|(_, row)| row.values().map(shown).collect());
+        let table: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
+        let lines = aligned(&table, &[]);
+        self.print(&format!("          {}", self.dim(&lines[0])));
+        for ((sign, _), line) in rows.iter().zip(&lines[1..]) {
+            self.print(&format!("        {} {line}", self.printer.paint(paint(sign), sign)));
+        }
+    }
+
+    fn what_was_read(&self) {
+        let TableDiff { read, shared, .. } = self.found;
+        let size = |count: &run::FileCount| format!("{}, {} bytes", files(count.files), thousands(count.bytes));
+        self.print("");
+        let skipped = match shared.files {
+            0 => String::new(),
+            _ => format!("; skipped {}, which both have", size(shared)),
+        };
+        self.print(&self.dim(&format!("read {}{skipped}", size(read))));
+        if self.found.key.as_ref().is_some_and(|key| !key.is_unique) {
+            let note = "keys of the rows that were read were not looked for in the skipped files: no test says that they are unique";
+            self.print(&self.dim(note));
+        }
+    }
+}
+
+/// `1,000 → 1,010 (+10)`.
+fn row_counts(before: Option<u64>, after: Option<u64>) -> String {
+    let count = |rows: Option<u64>| rows.map_or_else(|| "?".to_owned(), thousands);
+    let by = match before.zip(after) {
+        Some((before, after)) if before == after => return thousands(after),
+        Some((before, after)) if before < after => format!(" (+{})", thousands(after - before)),
+        Some((before, after)) => format!(" (-{})", thousands(before - after)),
+        None => String::new(),
     };
-    let sign = if matches!(read.what, What::Removed { .. }) { "-" } else { "~" };
-    let what = happened(&read.what);
-    match is_model {
-        true => Line { sign, paint: paint(sign), name, what: how, note: what },
-        false => Line { sign, paint: paint(sign), name, what, note: String::new() },
-    }
+    format!("{} → {}{by}", count(before), count(after))
 }
 
-fn told(name: &str, what: &str, note: &str) -> Line {
-    Line { sign: "~", paint: Paint::Yellow, name: name.to_owned(), what: what.to_owned(), note: note.to_owned() }
+fn files(count: u64) -> String {
+    plural(count, "file")
 }
 
-/// What to say of a change that changes no column, row or setting.
-fn quiet_reason(aspects: &[&str]) -> &'static str {
-    match aspects {
-        ["macros"] => "a macro that it calls changed, and its SQL did not",
-        ["vars"] => "a variable that it reads changed, and its SQL did not",
-        ["contract"] => "its contract changed",
-        aspects if aspects.contains(&"body") => "other SQL of the same meaning",
-        _ => "its SQL is the same",
-    }
+/// The values of a key: one by itself, several in parentheses.
+fn one_key(key: &Row) -> String {
+    let values: Vec<String> = key.values().map(shown).collect();
+    if values.len() == 1 { values.concat() } else { format!("({})", values.join(", ")) }
 }
 
-fn plain(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => "none".to_owned(),
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(items) if items.is_empty() => "none".to_owned(),
-        serde_json::Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+/// A value on one line; an empty text is told from nothing.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return "NULL".to_owned(),
+        Value::String(text) if text.is_empty() || text == "NULL" || text.trim() != text => format!("'{text}'"),
+        Value::String(text) => text.clone(),
         other => other.to_string(),
+    };
+    let text = text.replace('\n', "\\n");
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
     }
 }
 
-/// A node as people call it.
-fn name(table: &TableName) -> String {
-    if table.schema == EXPOSURE_SCHEMA { format!("exposure {}", table.table) } else { table.to_string() }
-}
-
-/// Names that one line shows.
-const SHOWN: usize = 4;
-
-/// The first few names, and how many more there are.
-fn names(tables: &[TableName], shown: usize) -> String {
-    let list: Vec<String> = tables.iter().take(shown).map(name).collect();
-    if tables.len() > shown {
-        return format!("{} and {} more", list.join(", "), tables.len() - shown);
-    }
-    list.join(", ")
+/// `0.1 %`, of a part of one.
+fn percent(rate: f64) -> String {
+    if rate > 0.0 && rate < 0.001 { "<0.1 %".to_owned() } else { format!("{:.1} %", rate * 100.0) }
 }

@@ -9,6 +9,8 @@ mod choice;
 mod clean;
 mod compile;
 mod diff;
+mod diff_args;
+mod diff_state;
 mod docs;
 mod doctor;
 mod drop;

@@ -49,7 +49,7 @@ pub(super) fn with_table(project: &Project, name: &str) -> anyhow::Result<TableN
         Some(model) => {
             anyhow::bail!("`{found}` is of materialization `{}`: it has no table", model.config.materialized.name())
         }
-        None => anyhow::bail!("`{found}` is a source: only tables of models are profiled"),
+        None => anyhow::bail!("`{found}` is a source: only models have tables"),
     }
 }
 

@@ -17,6 +17,7 @@ mod chronicle;
 mod commit;
 mod decide;
 mod defer;
+mod diff;
 mod doctor;
 mod environments;
 mod evolve;
@@ -70,6 +71,10 @@ use crate::tables::{Lake, Owner};
 pub use audit::run_tests;
 pub use chronicle::chronicle;
 pub use defer::Deferral;
+pub use diff::{
+    BeforeAfter, By, ChangedRow, ColumnDiff, ColumnRate, DiffRequest, FileCount, RepeatedKey, Row, Side, TableDiff,
+    diff,
+};
 pub use doctor::{Finding, Health, examine};
 pub use environments::{Dropped, Other, Taking, Wanted, drop_tables, take_over, to_drop};
 pub use execute::{Event, execute, unfinished};

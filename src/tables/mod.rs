@@ -6,6 +6,7 @@
 mod bring;
 mod changes;
 mod content;
+mod diff;
 mod drop;
 mod files;
 mod history;
@@ -55,6 +56,7 @@ use crate::stores::{self, Place, StorageOptions, Store};
 pub use bring::{Arrived, Brought, bring};
 pub use changes::Changes;
 pub use content::columns_key;
+pub use diff::{FileDiff, FileSet, compare_files, existing_version, same_content};
 pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
 pub use journal::Resumed;

@@ -250,7 +250,7 @@ async fn swap_files(
 }
 
 /// What tells a file of a version from others: its path, and which of its rows are deleted.
-fn identity(file: &deltalake::kernel::LogicalFileView) -> String {
+pub(super) fn identity(file: &deltalake::kernel::LogicalFileView) -> String {
     format!("{} {:?}", file.path(), file.remove_action(false).deletion_vector)
 }
 

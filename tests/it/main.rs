@@ -14,6 +14,7 @@ mod changes;
 mod compact;
 mod crash;
 mod diagnostics;
+mod diff;
 mod environments;
 mod every_way;
 mod file_sources;

@@ -298,3 +298,37 @@ fn a_bucket_that_cannot_be_reached_is_told_in_words() {
     run.assert_failed(2, "an address has no password");
     assert!(!run.stderr.contains("hush"), "{}", run.stderr);
 }
+
+#[test]
+fn targets_of_one_bucket_hand_tables_to_each_other() {
+    let Some(server) = services::s3() else { return };
+    let mut sandbox = small("unused", &format!("{}/in", server.url));
+    sandbox.environment(&server.env);
+    let root = |name: &str| format!("  {name}: {{ root: \"{}/{name}\" }}\n", server.url);
+    sandbox.write("project.yml", format!("name: sandbox\ntarget: dev\ntargets:\n{}{}", root("dev"), root("prod")));
+    let put = |name: &str, text: &str| {
+        let (path, text) = (Path::from(format!("in/items/{name}")), text.to_owned());
+        block_on(async { server.store().put(&path, text.into()).await.unwrap() });
+    };
+    put("1.csv", "id,value\n1,a\n2,b\n");
+    sandbox.ok(&["build", "--target", "prod"]);
+    // A model of dev reads what only prod has.
+    sandbox.ok(&["build", "--select", "total", "--defer-to", "prod"]);
+    assert_eq!(sandbox.value("select n from gold.total"), 2);
+    // The store copies, and nothing is made anew.
+    let cloned = sandbox.ok(&["clone", "--from", "prod", "--to", "dev", "--select", "items"]);
+    assert!(cloned.contains("copied"), "{cloned}");
+    let report = sandbox.json(&["build", "--select", "items"]);
+    assert_eq!(report["nodes"][0]["status"], "skipped", "{report}");
+    put("2.csv", "id,value\n3,c\n");
+    sandbox.ok(&["build"]);
+    assert_eq!(sandbox.value("select n from gold.total"), 3);
+    let same = sandbox.ok(&["diff", "items", "--targets", "prod,dev", "--key", "id"]);
+    assert!(same.contains("1 added"), "{same}");
+    sandbox.ok(&["promote", "--from", "dev", "--to", "prod"]);
+    let report = sandbox.json(&["build", "--target", "prod"]);
+    let is_skipped = |node: &serde_json::Value| node["status"] == "skipped";
+    assert!(report["nodes"].as_array().unwrap().iter().all(is_skipped), "{report}");
+    let same = sandbox.ok(&["diff", "items", "--targets", "prod,dev", "--key", "id"]);
+    assert!(same.contains("same"), "{same}");
+}
