@@ -20,6 +20,12 @@ use super::{BronzeError, BronzeFile};
 use crate::fail_points;
 use crate::names::TableName;
 
+/// The shape of a batch. One of a later shape is not read: it may say more than this program knows of.
+const FORMAT: u64 = 1;
+
+/// What to do where a batch is lost.
+const TAKE_ALL: &str = "which files were taken in is not known any more, and --full-refresh takes all of them in anew";
+
 /// Batches between two bases.
 const BASE_EVERY: usize = 32;
 
@@ -72,6 +78,8 @@ pub struct Manifest {
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     id: i64,
+    #[serde(default, skip_serializing_if = "is_first")]
+    format: u64,
     previous: Option<i64>,
     /// The batch holds the whole chain: what is before it need not be read.
     base: bool,
@@ -83,6 +91,10 @@ struct Header {
     /// Where files stood before they had a line each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<String, Entry>,
+}
+
+fn is_first(format: &u64) -> bool {
+    *format <= FORMAT
 }
 
 /// Any other line.
@@ -168,8 +180,15 @@ impl Manifest {
             let path = batch_path(source, id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
             let refused = |source| BronzeError::ManifestStore { table: table.clone(), path: path.to_string(), source };
-            let bytes = store.get(&path).await.map_err(refused)?.bytes().await.map_err(refused)?;
-            let header = parse(&bytes, &mut known).map_err(bad)?;
+            let found = match store.get(&path).await {
+                Err(object_store::Error::NotFound { .. }) => return Err(bad(format!("it is gone; {TAKE_ALL}"))),
+                found => found.map_err(refused)?,
+            };
+            let bytes = found.bytes().await.map_err(refused)?;
+            let header = parse(&bytes, &mut known).map_err(|why| bad(format!("{why}; {TAKE_ALL}")))?;
+            if header.format > FORMAT {
+                return Err(bad("a newer `lake` wrote it: update this one".to_owned()));
+            }
             manifest.folder.get_or_insert(header.folder);
             if header.base {
                 break;
@@ -246,6 +265,7 @@ impl Manifest {
         let new = change.iter().map(|(path, entry)| (path, entry.as_ref())).filter(|(_, e)| !base || e.is_some());
         let lines: Vec<(&String, Option<&Entry>)> = known.chain(new).collect();
         let header = Header {
+            format: FORMAT,
             id,
             previous: self.head.filter(|_| !base),
             base,

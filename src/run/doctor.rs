@@ -59,7 +59,12 @@ pub async fn examine(inputs: &Inputs) -> Vec<Finding> {
         futures::stream::iter(each).buffered(runtime.options.threads.max(1)).collect().await;
     findings.extend(tables.into_iter().flatten());
     let names: BTreeSet<TableName> = stored.iter().map(|model| model.name.clone()).collect();
-    findings.extend(care(&maintain(inputs, &names, true, true).await));
+    let broken: BTreeSet<&String> =
+        findings.iter().filter(|finding| finding.health == Health::Error).map(|finding| &finding.subject).collect();
+    let mut maintained = maintain(inputs, &names, true, true).await;
+    // What cannot be read is told already.
+    maintained.retain(|one| !broken.contains(&one.name));
+    findings.extend(care(&maintained));
     findings.extend(strangers(inputs, &names).await);
     findings
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
@@ -188,6 +189,21 @@ impl Inputs {
         let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(name.clone()).or_default());
         let published = cell.get_or_try_init(|| self.runtime.lake.inspect(name)).await?;
         Ok(published.clone())
+    }
+
+    /// Looks at tables of a bucket before the run comes to them: one after the other, each would wait for the answers to a
+    /// handful of requests.
+    pub(super) async fn look_ahead(self: &Arc<Self>, names: BTreeSet<TableName>) {
+        const AT_ONCE: usize = 32;
+        if self.runtime.lake.place().store.is_local() {
+            return;
+        }
+        let look = |name: TableName| {
+            let inputs = Arc::clone(self);
+            // What goes wrong is told when the table is needed, and looked at again.
+            tokio::spawn(async move { inputs.published(&name).await.is_ok() })
+        };
+        futures::stream::iter(names).map(look).buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
     }
 
     /// Looks again at a table that another run has changed.

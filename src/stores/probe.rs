@@ -28,7 +28,7 @@ pub enum Refused {
 /// # Errors
 /// What the store does instead.
 pub async fn check_conditional_put(store: &Store, folder: &Path) -> Result<(), Refused> {
-    let path = folder.clone().join("probe").join(uuid::Uuid::new_v4().to_string());
+    let path = folder.clone().join(format!("probe-{}", uuid::Uuid::new_v4()));
     let create = || PutOptions::from(PutMode::Create);
     let files = store.files();
     match files.put_opts(&path, PutPayload::from_static(b"first"), create()).await {

@@ -372,11 +372,14 @@ impl Lake {
     pub async fn inspect(&self, name: &TableName) -> Result<Option<Published>, TableError> {
         let fail = |source| TableError::Delta { table: name.clone(), source };
         let log_store = self.log_store(name);
-        if !log_store.is_delta_table_location().await.map_err(fail)? {
-            return Ok(None);
+        let mut table = DeltaTable::new(Arc::clone(&log_store));
+        match table.load().await {
+            // Looked for only then: of a table that is there it would be one list of its log more.
+            Err(DeltaTableError::NotATable(_)) if !log_store.is_delta_table_location().await.map_err(fail)? => {
+                return Ok(None);
+            }
+            loaded => loaded.map_err(fail)?,
         }
-        let mut table = DeltaTable::new(log_store);
-        table.load().await.map_err(fail)?;
         published(name, self.place_of(name), table).await.map(Some).map_err(fail)
     }
 
@@ -445,7 +448,9 @@ fn delta_message(error: &DeltaTableError) -> String {
         deepest = source;
     }
     let (top, root) = (error.to_string(), deepest.to_string());
-    if top.contains(&root) { top } else { format!("{top}: {root}") }
+    let text = if top.contains(&root) { top } else { format!("{top}: {root}") };
+    // With RUST_BACKTRACE the kernel of Delta prints where it was.
+    text.split("\n   0: ").next().unwrap_or_default().trim_end().to_owned()
 }
 
 /// A failed query, in words of SQL.

@@ -23,6 +23,7 @@ mod formats;
 mod fuzz;
 mod generic_tests;
 mod guarantees;
+mod heals;
 mod history;
 mod hostile;
 mod idioms;
