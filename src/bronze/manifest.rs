@@ -283,6 +283,11 @@ impl Manifest {
         Ok(text)
     }
 
+    /// A manifest of which no more than the head is known.
+    pub fn lost(head: Option<i64>) -> Self {
+        Self { head, ..Self::default() }
+    }
+
     /// The manifest of a full refresh: nothing is taken in, and the next batch still gets a greater id.
     pub fn restarted(&self) -> Self {
         Self { head: self.head, batches_since_base: BASE_EVERY, ..Self::default() }

@@ -10,7 +10,7 @@ use super::hooks::HookResult;
 use super::inputs::{Chosen, Delivery, Inputs};
 use super::materialize::Failure;
 use super::replay;
-use crate::bronze::{self, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
+use crate::bronze::{self, BronzeError, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::intervals::Intervals;
 use crate::names::TableName;
 use crate::project::{AfterLoad, Format, Identity, Model, OnRemovedFile, Project, Source};
@@ -129,7 +129,11 @@ impl<'a> Intake<'a> {
             Some(kept) => kept,
             None => {
                 let store = runtime.lake.files_of(&self.model.name);
-                Manifest::read(&store, &self.model.name, source, head).await?
+                match Manifest::read(&store, &self.model.name, source, head).await {
+                    // Nothing of it is needed, and this is what mends it.
+                    Err(BronzeError::Manifest { .. }) if self.full_refresh(progress) => Manifest::lost(head),
+                    manifest => manifest?,
+                }
             }
         };
         if self.by_delivery(source) && self.source(source).ingestion.snapshot {

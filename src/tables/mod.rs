@@ -373,12 +373,10 @@ impl Lake {
         let fail = |source| TableError::Delta { table: name.clone(), source };
         let log_store = self.log_store(name);
         let mut table = DeltaTable::new(Arc::clone(&log_store));
-        match table.load().await {
-            // Looked for only then: of a table that is there it would be one list of its log more.
-            Err(DeltaTableError::NotATable(_)) if !log_store.is_delta_table_location().await.map_err(fail)? => {
-                return Ok(None);
-            }
-            loaded => loaded.map_err(fail)?,
+        if let Err(error) = table.load().await {
+            // Asked only then: of a table that is there it would be one list of its log more.
+            let is_there = log_store.is_delta_table_location().await.map_err(fail)?;
+            return if is_there { Err(fail(error)) } else { Ok(None) };
         }
         published(name, self.place_of(name), table).await.map(Some).map_err(fail)
     }

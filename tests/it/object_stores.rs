@@ -50,7 +50,7 @@ fn every_way_in_a_bucket(server: &Server) {
     assert!(again["nodes"].as_array().unwrap().iter().all(is_done), "{again}");
     let quarantined = remote.value("select count(*) from quarantine.raw__items");
     assert_eq!(quarantined, local.value("select count(*) from quarantine.raw__items"));
-    assert!(remote.lake(&["history", "silver.latest"]).stdout.contains("merge"));
+    assert!(remote.ok(&["history", "silver.latest"]).lines().count() > 3);
     // Nothing is written beside the bucket, and nothing of the lock of a burst stays.
     assert!(!remote.path("lake").exists() && !remote.path("tables").exists());
     let python = python().unwrap();
