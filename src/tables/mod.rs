@@ -372,12 +372,12 @@ impl Lake {
     pub async fn inspect(&self, name: &TableName) -> Result<Option<Published>, TableError> {
         let fail = |source| TableError::Delta { table: name.clone(), source };
         let log_store = self.log_store(name);
-        let mut table = DeltaTable::new(Arc::clone(&log_store));
-        if let Err(error) = table.load().await {
-            // Asked only then: of a table that is there it would be one list of its log more.
-            let is_there = log_store.is_delta_table_location().await.map_err(fail)?;
-            return if is_there { Err(fail(error)) } else { Ok(None) };
+        // Asked first: a table that another run makes between a failed load and this question would be taken for a broken one.
+        if !log_store.is_delta_table_location().await.map_err(fail)? {
+            return Ok(None);
         }
+        let mut table = DeltaTable::new(log_store);
+        table.load().await.map_err(fail)?;
         published(name, self.place_of(name), table).await.map(Some).map_err(fail)
     }
 
