@@ -1,6 +1,5 @@
 //! What stands beside a table and in its lake, and has to go where its rows go.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -8,7 +7,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 
 use super::BronzeError;
-use super::leftovers::{Heads, batches, damaged, notes};
+use super::leftovers::{Heads, Led, damaged};
 use super::new_columns::known_folder;
 use crate::names::TableName;
 
@@ -29,28 +28,14 @@ pub async fn beside(
         Err(object_store::Error::NotFound { .. }) => Vec::new(),
         found => found.map_err(bad)?,
     };
-    let left_out = format!("lake:left_out:{table}");
-    let is_head = |app: &str, name: &str| heads.get(app).is_some_and(|ids| ids.iter().any(|id| id.to_string() == name));
-    let mut known: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let (left_out, mut led) = (format!("lake:left_out:{table}"), Led::new(store, table, heads, tombstones));
     let mut found = Vec::new();
     for file in files {
         let parts: Vec<String> = file.location.parts().map(|part| part.as_ref().to_owned()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let is_needed = match parts.as_slice() {
-            [_, kind @ ("manifest" | "quarantine"), source, name] => {
-                let key = ((*kind).to_owned(), (*source).to_owned());
-                if !known.contains_key(&key) {
-                    let names = match *kind {
-                        "manifest" => batches(store, table, source, heads).await?,
-                        _ => notes(store, table, source, heads).await?,
-                    };
-                    known.insert(key.clone(), names);
-                }
-                known[&key].contains(*name)
-            }
-            [_, "tombstones", set, _] => is_head(tombstones, set),
-            [_, "left_out", name] => is_head(&left_out, name.trim_end_matches(".jsonl")),
-            _ => false,
+            [_, "left_out", name] => led.is_head(&left_out, name.trim_end_matches(".jsonl")),
+            parts => led.leads_to(parts).await?.unwrap_or(false),
         };
         if is_needed {
             found.push((file.location, file.size));

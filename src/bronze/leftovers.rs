@@ -32,37 +32,68 @@ pub async fn leftovers(
     let own = Path::from("_lake");
     let bad = |error: object_store::Error| damaged(table, &own, error.to_string());
     let files: Vec<ObjectMeta> = store.list(Some(&own)).try_collect().await.map_err(bad)?;
-    let mut needed: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut led = Led::new(store, table, heads, tombstones);
     let mut found = Vec::new();
     for file in files {
         let parts: Vec<String> = file.location.parts().map(|part| part.as_ref().to_owned()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let is_needed = match parts.as_slice() {
             [_, name] => !name.starts_with("write-probe-"),
-            [_, kind @ ("manifest" | "quarantine"), source, name] => {
-                let key = ((*kind).to_owned(), (*source).to_owned());
-                if !needed.contains_key(&key) {
-                    let names = match *kind {
-                        "manifest" => batches(store, table, source, heads).await?,
-                        _ => notes(store, table, source, heads).await?,
-                    };
-                    needed.insert(key.clone(), names);
-                }
-                needed[&key].contains(*name)
-            }
             // The files that it names are taken away as no longer named by any version.
             [_, "staged", _] => false,
-            [_, "tombstones", set, _] => {
-                heads.get(tombstones).is_some_and(|sets| sets.iter().any(|id| id.to_string() == *set))
-            }
-            // Nothing that is known here.
-            _ => true,
+            // What is not known here stays.
+            parts => led.leads_to(parts).await?.unwrap_or(true),
         };
         if !is_needed && file.last_modified < cutoff {
             found.push(file.location);
         }
     }
     Ok(found)
+}
+
+/// What the heads of a table lead to, found out once for each source.
+pub(super) struct Led<'a> {
+    store: &'a Arc<dyn ObjectStore>,
+    table: &'a TableName,
+    heads: &'a Heads,
+    tombstones: &'a str,
+    names: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl<'a> Led<'a> {
+    pub(super) fn new(
+        store: &'a Arc<dyn ObjectStore>,
+        table: &'a TableName,
+        heads: &'a Heads,
+        tombstones: &'a str,
+    ) -> Self {
+        Self { store, table, heads, tombstones, names: BTreeMap::new() }
+    }
+
+    /// Whether heads lead to a batch of a manifest, a note of a quarantine or a set of tombstones, by the parts of its path;
+    /// `None` for any other file.
+    pub(super) async fn leads_to(&mut self, parts: &[&str]) -> Result<Option<bool>, BronzeError> {
+        match parts {
+            [_, kind @ ("manifest" | "quarantine"), source, name] => {
+                let key = ((*kind).to_owned(), (*source).to_owned());
+                if !self.names.contains_key(&key) {
+                    let names = match *kind {
+                        "manifest" => batches(self.store, self.table, source, self.heads).await?,
+                        _ => notes(self.store, self.table, source, self.heads).await?,
+                    };
+                    self.names.insert(key.clone(), names);
+                }
+                Ok(Some(self.names[&key].contains(*name)))
+            }
+            [_, "tombstones", set, _] => Ok(Some(self.is_head(self.tombstones, set))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether an id is a head of an application.
+    pub(super) fn is_head(&self, app: &str, id: &str) -> bool {
+        self.heads.get(app).is_some_and(|heads| heads.iter().any(|head| head.to_string() == id))
+    }
 }
 
 /// The source that a folder is named after.
@@ -72,7 +103,7 @@ fn source_of(folder: &str) -> TableName {
 }
 
 /// The names of the batches that heads lead to.
-pub(super) async fn batches(
+async fn batches(
     store: &Arc<dyn ObjectStore>,
     table: &TableName,
     folder: &str,
@@ -96,7 +127,7 @@ pub(super) async fn batches(
 }
 
 /// The names of the notes that commits name, and of their lines.
-pub(super) async fn notes(
+async fn notes(
     store: &Arc<dyn ObjectStore>,
     table: &TableName,
     folder: &str,

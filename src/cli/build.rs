@@ -15,7 +15,7 @@ use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
 use crate::names::TableName;
 use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
-use crate::tables::Resumed;
+use crate::tables::{Lake, Resumed};
 use crate::words::plural;
 
 /// What a command runs of the selected nodes.
@@ -108,9 +108,7 @@ pub(super) fn run_schedule(
     // A run that is killed leaves this, for `lake retry`.
     artifacts::write_run_results(&runtime.folder, &run::unfinished(&runtime, schedule), called)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
-    for resumed in async_runtime.block_on(runtime.lake.resume())? {
-        resumed_note(&resumed, printer);
-    }
+    async_runtime.block_on(resume(&runtime.lake, printer))?;
     let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, printer));
     artifacts::write_run_results(&runtime.folder, &report, called)?;
     async_runtime.block_on(remember(&inputs, &report, called, printer));
@@ -141,8 +139,15 @@ pub(super) async fn remember(inputs: &Inputs, report: &RunReport, called: &serde
     }
 }
 
-/// What an earlier run had begun to publish together, and could not finish.
-pub(super) fn resumed_note(resumed: &Resumed, printer: &Printer) {
+/// Finishes what an earlier run had begun to publish together, and could not.
+pub(super) async fn resume(lake: &Lake, printer: &Printer) -> anyhow::Result<()> {
+    for resumed in lake.resume().await? {
+        resumed_note(&resumed, printer);
+    }
+    Ok(())
+}
+
+fn resumed_note(resumed: &Resumed, printer: &Printer) {
     let listed = |names: &[TableName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     printer.note(&format!(
         "finished what run {} had begun to publish together: {}",

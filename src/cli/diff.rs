@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::args::Global;
 use super::diff_args::{DiffArgs, Versions};
-use super::printer::{Paint, Printer, aligned};
+use super::printer::{Paint, Printer, aligned, cut};
 use super::profile::with_table;
 use super::{ExitStatus, Pipeline, diff_state, targets};
 use crate::compile::impact::What;
@@ -335,11 +335,7 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let text = text.replace('\n', "\\n");
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
+    cut(&text.replace('\n', "\\n"), LONGEST)
 }
 
 /// `0.1 %`, of a part of one.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::args::Global;
-use super::build::resumed_note;
+use super::build::resume;
 use super::environment_args::DropArgs;
-use super::printer::{Paint, Printer, aligned};
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
 use crate::run::{self, Dropped, Inputs};
 use crate::words::{plural, thousands};
@@ -23,9 +23,7 @@ pub(super) fn run(global: &Global, args: &DropArgs, printer: &Printer) -> anyhow
     let inputs = Inputs::new(Arc::clone(&runtime));
     if args.yes {
         // What a crash has left of a burst would be published again.
-        for resumed in async_runtime.block_on(runtime.lake.resume())? {
-            resumed_note(&resumed, printer);
-        }
+        async_runtime.block_on(resume(&runtime.lake, printer))?;
     }
     let tables = async_runtime.block_on(run::to_drop(&inputs, &names, args.orphans))?;
     if printer.is_json() {
@@ -58,11 +56,8 @@ fn print(tables: &[Dropped], dropped: bool, printer: &Printer) {
         vec![word.to_owned(), table.name.to_string(), what]
     };
     let rows: Vec<Vec<String>> = tables.iter().map(row).collect();
-    for (line, table) in aligned(&rows, &[]).iter().zip(tables) {
-        let (first, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        let paint = if table.left.is_some() { Paint::Yellow } else { Paint::Red };
-        printer.result(&format!("{}{rest}", printer.paint(paint, first)));
-    }
+    let paint = |table: &Dropped| if table.left.is_some() { Paint::Yellow } else { Paint::Red };
+    printer.verdicts(&rows, tables.iter().map(paint));
     let going: Vec<&Dropped> = tables.iter().filter(|table| table.left.is_none()).collect();
     let bytes: u64 = going.iter().map(|table| table.bytes).sum();
     let word = if dropped { "dropped" } else { "to drop" };

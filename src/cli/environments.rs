@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::args::Global;
-use super::build::resumed_note;
+use super::build::resume;
 use super::environment_args::{CloneArgs, PromoteArgs};
-use super::printer::{Paint, Printer, aligned};
+use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline, targets};
 use crate::names::TableName;
 use crate::run::{self, Inputs, NodeResult, Other, RunReport, Status, Taking, Wanted};
@@ -45,9 +45,7 @@ fn take_over(global: &Global, args: &CloneArgs, wanted: Wanted, printer: &Printe
     );
     let inputs = Inputs::new(Arc::clone(&runtime));
     if !wanted.dry_run {
-        for resumed in async_runtime.block_on(runtime.lake.resume())? {
-            resumed_note(&resumed, printer);
-        }
+        async_runtime.block_on(resume(&runtime.lake, printer))?;
     }
     let (report, failure) = async_runtime.block_on(run::take_over(&inputs, &other, &names, wanted));
     if let Some(failure) = failure {
@@ -78,10 +76,7 @@ fn print(report: &RunReport, wanted: Wanted, printer: &Printer) {
         vec![word(node).0.to_owned(), node.name.to_string(), what]
     };
     let rows: Vec<Vec<String>> = report.nodes.iter().map(row).collect();
-    for (line, node) in aligned(&rows, &[]).iter().zip(&report.nodes) {
-        let (first, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        printer.result(&format!("{}{rest}", printer.paint(word(node).1, first)));
-    }
+    printer.verdicts(&rows, report.nodes.iter().map(|node| word(node).1));
     let done = match (wanted.taking, wanted.dry_run) {
         (Taking::Clone, false) => "cloned",
         (Taking::Clone, true) => "would be cloned",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::args::{Global, MaintainArgs};
-use super::build::resumed_note;
+use super::build::resume;
 use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
 use crate::run::{self, Inputs, Maintained};
@@ -18,9 +18,7 @@ pub(super) fn run(global: &Global, args: &MaintainArgs, printer: &Printer) -> an
     let inputs = Inputs::new(Arc::clone(&runtime));
     if !args.dry_run {
         // A burst that a crash has cut is whole before anything is packed or taken away.
-        for resumed in async_runtime.block_on(runtime.lake.resume())? {
-            resumed_note(&resumed, printer);
-        }
+        async_runtime.block_on(resume(&runtime.lake, printer))?;
     }
     let all = args.selection.is_empty();
     let results = async_runtime.block_on(run::maintain(&inputs, &selection.nodes, all, args.dry_run));

@@ -56,6 +56,14 @@ pub(super) fn aligned(rows: &[Vec<String>], numbers: &[usize]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// A text with an ellipsis in place of what is more than so many characters.
+pub(super) fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 impl Printer {
     pub(super) fn new(output: Output, quiet: bool) -> Self {
         // https://no-color.org
@@ -65,6 +73,14 @@ impl Printer {
             quiet,
             color_out: allowed && std::io::stdout().is_terminal(),
             color_err: allowed && std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Lines that begin with a word of a colour of its own.
+    pub(super) fn verdicts(&self, rows: &[Vec<String>], paints: impl Iterator<Item = Paint>) {
+        for (line, paint) in aligned(rows, &[]).iter().zip(paints) {
+            let (first, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
+            self.result(&format!("{}{rest}", self.paint(paint, first)));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::args::{Global, ProfileArgs};
-use super::printer::{Paint, Printer, aligned};
+use super::printer::{Paint, Printer, aligned, cut};
 use super::show::named;
 use super::{ExitStatus, Pipeline};
 use crate::names::TableName;
@@ -122,7 +122,7 @@ fn print(profile: &TableProfile, changes: Option<(u64, Vec<String>)>, printer: &
 
 fn cells(column: &ColumnProfile, rows: u64, is_full: bool) -> Vec<String> {
     let hidden = |value: &Option<String>| match value {
-        Some(value) => cut(value),
+        Some(value) => shown(value),
         None if column.masked => "***".to_owned(),
         None => String::new(),
     };
@@ -140,7 +140,7 @@ fn cells(column: &ColumnProfile, rows: u64, is_full: bool) -> Vec<String> {
             .common()
             .iter()
             .take(3)
-            .map(|(value, count)| format!("{} {}", cut(value), percent(*count, rows)))
+            .map(|(value, count)| format!("{} {}", shown(value), percent(*count, rows)))
             .collect();
         cells.extend([number(column.mean), number(column.p50), common.join(", ")]);
     }
@@ -168,12 +168,8 @@ fn short(value: f64) -> String {
     if value.fract() == 0.0 || value.abs() >= 1e6 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
-fn cut(text: &str) -> String {
-    let text = text.replace(['\n', '\r', '\t'], " ");
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
+fn shown(text: &str) -> String {
+    cut(&text.replace(['\n', '\r', '\t'], " "), LONGEST)
 }
 
 /// What changed, in words.
@@ -215,7 +211,7 @@ fn of_column(before: &ColumnProfile, now: &ColumnProfile, rows_before: u64, rows
     let nulls = |column: &ColumnProfile, rows| column.nulls.map(|nulls| share(nulls, rows)).unwrap_or_default();
     differ("NULL", nulls(before, rows_before), nulls(now, rows));
     differ("distinct", distinct(before), distinct(now));
-    let bound = |value: &Option<String>| value.as_deref().map(cut).unwrap_or_default();
+    let bound = |value: &Option<String>| value.as_deref().map(shown).unwrap_or_default();
     differ("min", bound(&before.min), bound(&now.min));
     differ("max", bound(&before.max), bound(&now.max));
     let mean = |column: &ColumnProfile| column.mean.map(short).unwrap_or_default();
@@ -228,7 +224,7 @@ fn of_column(before: &ColumnProfile, now: &ColumnProfile, rows_before: u64, rows
         && !new.is_empty()
         && known.len() < 10
     {
-        found.push(format!("new values {}", new.iter().map(|value| cut(value)).collect::<Vec<_>>().join(", ")));
+        found.push(format!("new values {}", new.iter().map(|value| shown(value)).collect::<Vec<_>>().join(", ")));
     }
     found
 }

@@ -2,7 +2,7 @@
 
 use tokio::runtime;
 
-use super::printer::{Paint, Printer};
+use super::printer::{Paint, Printer, cut};
 use crate::graph::Selection;
 use crate::run::{self, Diff, DiffKind, DiffRow, SharedRuntime, TestStatus, UnitTestResult};
 use crate::words::plural;
@@ -135,7 +135,7 @@ fn cells_of(row: &DiffRow, columns: usize) -> Vec<Shown> {
         if row.differs.contains(&at) {
             return Shown::Both(shown(expected), shown(actual));
         }
-        Shown::One(cut(&shown(if row.expected.is_some() { expected } else { actual })))
+        Shown::One(cut(&shown(if row.expected.is_some() { expected } else { actual }), LONGEST))
     };
     (0..columns).map(cell).collect()
 }
@@ -146,12 +146,5 @@ fn shown(value: Option<String>) -> String {
         None => "NULL".to_owned(),
         Some(text) if text.is_empty() || text == "NULL" || text.trim() != text => format!("'{text}'"),
         Some(text) => text.replace('\n', "\\n"),
-    }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
     }
 }

@@ -83,6 +83,14 @@ pub enum Input {
 }
 
 impl Input {
+    /// The table, if it is one.
+    pub fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::Table(name) => Some(name),
+            Self::Source(..) => None,
+        }
+    }
+
     /// A view reads its sources whole, whoever reads the view.
     pub(super) fn whole(self) -> Self {
         match self {

@@ -6,6 +6,7 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 
 use super::audit::Seen;
+use super::commit::Stamp;
 use super::fused::Found;
 use super::materialize::{Failure, Node};
 use crate::checks::Check;
@@ -25,7 +26,14 @@ impl Node<'_> {
             let own = test.table.as_ref() == Some(&self.model.name);
             let check = test.check();
             let is_of_keys = matches!(check, Check::Unique { .. } | Check::Reference { .. });
-            if !own || !is_of_keys || test.config.filter.is_some() || !self.has_passed(published, test).await? {
+            if !own || !is_of_keys || test.config.filter.is_some() {
+                continue;
+            }
+            let holds_for_old_rows = match &check {
+                Check::Reference { to, .. } => self.has_kept_references(published, test, to).await?,
+                _ => self.has_passed(published, test).await?,
+            };
+            if !holds_for_old_rows {
                 continue;
             }
             let found = match check {
@@ -55,6 +63,28 @@ impl Node<'_> {
     pub(super) async fn has_passed(&self, published: &Published, test: &CompiledTest) -> Result<bool, Failure> {
         let Some(state) = &published.state else { return Ok(false) };
         Ok(test.config.allows_nothing() && state.tests.get(&test.name) == Some(&self.stamp(test).await?))
+    }
+
+    /// Whether no reference of the published version failed, and the other table has lost no row since: it is the version
+    /// that the test has seen, or has all files of that one.
+    async fn has_kept_references(
+        &self,
+        published: &Published,
+        test: &CompiledTest,
+        to: &TableName,
+    ) -> Result<bool, Failure> {
+        if self.has_passed(published, test).await? {
+            return Ok(true);
+        }
+        let passed = published.state.as_ref().and_then(|state| state.tests.get(&test.name));
+        let Some(seen) = passed.and_then(|passed| Stamp::version_in(passed, test, to)) else { return Ok(false) };
+        if !test.config.allows_nothing() || self.inputs.runtime().deferral.is_some() || self.inputs.held(to).is_some() {
+            return Ok(false);
+        }
+        let Some(now) = self.inputs.published(to).await? else { return Ok(false) };
+        // Its log may have been cleaned: then nobody can tell.
+        let Ok(then) = self.inputs.runtime().lake.inspect_at(to, seen).await else { return Ok(false) };
+        Ok(then.table_id() == now.table_id() && tables::compare_files(&then, &now)?.before.is_empty())
     }
 
     /// Whether rows are merged by some of these columns.

@@ -17,6 +17,7 @@ use super::fused::{self, Found, Fusion};
 use super::inputs::Inputs;
 use super::materialize::Failure;
 use super::proved::proved;
+use super::references::{self, Group, Key, Keys};
 use super::report::{TestResult, TestStatus};
 use super::schedule::selected_tests;
 use crate::catalog::sql_type;
@@ -35,13 +36,19 @@ pub async fn run_tests(
     on_result: &(dyn Fn(&TestResult) + Sync),
 ) -> Vec<TestResult> {
     let tests = selected_tests(&inputs.runtime().compiled, selection);
-    let mut results = Vec::new();
-    for group in by_table(&tests) {
-        let found = audit_rest(inputs, &group, None, proved(inputs, &group).await).await;
+    let mut groups = Vec::new();
+    for tests in by_table(&tests) {
+        let proved = proved(inputs, &tests).await;
+        groups.push(Group { table: tests[0].table.clone(), tests, proved });
+    }
+    let (groups, keys) = references::in_order(groups);
+    let (audit, mut results) = (Audit { inputs, staged: None, keys }, Vec::new());
+    for group in groups {
+        let found = audit.rest(group.table.as_ref(), &group.tests, group.proved).await;
         found.iter().for_each(on_result);
         results.extend(found);
     }
-    results
+    in_order(results, &tests)
 }
 
 /// Tests of one table together, in order of first appearance.
@@ -73,23 +80,9 @@ pub(super) async fn audit_rest(
     inputs: &Inputs,
     tests: &[&CompiledTest],
     staged: Option<(&TableName, Arc<dyn TableProvider>)>,
-    mut seen: Seen,
+    seen: Seen,
 ) -> Vec<TestResult> {
-    let audit = Audit { inputs, staged };
-    let mut results: Vec<TestResult> = Vec::new();
-    let mut groups: BTreeMap<&TableName, Vec<(&CompiledTest, Check)>> = BTreeMap::new();
-    for test in tests {
-        let check = test.check();
-        match (seen.remove(&test.name), &test.table) {
-            (Some(found), _) => results.push(audit.closer(test, &check, found, Instant::now()).await),
-            (None, Some(table)) => groups.entry(table).or_default().push((test, check)),
-            (None, None) => results.push(audit.alone(test, &check).await),
-        }
-    }
-    for (table, group) in groups {
-        results.extend(audit.together(table, group).await);
-    }
-    in_order(results, tests)
+    Audit { inputs, staged, keys: Keys::default() }.rest(None, tests, seen).await
 }
 
 /// Results in the order of their tests.
@@ -111,19 +104,45 @@ pub(super) fn others(tests: &[(&CompiledTest, Check)], table: &TableName) -> Vec
 pub(super) struct Audit<'a> {
     pub(super) inputs: &'a Inputs,
     staged: Option<(&'a TableName, Arc<dyn TableProvider>)>,
+    /// What references lead to.
+    keys: Keys,
 }
 
 impl Audit<'_> {
+    /// Runs tests that have not seen all rows yet; of a table that is read `for_keys`, these are gathered.
+    async fn rest(&self, for_keys: Option<&TableName>, tests: &[&CompiledTest], mut seen: Seen) -> Vec<TestResult> {
+        let mut results: Vec<TestResult> = Vec::new();
+        let mut groups: BTreeMap<&TableName, Vec<(&CompiledTest, Check)>> = BTreeMap::new();
+        if let Some(table) = for_keys.filter(|table| self.keys.of_table(table).next().is_some()) {
+            groups.insert(table, Vec::new());
+        }
+        for test in tests {
+            let check = test.check();
+            match (seen.remove(&test.name), &test.table) {
+                (Some(found), _) => results.push(self.closer(test, &check, found, Instant::now()).await),
+                (None, Some(table)) => groups.entry(table).or_default().push((test, check)),
+                (None, None) => results.push(self.alone(test, &check).await),
+            }
+        }
+        for (table, group) in groups {
+            results.extend(self.together(table, group).await);
+        }
+        in_order(results, tests)
+    }
+
     /// Tests of one table: one scan for all that can share it.
     async fn together(&self, table: &TableName, tests: Vec<(&CompiledTest, Check)>) -> Vec<TestResult> {
         let start = Instant::now();
         let mut results = Vec::new();
         let (fused, rest) = match self.fusion(table, &tests).await {
-            Ok(Some((fusion, own))) => {
+            Ok(Some((mut fusion, own))) => {
                 let rest = tests.into_iter().filter(|(test, _)| !fusion.tests.iter().any(|s| s.test.name == test.name));
                 let rest: Vec<_> = rest.collect();
                 match self.scan(&fusion, own).await {
-                    Ok(found) => (fusion.tests.into_iter().zip(found).collect(), rest),
+                    Ok(found) => {
+                        fusion.keep(&self.keys);
+                        (fusion.tests.into_iter().zip(found).collect(), rest)
+                    }
                     // One of them fails, or there is too little memory for all: alone, each says what is wrong with it.
                     Err(_) => (Vec::new(), fusion.tests.into_iter().map(|s| (s.test, s.check)).chain(rest).collect()),
                 }
@@ -151,11 +170,14 @@ impl Audit<'_> {
         let shared = tests.iter().filter(|(test, check)| Fusion::takes(test, check, &schema, &tables));
         let shared: Vec<_> = shared.map(|(test, check)| (*test, check.clone())).collect();
         // One alone has no use for it: its query may spill, and looks no closer afterwards.
-        if shared.len() < 2 {
+        let is_known = |(_, check): &(_, Check)| Key::of(check).is_some_and(|key| self.keys.get(&key).is_some());
+        let mut wanted = self.keys.of_table(table).peekable();
+        if shared.len() < 2 && wanted.peek().is_none() && !shared.iter().any(is_known) {
             return Ok(None);
         }
-        let fusion = Fusion::new(&self.inputs.runtime().session, table, shared, tables).await;
-        Ok((!fusion.tests.is_empty()).then_some((fusion, own)))
+        let mut fusion = Fusion::new(&self.inputs.runtime().session, table, shared, tables, &self.keys).await;
+        fusion.gather(&schema, wanted)?;
+        Ok((!fusion.is_idle()).then_some((fusion, own)))
     }
 
     async fn scan(&self, fusion: &Fusion<'_>, own: Arc<dyn TableSource>) -> Result<Vec<Found>, Failure> {
@@ -214,7 +236,7 @@ impl Audit<'_> {
         let mut tables = self.tables(std::slice::from_ref(table)).await?;
         let own = tables.remove(table).ok_or_else(|| Failure::text(format!("`{table}` is not there")))?;
         let session = &self.inputs.runtime().session;
-        let fusion = Fusion::new(session, table, vec![(test, check.clone())], tables).await;
+        let fusion = Fusion::new(session, table, vec![(test, check.clone())], tables, &self.keys).await;
         Ok(self.scan(&fusion, own).await?.into_iter().next().unwrap_or_default())
     }
 

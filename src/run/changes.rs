@@ -44,7 +44,7 @@ pub(super) fn reason(consumed: &Consumed) -> Option<String> {
 }
 
 impl Node<'_> {
-    fn reads_changes(&self) -> impl Iterator<Item = &TableName> {
+    pub(super) fn reads_changes(&self) -> impl Iterator<Item = &TableName> {
         self.model.ref_reads.iter().filter(|(_, read)| *read == RefRead::Changes).map(|(name, _)| name)
     }
 

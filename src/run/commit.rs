@@ -62,6 +62,13 @@ impl Stamp {
         format!(" {name}@{version}")
     }
 
+    /// The version of the only other table that a test had read when it passed with a stamp.
+    pub(super) fn version_in(stamp: &str, test: &CompiledTest, other: &TableName) -> Option<u64> {
+        let read = stamp.strip_prefix(&test.fingerprint())?;
+        let version: u64 = read.rsplit_once("Some(")?.1.strip_suffix(')')?.parse().ok()?;
+        (read == Self::of_table(other, Some(&version.to_string()))).then_some(version)
+    }
+
     pub(super) fn source(&mut self, name: &TableName, state: &str) {
         self.0.push_str(&format!(" {name}@{state}"));
     }

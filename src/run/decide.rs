@@ -119,15 +119,7 @@ fn table(facts: &Facts<'_>) -> Action {
     if state.definition != facts.definition {
         return Action::Full(format!("its definition changed{}", facts.what_changed));
     }
-    let as_read: BTreeMap<String, String> = facts
-        .inputs
-        .iter()
-        .map(|(name, version)| {
-            let same = facts.as_they_were.contains(name).then(|| state.inputs.get(name)).flatten();
-            (name.clone(), same.unwrap_or(version).clone())
-        })
-        .collect();
-    if let Some(change) = changed_input(state, &as_read) {
+    if let Some(change) = changed_input(state, facts.inputs, &facts.as_they_were) {
         return Action::Full(change);
     }
     if let Some(function) = facts.volatile {
@@ -136,7 +128,7 @@ fn table(facts: &Facts<'_>) -> Action {
     if facts.forced {
         return Action::Full("forced".to_owned());
     }
-    let newer = |name: &&String| facts.inputs.get(*name) != as_read.get(*name);
+    let newer = |name: &&String| facts.inputs.get(*name) != state.inputs.get(*name);
     let newer: Vec<String> = facts.as_they_were.iter().filter(newer).cloned().collect();
     if newer.is_empty() {
         return Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)));
@@ -175,7 +167,7 @@ fn incremental(facts: &Facts<'_>) -> Action {
         }
         return Action::Incremental("its last version was not written by lake".to_owned());
     };
-    if let Some(change) = changed_input(state, facts.inputs) {
+    if let Some(change) = changed_input(state, facts.inputs, &BTreeSet::new()) {
         return Action::Incremental(change);
     }
     let hint = if state.definition == facts.definition {
@@ -224,10 +216,14 @@ fn what_to_take_in(pending: &BTreeMap<String, Counts>) -> Option<String> {
 }
 
 /// The first input that is not what it was, in words.
-pub(super) fn changed_input(state: &TableState, now: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn changed_input(
+    state: &TableState,
+    now: &BTreeMap<String, String>,
+    as_they_were: &BTreeSet<String>,
+) -> Option<String> {
     for (name, version) in now {
         match state.inputs.get(name) {
-            Some(old) if old == version => {}
+            Some(old) if old == version || as_they_were.contains(name) => {}
             Some(_) if version == "absent" => return Some(format!("{name} is gone")),
             Some(old) if version.starts_with("version") => {
                 let now = shown(version).trim_start_matches("version ");

@@ -98,12 +98,7 @@ impl Inputs {
     ) -> Result<Vec<(TableName, Option<String>)>, Failure> {
         let compiled = &self.runtime().compiled.models;
         let inputs = models.into_iter().filter_map(|name| compiled.get(name)).flat_map(|model| &model.inputs);
-        let read: BTreeSet<&TableName> = inputs
-            .filter_map(|input| match input {
-                Input::Table(name) => Some(name),
-                Input::Source(..) => None,
-            })
-            .collect();
+        let read: BTreeSet<&TableName> = inputs.filter_map(Input::table).collect();
         let mut found = Vec::new();
         for name in read {
             let from = self.read_from(name).await?;

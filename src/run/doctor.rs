@@ -195,7 +195,7 @@ fn care(maintained: &[Maintained]) -> Option<Finding> {
 /// Tables below the root that no model makes; what `lake` itself keeps there is in a folder of its own.
 async fn strangers(inputs: &Inputs, models: &BTreeSet<TableName>) -> Vec<Finding> {
     let runtime = inputs.runtime();
-    let found = match runtime.lake.table_names().await {
+    let found = match runtime.lake.tables().await {
         Ok(found) => found,
         Err(error) => return vec![Finding::new("root", Health::Error, error.to_string(), None)],
     };

@@ -75,10 +75,7 @@ fn tables_of(inputs: &Inputs, schedule: &Schedule) -> BTreeSet<TableName> {
     let Runtime { project, compiled, .. } = inputs.runtime();
     let mut names: BTreeSet<TableName> = schedule.steps.iter().map(|step| step.name.clone()).collect();
     let models = schedule.steps.iter().filter_map(|step| compiled.models.get(&step.name));
-    names.extend(models.flat_map(|model| &model.inputs).filter_map(|input| match input {
-        Input::Table(name) => Some(name.clone()),
-        Input::Source(..) => None,
-    }));
+    names.extend(models.flat_map(|model| &model.inputs).filter_map(Input::table).cloned());
     names.retain(|name| project.models.get(name).is_some_and(|model| model.is_stored()));
     names
 }

@@ -12,10 +12,11 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use super::materialize::Failure;
+use super::references::{Key, Keys};
 use crate::checks::Check;
 use crate::compile::{CompiledTest, bound, condition};
 use crate::names::TableName;
-use crate::session::{self, KnownValues, Tables};
+use crate::session::{self, Gathering, KnownValues, Tables};
 use crate::words::quoted;
 
 /// What a test found.
@@ -53,6 +54,8 @@ pub(super) struct Fusion<'a> {
     pub(super) session: SessionState,
     /// Other tables that they read.
     others: Tables,
+    /// Keys of the table that tests of other tables need.
+    gathered: Vec<(Key, String, Gathering)>,
 }
 
 impl<'a> Fusion<'a> {
@@ -63,11 +66,12 @@ impl<'a> Fusion<'a> {
         table: &'a TableName,
         tests: Vec<(&'a CompiledTest, Check)>,
         others: Tables,
+        keys: &Keys,
     ) -> Self {
-        let mut fusion = Self { table, tests: Vec::new(), session: session.clone(), others };
+        let mut fusion = Self { table, tests: Vec::new(), session: session.clone(), others, gathered: Vec::new() };
         for (test, check) in tests {
             let known = match &check {
-                Check::Reference { .. } => match fusion.known_values(&check).await {
+                Check::Reference { .. } => match fusion.known_values(&check, keys).await {
                     Ok(known) => Some(known),
                     Err(failure) => {
                         tracing::debug!("`{}` shares no scan: {failure}", test.name);
@@ -98,14 +102,45 @@ impl<'a> Fusion<'a> {
     }
 
     /// The values that a reference may have, as a function of the session.
-    async fn known_values(&mut self, check: &Check) -> Result<String, Failure> {
-        let Check::Reference { to, field, to_filter, .. } = check else { return Ok(String::new()) };
-        let filter = condition([to_filter.as_deref()]);
-        let sql = format!("select {} from {}{filter}", quoted(field), to.quoted());
-        let plan = session::plan(&self.session, session::parse(&sql)?, &self.others)?;
-        let (name, function) = KnownValues::read(&self.session, plan).await?.into_function();
-        self.session.register_udf(Arc::new(function))?;
+    async fn known_values(&mut self, check: &Check, keys: &Keys) -> Result<String, Failure> {
+        let Some(key) = Key::of(check) else { return Ok(String::new()) };
+        let (name, function) = match keys.get(&key) {
+            Some(known) => known,
+            None => {
+                let filter = condition([key.filter.as_deref()]);
+                let sql = format!("select {} from {}{filter}", quoted(&key.field), key.table.quoted());
+                let plan = session::plan(&self.session, session::parse(&sql)?, &self.others)?;
+                keys.put(key, KnownValues::read(&self.session, plan).await?)
+            }
+        };
+        self.session.register_udf(function)?;
         Ok(name)
+    }
+
+    /// Keeps the values of keys of the table while it is scanned.
+    pub(super) fn gather<'k>(&mut self, schema: &Schema, keys: impl Iterator<Item = &'k Key>) -> Result<(), Failure> {
+        for key in keys {
+            let Ok(field) = schema.field_with_name(&key.field) else { continue };
+            let gathering = Gathering::new(&self.session, field.data_type().clone());
+            let (name, function) = gathering.function();
+            self.session.register_udf(Arc::new(function))?;
+            self.gathered.push((key.clone(), name, gathering));
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing that a scan could find out.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tests.is_empty() && self.gathered.is_empty()
+    }
+
+    /// After a scan: the keys that it has come by.
+    pub(super) fn keep(&mut self, keys: &Keys) {
+        for (key, _, gathering) in self.gathered.drain(..) {
+            if let Some(values) = gathering.gathered() {
+                keys.put(key, values);
+            }
+        }
     }
 
     /// The query over the rows of `own`.
@@ -160,6 +195,16 @@ impl<'a> Fusion<'a> {
                 inner.push(format!("{} as r{at}", rows(test)));
                 outer.push(format!("r{at}"));
             }
+        }
+        for (at, (key, gather, _)) in self.gathered.iter().enumerate() {
+            let value = format!("{gather}({})", quoted(&key.field));
+            // Of both sides of an AND each may see all rows.
+            let seen = match &key.filter {
+                Some(filter) => format!("case when {filter} then {value} else false end"),
+                None => value,
+            };
+            inner.push(format!("count(*) filter (where {seen}) as g{at}"));
+            outer.push(format!("g{at}"));
         }
         format!("select {} from (select {} from {}) as found", outer.join(", "), inner.join(", "), self.table.quoted())
     }

@@ -13,6 +13,7 @@ use super::inputs::Inputs;
 use super::materialize::{Failure, Mode, Node, World};
 use super::profiling::Profiling;
 use super::proved::known_to_hold;
+use super::references::Keys;
 use super::report::TestResult;
 use super::sieve::Sieve;
 use super::watching::{OnTheWay, Watching};
@@ -22,7 +23,7 @@ use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
 use crate::project::{Model, Profile};
 use crate::session::{self, Tables};
-use crate::tables::{self, Kept, Known, Published, Staged};
+use crate::tables::{self, Kept, Known, Published, Staged, TableState};
 
 impl Node<'_> {
     /// Tests that decide whether staged rows are published. What a contract promises is never left out.
@@ -31,7 +32,7 @@ impl Node<'_> {
     }
 
     /// Rows that are to be left out are never published, whatever else is.
-    fn is_gate(&self, test: &CompiledTest) -> bool {
+    pub(super) fn is_gate(&self, test: &CompiledTest) -> bool {
         let config = &test.config;
         config.contract || config.on_violation.leaves_out() || self.model.config.audit && config.audit
     }
@@ -148,7 +149,7 @@ impl Node<'_> {
         if tests.is_empty() {
             return None;
         }
-        let fusion = Fusion::new(session, &self.model.name, tests, others).await;
+        let fusion = Fusion::new(session, &self.model.name, tests, others, &Keys::default()).await;
         (!fusion.tests.is_empty()).then(|| Watching::new(fusion, Arc::clone(schema)))
     }
 
@@ -168,26 +169,31 @@ impl Node<'_> {
     /// Runs the tests that do not gate, over what is published now.
     pub(super) async fn audit_after(&self, fresh: &Published) -> Result<Vec<TestResult>, Failure> {
         let (memo, mut due) = (&self.inputs.runtime().memo, Vec::new());
+        let of = (fresh.version(), fresh.state.as_ref());
         for test in self.tests.iter().filter(|test| !self.is_gate(test)) {
             // The commit cannot say what came after it, so the memo does.
-            if memo.get::<bool>(self.pass(fresh, test).await?).is_none() {
+            if memo.get::<bool>(self.pass(of, test).await?).is_none() {
                 due.push(*test);
             }
         }
         let results = audit(self.inputs, &due, None).await;
         let passed = |test: &&&CompiledTest| results.iter().any(|found| found.name == test.name && !found.blocks());
         for test in due.iter().filter(passed) {
-            memo.put(self.pass(fresh, test).await?, &true);
+            memo.put(self.pass(of, test).await?, &true);
         }
         Ok(results)
     }
 
     /// Stands for a test that a version has passed after its publish.
-    async fn pass(&self, published: &Published, test: &CompiledTest) -> Result<Key, Failure> {
-        let run = published.state.as_ref().map(|state| state.invocation_id.as_str()).unwrap_or_default();
+    pub(super) async fn pass(
+        &self,
+        (version, state): (u64, Option<&TableState>),
+        test: &CompiledTest,
+    ) -> Result<Key, Failure> {
+        let run = state.map(|state| state.invocation_id.as_str()).unwrap_or_default();
         let root = self.inputs.runtime().lake.root().as_str();
         let key = KeyMaker::new("passed after its publish").text(root).value(&self.model.name).text(run);
-        Ok(key.value(&published.version()).text(&test.name).text(&self.stamp(test).await?).finish())
+        Ok(key.value(&version).text(&test.name).text(&self.stamp(test).await?).finish())
     }
 }
 

@@ -190,8 +190,7 @@ impl Node<'_> {
 
     /// Refuses to replace a history by something else.
     pub(super) fn keeps_history(&self, world: &World) -> Result<(), Failure> {
-        let state = world.published.as_ref().and_then(|published| published.state.as_ref());
-        let was_history = state.is_some_and(|state| state.materialized == "scd2");
+        let was_history = world.state().is_some_and(|state| state.materialized == "scd2");
         if !was_history || self.model.config.is_history() || self.inputs.runtime().options.full_refresh {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
 use crate::project::{Format, OnBadRow, OnNewColumn, Source};
 use crate::session::{self, Tables};
-use crate::tables::{self, Published};
+use crate::tables::{self, Glance, Published, TableError};
 use crate::template::{SourceRead, plain_relation, source_relation};
 
 use super::anomalies::Measured;
@@ -35,6 +35,8 @@ pub struct Inputs {
     listings: Mutex<HashMap<ListingKey, Arc<OnceCell<Arc<Listing>>>>>,
     deliveries: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
+    /// What their newest commits say, of tables that were not loaded for it.
+    glances: Mutex<HashMap<TableName, Arc<OnceCell<Option<Arc<Glance>>>>>>,
     /// Tables of the lake that this run defers to.
     pub(super) of_other: Mutex<BTreeMap<TableName, Arc<OnceCell<Option<Published>>>>>,
     /// Models whose tables are published together with others.
@@ -72,6 +74,7 @@ impl Inputs {
             runtime,
             deliveries,
             published,
+            glances: Mutex::default(),
             of_other: Mutex::default(),
             together: OnceLock::new(),
             held,
@@ -187,8 +190,31 @@ impl Inputs {
     /// The published version of a table, inspected at the first call.
     pub(super) async fn published(&self, name: &TableName) -> Result<Option<Published>, Failure> {
         let cell = Arc::clone(self.published.lock().expect("no holder panics").entry(name.clone()).or_default());
-        let published = cell.get_or_try_init(|| self.runtime.lake.inspect(name)).await?;
+        let published = cell.get_or_try_init(|| self.load(name)).await?;
         Ok(published.clone())
+    }
+
+    /// All nodes of a run see one version of a table, whoever looked first, and however closely.
+    async fn load(&self, name: &TableName) -> Result<Option<Published>, TableError> {
+        let glances = self.glances.lock().expect("no holder panics").get(name).cloned();
+        let glance = glances.and_then(|cell| cell.get().cloned()).flatten();
+        if let Some(glance) = glance
+            && let Ok(published) = self.runtime.lake.inspect_at(name, glance.version).await
+        {
+            return Ok(Some(published));
+        }
+        self.runtime.lake.inspect(name).await
+    }
+
+    /// A table that was loaded or built before, and whether it is there.
+    pub(super) fn loaded(&self, name: &TableName) -> Option<Option<Published>> {
+        self.published.lock().expect("no holder panics").get(name).and_then(|cell| cell.get().cloned())
+    }
+
+    /// What the newest commit of a table says, read at the first call; `None` where that is not enough.
+    pub(super) async fn glance(&self, name: &TableName) -> Option<Arc<Glance>> {
+        let cell = Arc::clone(self.glances.lock().expect("no holder panics").entry(name.clone()).or_default());
+        cell.get_or_init(|| async { self.runtime.lake.glance(name).await.map(Arc::new) }).await.clone()
     }
 
     /// Looks at tables of a bucket before the run comes to them: one after the other, each would wait for the answers to a
@@ -201,7 +227,7 @@ impl Inputs {
         let look = |name: TableName| {
             let inputs = Arc::clone(self);
             // What goes wrong is told when the table is needed, and looked at again.
-            tokio::spawn(async move { inputs.published(&name).await.is_ok() })
+            tokio::spawn(async move { inputs.known(&name).await.is_ok() })
         };
         futures::stream::iter(names).map(look).buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
     }
@@ -209,6 +235,7 @@ impl Inputs {
     /// Looks again at a table that another run has changed.
     pub(super) fn forget(&self, name: &TableName) {
         self.published.lock().expect("no holder panics").remove(name);
+        self.glances.lock().expect("no holder panics").remove(name);
     }
 
     /// Says which models are published together with others, before the first of them runs.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use super::decide::Counts;
 use super::hooks::HookResult;
 use super::inputs::{Chosen, Delivery, Inputs};
-use super::materialize::Failure;
+use super::materialize::{Failure, World};
 use super::replay;
 use crate::bronze::{self, BronzeError, Entry, Listing, Manifest, Pending, Read, Rules, Why, manifest};
 use crate::intervals::Intervals;
@@ -113,15 +113,11 @@ impl<'a> Intake<'a> {
     pub(super) async fn taken_in(
         &self,
         source: &TableName,
-        published: Option<&Published>,
+        world: &World,
         progress: &mut Progress,
     ) -> Result<TakenIn, Failure> {
         let runtime = self.inputs.runtime();
-        let app_id = manifest::app_id(&self.model.name, source);
-        let head = match published {
-            Some(published) => published.transaction(&app_id).await?,
-            None => None,
-        };
+        let head = world.head(&manifest::app_id(&self.model.name, source)).await?;
         let manifest = match progress.manifests.remove(source).filter(|kept| kept.head() == head) {
             Some(manifest) if progress.rest.get(source).is_some_and(|(_, rest)| !rest.is_empty()) => {
                 return Ok(self.next_batch(source, manifest, progress));
@@ -138,7 +134,7 @@ impl<'a> Intake<'a> {
         };
         if self.by_delivery(source) && self.source(source).ingestion.snapshot {
             let taken = self.next_dump(source, manifest).await?;
-            self.same_source(source, &taken, published)?;
+            self.same_source(source, &taken, world)?;
             return Ok(taken);
         }
         let after = self.begin_after(source, &manifest, progress);
@@ -156,16 +152,16 @@ impl<'a> Intake<'a> {
         let batch = manifest.next_id(chrono::Utc::now());
         let mut taken = TakenIn { manifest, listing, batch, pending: Pending::default(), counts: Counts::default() };
         if let Some(replay) = &runtime.options.replay {
-            self.same_source(source, &taken, published)?;
+            self.same_source(source, &taken, world)?;
             if replay == source {
                 let of = (&self.model.name, source);
                 taken.pending = replay::pending(self.inputs, of, &taken.manifest, &taken.listing).await?;
                 taken.counts = count(&taken.pending);
             }
         } else if self.full_refresh(progress) {
-            self.restart(source, &mut taken, published.is_none(), progress).await?;
+            self.restart(source, &mut taken, !world.exists(), progress).await?;
         } else {
-            self.same_source(source, &taken, published)?;
+            self.same_source(source, &taken, world)?;
             self.find_pending(source, &mut taken, true, progress).await?;
             if taken.listing.after.is_some() && taken.pending.takes_back() && self.traced().is_none() {
                 // The table may have to be rebuilt, and that is about all files.
@@ -285,7 +281,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Refuses a source that was moved or renamed: its files would all look new, and their rows would double.
-    fn same_source(&self, source: &TableName, taken: &TakenIn, published: Option<&Published>) -> Result<(), Failure> {
+    fn same_source(&self, source: &TableName, taken: &TakenIn, world: &World) -> Result<(), Failure> {
         let known = &taken.manifest;
         if let Some(base) = known.base().filter(|base| *base != taken.listing.base) {
             return Err(Failure::text(format!(
@@ -294,7 +290,7 @@ impl<'a> Intake<'a> {
                 taken.listing.base, self.model.name
             )));
         }
-        let before = published.and_then(|published| published.state.as_ref()).map(|state| state.sources.as_slice());
+        let before = world.state().map(|state| state.sources.as_slice());
         let gone =
             before.into_iter().flatten().find(|name| !self.model.sources.iter().any(|(s, _)| s.to_string() == **name));
         match gone {

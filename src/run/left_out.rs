@@ -37,6 +37,12 @@ pub(super) fn tables(compiled: &CompiledProject) -> BTreeSet<TableName> {
     compiled.tests.iter().filter(quarantines).filter_map(|test| test.table.as_ref().map(table_of)).collect()
 }
 
+/// Whether rows that tests leave out of a model are kept.
+pub(super) fn has_quarantine(compiled: &CompiledProject, model: &TableName) -> bool {
+    let is_kept = |test: &CompiledTest| test.config.on_violation == Violation::Quarantine;
+    compiled.tests.iter().any(|test| test.table.as_ref() == Some(model) && is_kept(test))
+}
+
 /// The application whose head says which note counts.
 pub(super) fn app_id(model: &TableName) -> String {
     format!("lake:left_out:{model}")
@@ -146,7 +152,7 @@ pub(super) async fn settle(inputs: &Inputs, model: &Model, published: &Published
     let runtime = inputs.runtime();
     let app = app_id(&model.name);
     let head = published.transaction(&app).await?;
-    if head.is_none() && !tables(&runtime.compiled).contains(&table_of(&model.name)) {
+    if head.is_none() && !has_quarantine(&runtime.compiled, &model.name) {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {

@@ -25,7 +25,7 @@ use crate::compile::{CompiledModel, CompiledTest, Input};
 use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Format, Materialization, Model, Strategy};
-use crate::tables::{Published, TableError};
+use crate::tables::{Glance, Published, TableError};
 use crate::template::SourceRead;
 
 /// Why a node failed.
@@ -201,6 +201,9 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     if model.is_microbatch() {
         return node.run_batches(progress).await;
     }
+    if let Some(outcome) = node.skip_at_a_glance().await {
+        return Ok(outcome);
+    }
     let world = node.look(progress).await?;
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
@@ -230,6 +233,8 @@ pub(super) struct Node<'a> {
 /// What was found of its table and its inputs.
 pub(super) struct World {
     pub(super) published: Option<Published>,
+    /// In its place, where only the newest commit was looked at.
+    pub(super) glance: Option<Arc<Glance>>,
     /// Versions and file lists, by name, as the fingerprint has them.
     pub(super) versions: BTreeMap<String, String>,
     /// Sources whose files it takes in, with what it took in before.
@@ -239,6 +244,21 @@ pub(super) struct World {
     pub(super) changes: Consumed,
     /// What sets of columns hold of the tables that it reads.
     pub(super) contents: BTreeMap<TableName, BTreeMap<String, String>>,
+}
+
+impl World {
+    /// Nothing is known of the inputs yet.
+    pub(super) fn new(published: Option<Published>) -> Self {
+        Self {
+            published,
+            glance: None,
+            versions: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            nothing_to_read: false,
+            changes: Consumed::new(),
+            contents: BTreeMap::new(),
+        }
+    }
 }
 
 impl Node<'_> {
@@ -252,14 +272,11 @@ impl Node<'_> {
         published: Option<Published>,
         progress: &mut Progress,
     ) -> Result<World, Failure> {
-        let mut world = World {
-            published,
-            versions: BTreeMap::new(),
-            taken: BTreeMap::new(),
-            nothing_to_read: !self.compiled.inputs.is_empty(),
-            changes: Consumed::new(),
-            contents: BTreeMap::new(),
-        };
+        self.look_into(World::new(published), progress).await
+    }
+
+    pub(super) async fn look_into(&self, mut world: World, progress: &mut Progress) -> Result<World, Failure> {
+        world.nothing_to_read = !self.compiled.inputs.is_empty();
         if let Some(content) = &self.compiled.content {
             world.versions.insert(self.model.path.clone(), format!("content {content}"));
         }
@@ -279,7 +296,7 @@ impl Node<'_> {
                 Input::Source(name, SourceRead::Changes)
                     if takes_in(&self.inputs.runtime().project, self.model, name) =>
                 {
-                    let taken = self.intake.taken_in(name, world.published.as_ref(), progress).await?;
+                    let taken = self.intake.taken_in(name, &world, progress).await?;
                     world.nothing_to_read &= taken.pending.reads.is_empty();
                     world.taken.insert(name.clone(), taken);
                 }
@@ -308,9 +325,9 @@ impl Node<'_> {
             world,
             decide(&Facts {
                 materialized: self.model.config.materialized,
-                exists: world.published.is_some(),
+                exists: world.exists(),
                 full_refresh,
-                state: world.published.as_ref().and_then(|published| published.state.as_ref()),
+                state: world.state(),
                 definition: &self.compiled.definition,
                 what_changed: self.what_changed(world),
                 as_they_were: self.as_they_were(world),

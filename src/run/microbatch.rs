@@ -5,6 +5,7 @@
 //! first commit of a run takes all intervals out that the run is about to make, and each commit puts its own in: so
 //! whatever does not come to its end is missing, and due in the next run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -162,7 +163,7 @@ impl Node<'_> {
         let known = known.unwrap_or_default();
         let change = match known.inputs.is_empty() && !world.versions.is_empty() {
             true => Some("runs at the same time had read other versions of its inputs".to_owned()),
-            false => changed_input(&known, &world.versions),
+            false => changed_input(&known, &world.versions, &BTreeSet::new()),
         };
         let change = change.or_else(|| self.compiled.volatile.as_ref().map(|f| format!("its rows depend on {f}")));
         // After another run came between, what this one owes is what it owed before.

@@ -104,11 +104,8 @@ async fn of_step(inputs: &Inputs, step: &Step, moving: &BTreeMap<TableName, Plan
     if !model.is_stored() {
         return planned;
     }
-    let inputs_of = compiled.inputs.iter().filter_map(|input| match input {
-        Input::Table(name) => Some(name),
-        Input::Source(..) => None,
-    });
-    planned.after = inputs_of.filter(|name| moving.contains_key(*name)).cloned().collect();
+    planned.after =
+        compiled.inputs.iter().filter_map(Input::table).filter(|name| moving.contains_key(*name)).cloned().collect();
     let tests: Vec<&CompiledTest> = step.tests.iter().map(|index| &runtime.compiled.tests[*index]).collect();
     let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
     match node.foresee().await {
@@ -122,7 +119,7 @@ async fn of_step(inputs: &Inputs, step: &Step, moving: &BTreeMap<TableName, Plan
 
 impl Planned {
     async fn follow(&mut self, action: Action, node: &Node<'_>, world: &World, moving: &BTreeMap<TableName, Plan>) {
-        let first = world.published.is_none();
+        let first = !world.exists();
         (self.plan, self.how, self.reason) = match action {
             Action::Full(reason) => (Plan::Build, "full", reason),
             Action::Incremental(reason) => (Plan::Build, "incremental", reason),
@@ -152,6 +149,9 @@ impl Planned {
 impl Node<'_> {
     /// What would be done now, and what that is made of.
     async fn foresee(&self) -> Result<(Action, World), Failure> {
+        if let Some((reason, world)) = self.at_a_glance().await {
+            return Ok((Action::Skip(reason), world));
+        }
         let mut progress = Progress::default();
         let published = self.inputs.published(&self.model.name).await?;
         let world = self.look_from(published, &mut progress).await?;
@@ -170,8 +170,7 @@ impl Node<'_> {
 
     /// What changed in the definition, in words.
     pub(super) fn what_changed(&self, world: &World) -> String {
-        let state = world.published.as_ref().and_then(|published| published.state.as_ref());
-        let before = state.filter(|state| state.definition != self.compiled.definition);
+        let before = world.state().filter(|state| state.definition != self.compiled.definition);
         let told = before.map(|state| self.inputs.what_changed(self.model, &state.parts)).unwrap_or_default();
         if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) }
     }
@@ -183,7 +182,7 @@ impl Node<'_> {
             let found = match input {
                 Input::Table(name) => self.of_table(name).await,
                 Input::Source(name, _) if runtime.project.sources[name].format == Format::Delta => continue,
-                Input::Source(name, _) => match world.taken.get(name).filter(|_| !full || world.published.is_some()) {
+                Input::Source(name, _) => match world.taken.get(name).filter(|_| !full || world.exists()) {
                     Some(taken) => of_files(name, taken.pending.reads.iter().map(|read| &read.file)),
                     None => match self.inputs.listing(name).await {
                         Ok(listing) => Reads { paths: Vec::new(), ..of_files(name, listing.files.iter()) },

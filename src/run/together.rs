@@ -163,7 +163,7 @@ impl Inputs {
         }
         match (&self.runtime().deferral, self.deferred(name).await?) {
             (Some(deferral), Some(other)) => Ok(Some(version_of_other(&deferral.target, &other))),
-            _ => Ok(self.published(name).await?.map(|published| version(published.rows_since()))),
+            _ => Ok(self.known(name).await?.map(|known| version(known.rows_since()))),
         }
     }
 

@@ -9,6 +9,7 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use super::defer::origin;
+use super::glance::Known;
 use super::inputs::Inputs;
 use super::materialize::{Failure, Node, World};
 use crate::compile::{ColumnName, CompiledModel, Input};
@@ -53,10 +54,7 @@ impl Inputs {
     /// The columns of each table that a model reads, through views.
     fn columns_of<'a>(&'a self, model: &'a CompiledModel) -> BTreeMap<&'a TableName, BTreeSet<String>> {
         let compiled = &self.runtime().compiled;
-        let tables = model.inputs.iter().filter_map(|input| match input {
-            Input::Table(name) => Some((name, BTreeSet::new())),
-            Input::Source(..) => None,
-        });
+        let tables = model.inputs.iter().filter_map(Input::table).map(|name| (name, BTreeSet::new()));
         let (mut found, mut seen): (BTreeMap<_, BTreeSet<String>>, _) = (tables.collect(), BTreeSet::new());
         let mut pending: Vec<&ColumnName> = all_read(model).collect();
         while let Some(column) = pending.pop() {
@@ -136,9 +134,12 @@ impl Inputs {
         if let Some(held) = self.held(name) {
             return Ok(Some(held.projections()).filter(|contents| !contents.is_empty()));
         }
-        let published = self.readable(name).await?;
-        let state = published.and_then(|published| published.state);
-        Ok(state.map(|state| state.projections).filter(|contents| !contents.is_empty()))
+        let known = match self.deferred(name).await? {
+            Some(other) => Some(Known::Loaded(other)),
+            None => self.known(name).await?,
+        };
+        let state = known.as_ref().and_then(Known::state);
+        Ok(state.map(|state| state.projections.clone()).filter(|contents| !contents.is_empty()))
     }
 }
 
@@ -160,8 +161,7 @@ impl Node<'_> {
 
     /// Inputs whose version is another one, and whose columns that were read hold what they held.
     pub(super) fn as_they_were(&self, world: &World) -> BTreeSet<String> {
-        let state = world.published.as_ref().and_then(|published| published.state.as_ref());
-        let Some(state) = state else { return BTreeSet::new() };
+        let Some(state) = world.state() else { return BTreeSet::new() };
         let from = |versions: &BTreeMap<String, String>, name: &String| {
             versions.get(name).and_then(|version| origin(version)).map(str::to_owned)
         };

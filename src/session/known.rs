@@ -1,16 +1,17 @@
 //! The values of a column as a function: whether a value is one of them.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
-use datafusion::common::{HashSet, Result};
+use datafusion::common::{HashSet, Result, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
-    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use futures::StreamExt;
 use roaring::RoaringTreemap;
@@ -67,21 +68,25 @@ impl KnownValues {
     /// # Errors
     /// The query's; also when there is not enough memory for the values.
     pub async fn read(session: &SessionState, plan: LogicalPlan) -> Result<Self> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let data_type = plan.schema().field(0).data_type().clone();
-        let whole = matches!(data_type, DataType::Int32 | DataType::Int64);
-        let mut known = Self {
-            values: if whole { Values::Dense(RoaringTreemap::new()) } else { Values::Hashed(HashSet::default()) },
-            batches: 0,
-            reservation: MemoryConsumer::new("known values").register(&session.runtime_env().memory_pool),
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            signature: Signature::exact(vec![data_type], Volatility::Immutable),
-        };
+        let mut known = Self::none(session, plan.schema().field(0).data_type().clone());
         let mut rows = query(session, plan).execute_stream().await?;
         while let Some(batch) = rows.next().await {
             known.add(batch?.column(0))?;
         }
         Ok(known)
+    }
+
+    /// No value yet, of this type.
+    fn none(session: &SessionState, data_type: DataType) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let whole = matches!(data_type, DataType::Int32 | DataType::Int64);
+        Self {
+            values: if whole { Values::Dense(RoaringTreemap::new()) } else { Values::Hashed(HashSet::default()) },
+            batches: 0,
+            reservation: MemoryConsumer::new("known values").register(&session.runtime_env().memory_pool),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            signature: Signature::exact(vec![data_type], Volatility::Immutable),
+        }
     }
 
     fn add(&mut self, column: &ArrayRef) -> Result<()> {
@@ -112,10 +117,92 @@ impl KnownValues {
         self.reservation.try_resize(room)
     }
 
+    fn data_type(&self) -> Option<DataType> {
+        match &self.signature.type_signature {
+            TypeSignature::Exact(types) => types.first().cloned(),
+            _ => None,
+        }
+    }
+
     /// As a SQL function: its name, and what a session registers.
     pub fn into_function(self) -> (String, ScalarUDF) {
         let name = format!("is_known_{}", self.number);
         (name.clone(), ScalarUDF::from(IsKnown { name, known: Arc::new(self) }))
+    }
+}
+
+/// Values that are kept of a column while a query goes by that is about something else.
+#[derive(Clone)]
+pub struct Gathering(Arc<Mutex<Option<KnownValues>>>);
+
+impl Gathering {
+    /// Of a column of this type.
+    pub fn new(session: &SessionState, data_type: DataType) -> Self {
+        Self(Arc::new(Mutex::new(Some(KnownValues::none(session, data_type)))))
+    }
+
+    /// As a SQL function that is true of every value: its name, and what a session registers.
+    pub fn function(&self) -> (String, ScalarUDF) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, data_type) = known.as_ref().map_or((0, None), |known| (known.number, known.data_type()));
+        drop(known);
+        let name = format!("gather_{number}");
+        let signature = Signature::exact(data_type.into_iter().collect(), Volatility::Volatile);
+        (name.clone(), ScalarUDF::from(Gather { name, signature, values: self.clone() }))
+    }
+
+    /// What was gathered, once the query is over.
+    pub fn gathered(self) -> Option<KnownValues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// `gather_1(value)`.
+struct Gather {
+    name: String,
+    signature: Signature,
+    values: Gathering,
+}
+
+impl fmt::Debug for Gather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl PartialEq for Gather {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Gather {}
+
+impl std::hash::Hash for Gather {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Gather {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
+        if let Some(known) = self.values.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            known.add(column)?;
+        }
+        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
     }
 }
 

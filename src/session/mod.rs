@@ -38,7 +38,7 @@ mod sketch;
 mod sketching;
 
 pub use hashes::{hash_function, mix, row_hashes};
-pub use known::KnownValues;
+pub use known::{Gathering, KnownValues};
 pub use masks::is_mask;
 use memory::Turns;
 pub use memory::{OutOfMemory, collect, nodes_at_once, within_memory};

@@ -74,7 +74,7 @@ impl CredentialProvider for Chain {
             config.credentials_provider().ok_or_else(|| self.failed("nothing provides them"))
         };
         let provider = self.provider.get_or_try_init(load).await?;
-        let found = provider.provide_credentials().await.map_err(|error| self.failed(&deepest(&error)))?;
+        let found = provider.provide_credentials().await.map_err(|error| self.failed(&super::deepest(&error).to_string()))?;
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
@@ -83,14 +83,6 @@ impl CredentialProvider for Chain {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&credential), found.expiry()));
         Ok(credential)
     }
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 /// The region of a profile. Files are read on a thread of their own, as whoever opens a store may not wait.

@@ -114,19 +114,13 @@ mod armed {
                 }
             }
             let share = self.share?;
-            let chance = splitmix(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst));
+            let chance = crate::session::mix(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst));
             chance.is_multiple_of(share).then_some(if (chance >> 32).is_multiple_of(2) {
                 Kind::Error
             } else {
                 Kind::Lost
             })
         }
-    }
-
-    fn splitmix(state: u64) -> u64 {
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     fn failed(operation: &str, location: Option<&Path>) -> object_store::Error {

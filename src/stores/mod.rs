@@ -13,6 +13,7 @@ mod remote_file;
 mod uploads;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path as FilePath;
@@ -267,13 +268,18 @@ pub fn without_secret(address: &str) -> String {
     }
 }
 
-/// The words of a store's error that say what is wrong.
-pub fn message(error: &object_store::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
+/// The error at the bottom of a chain of them.
+fn deepest<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    let (top, root) = (error.to_string(), deepest.to_string());
+    deepest
+}
+
+/// The words of a store's error that say what is wrong.
+pub fn message(error: &(dyn Error + 'static)) -> String {
+    let (top, root) = (error.to_string(), deepest(error).to_string());
     if top.contains(&root) { top } else { format!("{top}: {root}") }
 }
 
@@ -282,18 +288,27 @@ fn defaults() -> [(ClientConfigKey, &'static str); 2] {
     [(ClientConfigKey::Timeout, TIMEOUT), (ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT)]
 }
 
-fn s3(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let own = Own::of(options);
-    let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(own.retry(RETRIES, RETRY_TIMEOUT));
-    for (key, value) in options.known::<AmazonS3ConfigKey>() {
-        builder = builder.with_config(key, value);
-    }
-    for (key, value) in defaults() {
-        let key = AmazonS3ConfigKey::Client(key);
-        if builder.get_config_value(&key).is_none() {
+/// A builder with what the environment says, then the options, then the defaults for what neither says.
+macro_rules! configured {
+    ($builder:ty, $key:ty, $url:expr, $options:expr) => {{
+        let mut builder =
+            <$builder>::from_env().with_url($url.as_str()).with_retry(Own::of($options).retry(RETRIES, RETRY_TIMEOUT));
+        for (key, value) in $options.known::<$key>() {
             builder = builder.with_config(key, value);
         }
-    }
+        for (key, value) in defaults() {
+            let key = <$key>::Client(key);
+            if builder.get_config_value(&key).is_none() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder
+    }};
+}
+
+fn s3(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let own = Own::of(options);
+    let mut builder = configured!(AmazonS3Builder, AmazonS3ConfigKey, url, options);
     let has = |builder: &AmazonS3Builder, key| builder.get_config_value(&key).is_some();
     let is_anonymous = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|skip| skip == "true");
     if !is_anonymous && !has(&builder, AmazonS3ConfigKey::AccessKeyId) {
@@ -310,35 +325,11 @@ fn s3(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn Objec
 }
 
 fn azure(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let own = Own::of(options);
-    let mut builder =
-        MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(own.retry(RETRIES, RETRY_TIMEOUT));
-    for (key, value) in options.known::<AzureConfigKey>() {
-        builder = builder.with_config(key, value);
-    }
-    for (key, value) in defaults() {
-        let key = AzureConfigKey::Client(key);
-        if builder.get_config_value(&key).is_none() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(Arc::new(builder.build()?))
+    Ok(Arc::new(configured!(MicrosoftAzureBuilder, AzureConfigKey, url, options).build()?))
 }
 
 fn gcs(url: &Url, options: &StorageOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let own = Own::of(options);
-    let mut builder =
-        GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(own.retry(RETRIES, RETRY_TIMEOUT));
-    for (key, value) in options.known::<GoogleConfigKey>() {
-        builder = builder.with_config(key, value);
-    }
-    for (key, value) in defaults() {
-        let key = GoogleConfigKey::Client(key);
-        if builder.get_config_value(&key).is_none() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(Arc::new(builder.build()?))
+    Ok(Arc::new(configured!(GoogleCloudStorageBuilder, GoogleConfigKey, url, options).build()?))
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlanBuilder, lit};
 use deltalake::DeltaTable;
-use object_store::{ObjectStoreExt, path::Path};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -115,20 +114,10 @@ impl Published {
 
     /// Fails in words where files of an older version are gone.
     async fn are_there(&self, files: &[DataFile]) -> Result<(), TableError> {
-        let store = self.table.log_store().object_store(None);
-        for file in files {
-            let path = Path::parse(&file.path).map_err(|error| TableError::Rows(error.to_string()))?;
-            match store.head(&path).await {
-                Ok(_) => {}
-                Err(object_store::Error::NotFound { .. }) => {
-                    return Err(gone(&self.name, self.version(), "files of it were vacuumed"));
-                }
-                Err(source) => {
-                    return Err(TableError::File { table: self.name.clone(), path: file.path.clone(), source });
-                }
-            }
+        match self.gone(files.iter().map(|file| &file.path)).await?.is_empty() {
+            true => Ok(()),
+            false => Err(gone(&self.name, self.version(), "files of it were vacuumed")),
         }
-        Ok(())
     }
 
     /// The version that added each file, and when it was committed, as far as the log still tells.

@@ -7,17 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectStoreExt, path::Path};
 
 use super::past::{history, identity};
 use super::read::{Files, scan, view};
 use super::{Lake, Published, TableError};
 use crate::exact_files::{empty, rows_of};
 use crate::words::plural;
-
-/// Files that are looked for at once.
-const AT_ONCE: usize = 16;
 
 /// What tells a file from all others: its path, which of its rows are deleted, and its size.
 type FileIdentity = (String, i64);
@@ -139,30 +134,9 @@ impl Published {
         Ok(known.collect())
     }
 
-    /// Whether its files may call a column by another name than the table does (Delta protocol, "Column Mapping").
-    fn maps_columns(&self) -> Result<bool, TableError> {
-        let fail = |source| TableError::Delta { table: self.name.clone(), source };
-        let snapshot = self.table.snapshot().map_err(fail)?;
-        Ok(snapshot.metadata().configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none"))
-    }
-
     /// Fails in words where files of an older version are gone.
     async fn refuse_gone(&self, files: &FileSet) -> Result<(), TableError> {
-        let store = self.table.log_store().object_store(None);
-        let look = |path: &String| {
-            let (store, path) = (Arc::clone(&store), path.clone());
-            async move {
-                let at = Path::parse(&path).map_err(|error| TableError::Rows(error.to_string()))?;
-                match store.head(&at).await {
-                    Ok(_) => Ok(None),
-                    Err(object_store::Error::NotFound { .. }) => Ok(Some(path)),
-                    Err(error) => Err(TableError::Query(error.into())),
-                }
-            }
-        };
-        let looks = files.0.keys().map(look).collect::<Vec<_>>();
-        let found: Vec<Option<String>> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-        let gone: Vec<String> = found.into_iter().flatten().collect();
+        let gone = self.gone(files.0.keys()).await?;
         let Some(first) = gone.first() else { return Ok(()) };
         Err(TableError::Rows(format!(
             "version {} of `{}` cannot be read any more: a vacuum has taken {} of it away, such as `{first}`",

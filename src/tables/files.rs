@@ -11,13 +11,17 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::DataFusionError;
 use deltalake::kernel::{Add, LogicalFileView};
-use object_store::ObjectMeta;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use serde_json::Value;
 
 use super::{Published, TableError};
 use crate::exact_files::{ExactFiles, split_partitions};
 use crate::stores::Place;
+
+/// Files that are looked for at once.
+const AT_ONCE: usize = 16;
 
 /// A data file, as a log names it.
 #[derive(Debug, Clone)]
@@ -105,6 +109,32 @@ impl Published {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let snapshot = self.table.snapshot().map_err(fail)?;
         Ok(snapshot.log_data().iter().filter(|file| is_wanted(&file.path())).map(DataFile::from).collect())
+    }
+
+    /// Which of these files of the version are gone from the store.
+    pub(super) async fn gone<'p>(&self, paths: impl Iterator<Item = &'p String>) -> Result<Vec<String>, TableError> {
+        let store = self.place.files();
+        let look = |path: &String| {
+            let (store, path) = (Arc::clone(&store), path.clone());
+            async move {
+                let at = Path::parse(&path).map_err(|error| TableError::Rows(error.to_string()))?;
+                match store.head(&at).await {
+                    Ok(_) => Ok(None),
+                    Err(object_store::Error::NotFound { .. }) => Ok(Some(path)),
+                    Err(source) => Err(TableError::File { table: self.name.clone(), path, source }),
+                }
+            }
+        };
+        let looks = paths.map(look).collect::<Vec<_>>();
+        let found: Vec<Option<String>> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Whether its files may call a column by another name than the table does (Delta protocol, "Column Mapping").
+    pub(super) fn maps_columns(&self) -> Result<bool, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let snapshot = self.table.snapshot().map_err(fail)?;
+        Ok(snapshot.metadata().configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none"))
     }
 }
 

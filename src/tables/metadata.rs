@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::layout::Layout;
 use super::upkeep::commit_upkeep;
-use super::{Lake, Published, TableError};
+use super::{Lake, Published, TableError, glance};
 
 /// The property that tells which others `lake` has set: it takes those away again that a model no longer has.
 const OWN: &str = "lake.tblproperties";
@@ -146,6 +146,8 @@ pub async fn describe(lake: &Lake, published: &Published) -> Result<Option<(Publ
     };
     let properties = metadata.configuration().clone();
     let operation = DeltaOperation::SetTableProperties { properties };
-    let fresh = commit_upkeep(lake, published, vec![Action::Metadata(metadata)], operation, &[]).await?;
+    let mut told = published.clone();
+    told.said.as_mut().into_iter().for_each(|said| glance::tell(said, layout));
+    let fresh = commit_upkeep(lake, &told, vec![Action::Metadata(metadata)], operation, &[]).await?;
     Ok(Some((fresh, what)))
 }

@@ -9,6 +9,7 @@ mod content;
 mod diff;
 mod drop;
 mod files;
+mod glance;
 mod history;
 mod intervals;
 mod journal;
@@ -57,6 +58,7 @@ pub use bring::{Arrived, Brought, bring};
 pub use changes::Changes;
 pub use content::columns_key;
 pub use diff::{FileDiff, FileSet, compare_files, existing_version, same_content};
+pub use glance::Glance;
 pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
 pub use journal::Resumed;
@@ -277,6 +279,9 @@ impl Published {
 
     /// What the log says, which may be that there is none any more.
     async fn head(&self, app_id: &str) -> Result<Option<i64>, TableError> {
+        if let Some(heads) = self.said.as_ref().and_then(glance::heads) {
+            return Ok(heads.get(app_id).copied());
+        }
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let snapshot = self.table.snapshot().map_err(fail)?;
         snapshot.transaction_version(self.table.log_store().as_ref(), app_id).await.map_err(fail)
@@ -435,18 +440,15 @@ async fn last_state(table: &DeltaTable) -> Result<Option<Value>, DeltaTableError
 
 /// What a commit says of the version that it made.
 fn state_of(entry: &[u8]) -> Option<Value> {
-    let actions = entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    actions.filter_map(|action| action.get("commitInfo")?.get(STATE_KEY).cloned()).next()
+    // Only the commits of `lake` say it, and these begin their lines so: other actions need not be parsed.
+    let mut lines = entry.split(|byte| *byte == b'\n').filter(|line| line.starts_with(br#"{"commitInfo""#));
+    let mut info: Value = serde_json::from_slice(lines.next()?).ok()?;
+    Some(info.get_mut("commitInfo")?.get_mut(STATE_KEY)?.take())
 }
 
 /// Delta's error without the names of Rust's types around the storage's own words.
 fn delta_message(error: &DeltaTableError) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    let (top, root) = (error.to_string(), deepest.to_string());
-    let text = if top.contains(&root) { top } else { format!("{top}: {root}") };
+    let text = stores::message(error);
     // With RUST_BACKTRACE the kernel of Delta prints where it was.
     text.split("\n   0: ").next().unwrap_or_default().trim_end().to_owned()
 }

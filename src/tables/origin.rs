@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::diff::same_content;
 use super::{Published, TableError, TableState, state_of};
 
 /// The environment that made a table: whoever else finds it does not replace or drop it as its own.
@@ -62,13 +63,12 @@ impl Published {
 
     /// Whether it has the rows of a version of another lake's table, as far as commits tell.
     pub fn has_rows_of(&self, other: &Self) -> bool {
-        let content = |published: &Self| published.state.as_ref().and_then(|state| state.content.clone());
-        let same_content = content(self).is_some_and(|own| content(other) == Some(own));
         let same_origin = match (self.copied(), other.copied()) {
             (Some(own), Some(others)) => (&own.table, own.version) == (&others.table, others.version),
             _ => false,
         };
-        self.schema == other.schema && (same_content || same_origin || self.is_copy_of(other) || other.is_copy_of(self))
+        let is_copy = same_origin || self.is_copy_of(other) || other.is_copy_of(self);
+        same_content(self, other) || self.schema == other.schema && is_copy
     }
 }
 

@@ -41,7 +41,7 @@ impl Prepared {
     ) -> Result<Self, TableError> {
         let name = &staged.name;
         let fail = |source| TableError::Delta { table: name.clone(), source };
-        let properties = properties(commit, staged).map_err(fail)?;
+        let properties = properties(lake, published, commit, staged).map_err(fail)?;
         match published {
             Some(published) => {
                 let (actions, operation) = publish::changes(lake, published, staged).map_err(fail)?;

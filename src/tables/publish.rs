@@ -1,6 +1,6 @@
 //! Publishing: one Delta commit that makes staged files visible, with the state that explains them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::datatypes::DataType;
 use deltalake::DeltaTableError;
@@ -10,7 +10,7 @@ use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
 use super::stage::discard;
-use super::{Lake, Published, ROWS_SINCE, STATE_KEY, Staged, TableError, TableState, metadata};
+use super::{Lake, Published, ROWS_SINCE, STATE_KEY, Staged, TableError, TableState, glance, metadata};
 use crate::catalog::holds;
 use crate::names::TableName;
 
@@ -72,6 +72,8 @@ pub async fn publish_same(
     let mut state = serde_json::to_value(&commit.state).map_err(|error| fail(error.into()))?;
     state["commit_id"] = commit.id.clone().into();
     state[ROWS_SINCE] = published.rows_since().into();
+    glance::note(&mut state, Some(published), commit.transactions.iter().cloned().collect());
+    glance::keep_told(&mut state, published);
     let told = [(STATE_KEY.to_owned(), state), ("lakeUpkeep".to_owned(), commit.id.clone().into())];
     let transactions = commit.transactions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
     let properties = once().with_metadata(told).with_application_transactions(transactions);
@@ -152,7 +154,7 @@ async fn commit_once(
     commit: &Commit,
 ) -> Result<(), TableError> {
     let fail = |source| TableError::Delta { table: staged.name.clone(), source };
-    let properties = properties(commit, staged).map_err(fail)?;
+    let properties = properties(lake, published, commit, staged).map_err(fail)?;
     let Some(published) = published else {
         let log_store = lake.log_store(&staged.name);
         let builder = creation(lake, staged, properties).map_err(fail)?;
@@ -169,15 +171,23 @@ async fn commit_once(
 }
 
 /// What every commit says of itself.
-pub(super) fn properties(commit: &Commit, staged: &Staged) -> Result<CommitProperties, DeltaTableError> {
+pub(super) fn properties(
+    lake: &Lake,
+    published: Option<&Published>,
+    commit: &Commit,
+    staged: &Staged,
+) -> Result<CommitProperties, DeltaTableError> {
     let mut state = serde_json::to_value(&commit.state)?;
     state["commit_id"] = commit.id.clone().into();
     if let Some(state) = state.as_object_mut().filter(|_| staged.replaces_all) {
         // Rows that are all made anew go on from nothing.
         state.remove("origin");
     }
-    let heads = commit.transactions.iter().map(|(app_id, version)| (app_id, version)).chain(&staged.heads);
-    let transactions = heads.map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    let mut heads: BTreeMap<String, i64> = commit.transactions.iter().cloned().collect();
+    heads.extend(staged.heads.clone());
+    let transactions = heads.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect();
+    glance::note(&mut state, published, heads);
+    glance::tell(&mut state, lake.layout(&staged.name));
     Ok(once().with_metadata([(STATE_KEY.to_owned(), state)]).with_application_transactions(transactions))
 }
 

@@ -47,11 +47,10 @@ const PLAIN_FEATURES: [&str; 4] = ["timestampNtz", "deletionVectors", "v2Checkpo
 fn is_plain(published: &Published, files: &[DataFile]) -> Result<bool, TableError> {
     let fail = |source| TableError::Delta { table: published.name.clone(), source };
     let snapshot = published.table.snapshot().map_err(fail)?;
-    let mapping = snapshot.metadata().configuration().get("delta.columnMapping.mode");
     let protocol = serde_json::to_value(snapshot.protocol()).map_err(|error| fail(error.into()))?;
     let features = protocol["readerFeatures"].as_array().into_iter().flatten();
     let mut features = features.map(|feature| feature.as_str().unwrap_or_default());
-    Ok(mapping.is_none_or(|mode| mode == "none")
+    Ok(!published.maps_columns()?
         && features.all(|feature| PLAIN_FEATURES.contains(&feature))
         && files.iter().all(|file| !file.has_deletions)
         && !published.schema.fields().iter().any(|field| holds(field.data_type(), &is_map)))

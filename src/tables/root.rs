@@ -1,5 +1,7 @@
 //! The root of a lake: whether its store can hold one, and which tables are there.
 
+use std::collections::BTreeSet;
+
 use object_store::path::Path as StorePath;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 
@@ -39,25 +41,34 @@ impl Lake {
         checked.map_err(|refused| TableError::Root { root: self.root().to_string(), why: refused.to_string() })
     }
 
-    /// The Delta tables below the root, two folders deep, without what `lake` keeps for itself.
+    /// The Delta tables below the root, whoever made them, two folders deep, without what `lake` keeps for itself.
     ///
     /// # Errors
     /// The storage's.
-    pub async fn table_names(&self) -> Result<Vec<TableName>, TableError> {
-        let bad = |error| TableError::Root { root: self.root().to_string(), why: stores::message(&error) };
-        let (files, mut found) = (self.files(), Vec::new());
-        let is_hidden = |folder: &StorePath| folder.filename().is_none_or(|name| name.starts_with(['_', '.']));
-        for layer in files.list_with_delimiter(None).await.map_err(bad)?.common_prefixes {
-            if is_hidden(&layer) {
-                continue;
-            }
-            for table in files.list_with_delimiter(Some(&layer)).await.map_err(bad)?.common_prefixes {
+    pub async fn tables(&self) -> Result<BTreeSet<TableName>, TableError> {
+        let mut found = BTreeSet::new();
+        for layer in self.folders(None).await? {
+            for table in self.folders(Some(&layer)).await? {
                 let name = TableName::new(layer.filename().unwrap_or_default(), table.filename().unwrap_or_default());
-                if !is_hidden(&table) && self.log_store(&name).is_delta_table_location().await.is_ok_and(|is| is) {
-                    found.push(name);
+                let is_table = self.log_store(&name).is_delta_table_location().await;
+                if is_table.map_err(|source| TableError::Delta { table: name.clone(), source })? {
+                    found.insert(name);
                 }
             }
         }
         Ok(found)
+    }
+
+    /// The folders in a folder, apart from hidden ones.
+    async fn folders(&self, folder: Option<&StorePath>) -> Result<Vec<StorePath>, TableError> {
+        let mut folders = match self.files().list_with_delimiter(folder).await {
+            Err(Error::NotFound { .. }) => Vec::new(),
+            Ok(listed) => listed.common_prefixes,
+            Err(error) => {
+                return Err(TableError::Root { root: self.root().to_string(), why: stores::message(&error) });
+            }
+        };
+        folders.retain(|folder| folder.filename().is_some_and(|name| !name.starts_with(['_', '.'])));
+        Ok(folders)
     }
 }

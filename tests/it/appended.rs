@@ -81,6 +81,43 @@ fn a_reference_is_looked_at_again_when_the_other_table_changed() {
     assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 3);
 }
 
+/// Buyers that come, by an append or in a table made anew, and go with a full refresh: an order gets in if its buyer is known,
+/// and none while a buyer of an order is gone.
+#[test]
+fn references_hold_while_the_other_table_grows_and_are_looked_at_when_it_loses_rows() {
+    for buyers in [APPEND, "materialized='table'"] {
+        let (mut random, sandbox) = (Random(5), orders(APPEND, KEYS));
+        let sql = format!("{{{{ config({buyers}) }}}}\nselect id from {{{{ source('raw', 'buyers') }}}}\n");
+        sandbox.write("models/silver/buyers.sql", &sql);
+        sandbox.ok(&["build", "--full-refresh"]);
+        let (mut known, mut orders) = ((1..=5).collect::<BTreeSet<u64>>(), BTreeSet::from([1, 2]));
+        for round in 1..14 {
+            let buyer = 1 + random.below(12);
+            if random.below(3) > 0 {
+                let came = 1 + random.below(12);
+                sandbox.write(&format!("in/buyers/{:02}.csv", round + 1), format!("id\n{came}\n"));
+                known.insert(came);
+            } else if random.below(3) == 0 {
+                // All deliveries but the first are withdrawn.
+                for file in 2..30 {
+                    let _ = std::fs::remove_file(sandbox.path(&format!("in/buyers/{file:02}.csv")));
+                }
+                known = (1..=5).collect();
+                sandbox.ok(&["run", "--select", "buyers", "--full-refresh"]);
+            }
+            sandbox.order(round, &format!("{},{buyer}\n", 100 + round));
+            let is_right = orders.iter().chain([&buyer]).all(|buyer| known.contains(buyer));
+            let run = sandbox.lake(&["build"]);
+            assert_eq!(run.code == 0, is_right, "{buyers}, round {round}: {buyer} of {known:?}, {orders:?}: {run:#?}");
+            if is_right {
+                orders.insert(buyer);
+            } else {
+                std::fs::remove_file(sandbox.path(&format!("in/orders/{round:03}.csv"))).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn nulls_are_no_keys_unless_several_columns_make_one() {
     let combined =

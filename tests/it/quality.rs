@@ -248,3 +248,44 @@ fn runs_at_the_same_time_are_all_noted() {
         assert_eq!(found.len(), rows, "{table}: {found:#?}");
     }
 }
+
+/// References in a circle, to some rows only, of other types, and to a table that has no test of its own.
+#[test]
+fn references_are_told_alike_whether_their_keys_are_gathered_or_asked_for() {
+    let values = |rows: &str| format!("{{{{ config(materialized='table') }}}}\nselect * from (values {rows})");
+    let yaml = "models:
+  - name: people
+    columns:
+      - { name: id, data_tests: [unique, not_null] }
+      - name: team
+        data_tests: [{ relationships: { name: known_team, to: ref('teams'), field: id } }]
+      - name: town
+        data_tests:
+          - relationships: { name: known_town, to: ref('towns'), field: name }
+          - relationships: { name: big_town, to: ref('towns'), field: name, to_condition: people > 100 }
+  - name: teams
+    columns:
+      - name: lead
+        data_tests:
+          - relationships: { name: known_lead, to: ref('people'), field: id }
+          - relationships: { name: lead_as_text, to: ref('people'), field: text, where: lead < 9 }
+";
+    let people =
+        "(1, '1', 10, 'A'), (2, '2', 20, 'B'), (3, '3', null, 'C'), (4, '4', 40, null)) as t(id, text, team, town";
+    let sandbox = Sandbox::new(&[
+        ("models/silver/people.sql", &values(people)),
+        ("models/silver/teams.sql", &values("(10, 1), (20, 7), (30, null)) as t(id, lead")),
+        ("models/silver/towns.sql", &values("('A', 500), ('B', 50)) as t(name, people")),
+        ("models/silver/all.yml", yaml),
+    ]);
+    sandbox.ok(&["run"]);
+    let told = sandbox.lake(&["test", "--output", "json"]);
+    let told = report(&told);
+    let failures = |name: &str| test(&told, name)["failures"].as_u64();
+    // Team 40 is none, town C is none, and of the towns of A and B only one is big.
+    assert_eq!((failures("known_team"), failures("known_town"), failures("big_town")), (Some(1), Some(1), Some(2)));
+    assert_eq!((failures("known_lead"), failures("lead_as_text")), (Some(1), Some(1)));
+    // One test alone, in whose table nothing else is looked at.
+    let alone = report(&sandbox.lake(&["test", "--select", "big_town", "--output", "json"]));
+    assert_eq!(test(&alone, "big_town")["failures"], 2);
+}
