@@ -1,4 +1,6 @@
-{{ config(severity='warn', description='Streams that trusted.streams leaves out, because the catalogue does not have their movie.') }}
+{{ config(severity='warn') }}
+
+-- Streams that trusted.streams leaves out, because the catalogue does not have their movie.
 
 select streams.movie_title, count(*) as streams
 from {{ ref('internal_streams') }} as streams
