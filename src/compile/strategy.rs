@@ -66,7 +66,8 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
     let replaces_keys = is_incremental && strategy == Strategy::DeleteInsert && !config.unique_key.is_empty();
     if config.delete_when.is_some() && !model.merges() && !replaces_keys {
         let message = "`delete_when` does nothing here: it tells which new rows delete the rows of their `unique_key`";
-        let help = "set `materialized='incremental'`, `incremental_strategy='merge'` or `'delete+insert'`, and a `unique_key`";
+        let help =
+            "set `materialized='incremental'`, `incremental_strategy='merge'` or `'delete+insert'`, and a `unique_key`";
         problems.push(error(message.to_owned()).help(help));
     }
     let overwrites = is_incremental && strategy == Strategy::InsertOverwrite;

@@ -59,7 +59,8 @@ impl Texts<'_, '_> {
         let Raw::List(items) = &mut list.value else { return };
         for item in items {
             let Raw::Map(entries) = &mut item.value else { continue };
-            let named = entries.iter().find(|(key, _)| key.plain_text() == "test_name").map(|(_, name)| name.plain_text());
+            let named =
+                entries.iter().find(|(key, _)| key.plain_text() == "test_name").map(|(_, name)| name.plain_text());
             match named {
                 Some(name) => self.test(&name, item),
                 None => entries.iter_mut().for_each(|(name, settings)| self.test(&name.plain_text(), settings)),

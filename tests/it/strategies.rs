@@ -118,7 +118,10 @@ fn delete_insert_takes_keys_away_that_have_no_rows_any_more() {
     sandbox.write("in/sales/3.csv", "day,shop,item,price\n2026-01-05,west,gone,\n2026-01-05,west,cup,2\n");
     sandbox.ok(&["build", "--full-refresh"]);
     let all = rows(&sandbox, "sales");
-    assert!(all.contains(&"2026-01-05 west cup 2".to_owned()) && all.iter().all(|row| !row.contains("gone")), "{all:?}");
+    assert!(
+        all.contains(&"2026-01-05 west cup 2".to_owned()) && all.iter().all(|row| !row.contains("gone")),
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -72,10 +72,13 @@ fn timestamps_keep_their_zone() {
 fn a_list_of_nested_structs_is_a_list() {
     let deep = "struct<id bigint, inner struct<title varchar, more struct<pages int>>>[]";
     let sources = SOURCES.replace("struct<city varchar, zip int>", deep);
-    let line = "{\"id\": 1, \"address\": [{\"id\": 2, \"inner\": {\"title\": \"a\", \"more\": {\"pages\": 7}}}, {\"id\": 3}]}";
+    let line =
+        "{\"id\": 1, \"address\": [{\"id\": 2, \"inner\": {\"title\": \"a\", \"more\": {\"pages\": 7}}}, {\"id\": 3}]}";
     let sql = "select id, unnest(address) as item from {{ source('bronze', 'orders') }}";
-    let sandbox = Sandbox::new(&[("sources.yml", &sources), ("bronze/orders/1.json", line), ("models/gold/g.sql", sql)]);
-    let rows = sandbox.query("select item['id'] as id, item['inner']['more']['pages'] as pages from {{ ref('g') }} order by 1");
+    let sandbox =
+        Sandbox::new(&[("sources.yml", &sources), ("bronze/orders/1.json", line), ("models/gold/g.sql", sql)]);
+    let rows = sandbox
+        .query("select item['id'] as id, item['inner']['more']['pages'] as pages from {{ ref('g') }} order by 1");
     assert_eq!(rows, [serde_json::json!({"id": 2, "pages": 7}), serde_json::json!({"id": 3})]);
 }
 
@@ -89,7 +92,10 @@ fn fields_of_an_object_are_read_from_files_and_from_tables() {
             "{{ config(materialized='incremental', unique_key='id') }} \
              select id, address['city'] as city, address from {{ source('bronze', 'orders') }} where address['zip'] > 6",
         ),
-        ("models/silver/plain.sql", "{{ config(materialized='table') }} select address from {{ source('bronze', 'orders') }}"),
+        (
+            "models/silver/plain.sql",
+            "{{ config(materialized='table') }} select address from {{ source('bronze', 'orders') }}",
+        ),
         (
             "models/gold/zips.sql",
             "{{ config(materialized='table') }} select address['zip'] as zip, city from {{ ref('cities') }} \

@@ -1,4 +1,4 @@
-{{ config(incremental_strategy='delete+insert', unique_key='customer_id') }}
+{{ config(incremental_strategy='delete+insert', unique_key='customer_id', delete_when='valid_from is null') }}
 
 -- All versions of the customers of which an import is new or corrected, from all of their imports: so an earlier day that
 -- comes late takes its place among the others, and one that is corrected leaves nothing behind.
