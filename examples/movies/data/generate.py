@@ -129,7 +129,7 @@ def books(scale):
 def reviews(scale, known_books):
     dice = random.Random(4)
     end = {"id": 0, "title": "end"}
-    found = []
+    found, moments = [], set()
     for number in range(120 * scale):
         pool = ELSEWHERE if number % 2 else MOVIES
         movies = [{"id": 0, "title": pool[dice.randrange(len(pool))].upper()}, end][:: dice.choice((1, -1))]
@@ -137,6 +137,9 @@ def reviews(scale, known_books):
         book = known_books[dice.randrange(len(known_books))]
         # `updated` is before `created` in half of them.
         updated, created = moment_of(dice, 1 + dice.randrange(28)), moment_of(dice, 1 + dice.randrange(28))
+        while created in moments:
+            created = moment_of(dice, 1 + dice.randrange(28))
+        moments.add(created)
         found.append({
             "content": {"text": "Solitudo magnam vulpes. Aequitas vitium deputo."},
             "rating": {"rate": rate + 1, "label": RATES[rate]},

@@ -75,13 +75,15 @@ impl Example {
         self.value(&format!("select count(*) as n from {{{{ ref('{model}') }}}}")).as_u64().unwrap()
     }
 
-    /// Builds once more: every node is skipped, and no table has a new version.
+    /// Builds once more: every table is skipped, and has no new version.
     #[track_caller]
     pub fn assert_rests(&self) {
         let before = self.versions();
         let report = self.build(&[]);
         let nodes = report["nodes"].as_array().unwrap();
-        let busy: Vec<&Value> = nodes.iter().filter(|node| node["status"] != "skipped").collect();
+        // A view is nothing but a name.
+        let is_busy = |node: &&Value| node["status"] != "skipped" && node["action"] != "view";
+        let busy: Vec<&Value> = nodes.iter().filter(is_busy).collect();
         assert!(busy.is_empty() && !nodes.is_empty(), "{busy:#?}");
         assert_eq!(self.versions(), before);
     }
