@@ -31,7 +31,7 @@ impl Node<'_> {
     }
 
     /// Rows that are to be left out are never published, whatever else is.
-    fn is_gate(&self, test: &CompiledTest) -> bool {
+    pub(super) fn is_gate(&self, test: &CompiledTest) -> bool {
         let config = &test.config;
         config.contract || config.on_violation.leaves_out() || self.model.config.audit && config.audit
     }
