@@ -63,9 +63,11 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
         let message = "`sequence_by` does nothing here: it tells which of several new rows of one `unique_key` counts";
         problems.push(error(message.to_owned()));
     }
-    if config.delete_when.is_some() && !model.merges() {
-        let message = "`delete_when` does nothing here: it tells which new rows delete the row of their `unique_key`";
-        let help = "set `materialized='incremental'`, `incremental_strategy='merge'` and a `unique_key`";
+    let replaces_keys = is_incremental && strategy == Strategy::DeleteInsert && !config.unique_key.is_empty();
+    if config.delete_when.is_some() && !model.merges() && !replaces_keys {
+        let message = "`delete_when` does nothing here: it tells which new rows delete the rows of their `unique_key`";
+        let help =
+            "set `materialized='incremental'`, `incremental_strategy='merge'` or `'delete+insert'`, and a `unique_key`";
         problems.push(error(message.to_owned()).help(help));
     }
     let overwrites = is_incremental && strategy == Strategy::InsertOverwrite;

@@ -12,7 +12,7 @@ use super::load::Loading;
 use super::models::{self, Properties};
 use super::unit_tests::{self, Declaration};
 use super::yaml::{self, Node, Reader};
-use super::{descriptions, files};
+use super::{files, yaml_texts};
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile};
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
@@ -27,7 +27,7 @@ pub(super) struct Document {
     models: Option<Node>,
     seeds: Option<Node>,
     unit_tests: Option<Node>,
-    /// What its descriptions saw.
+    /// What its templates saw.
     seen: Vec<Recording>,
 }
 
@@ -94,7 +94,7 @@ fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Dia
     }
     let mut root = yaml::parse(file, diagnostics)?;
     let mut reader = Reader { diagnostics };
-    let seen = descriptions::render(&mut root, loading.templates, loading.docs, &mut reader);
+    let seen = yaml_texts::render(&mut root, loading.templates, loading.docs, &mut reader);
     let mut mapping = reader.mapping(&root, "properties file")?;
     mapping.take("version");
     let mut list = |name: &'static str| mapping.take(name).cloned();

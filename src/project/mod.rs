@@ -9,7 +9,6 @@ mod config;
 mod contracts;
 mod custom_tests;
 mod data_tests;
-mod descriptions;
 mod documents;
 mod durations;
 mod exposures;
@@ -37,6 +36,7 @@ mod thresholds;
 mod unit_tests;
 mod values;
 mod yaml;
+mod yaml_texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;

@@ -96,7 +96,7 @@ impl Violation {
     }
 }
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "severity",
     "warn_if",
     "error_if",

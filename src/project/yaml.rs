@@ -212,6 +212,8 @@ impl Reader<'_> {
     pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         match &node.value {
             Raw::Scalar(serde_json::Value::String(text)) => Some(text.clone()),
+            // What a template gave.
+            Raw::Scalar(value) if node.span.text().contains("{{") => Some(value.to_string()),
             // What looks like a number is text here: as it was written, `010` and not 10.
             Raw::Scalar(_) => Some(node.span.text().trim().to_owned()),
             _ => {

@@ -51,7 +51,9 @@ impl Node<'_> {
                 let all: Vec<String> = config.incremental_predicates.iter().map(|one| format!("({one})")).collect();
                 Placement::OverRows { condition: all.join(" and ") }
             }
-            (Materialization::Incremental, Strategy::DeleteInsert) => Placement::OverKeys { key },
+            (Materialization::Incremental, Strategy::DeleteInsert) => {
+                Placement::OverKeys { key, delete_when: config.delete_when.as_deref() }
+            }
             _ => Placement::Beside,
         }
     }

@@ -1,6 +1,6 @@
 //! Row counts beside those of the files that a table has taken in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::Audit;
 use super::fused::Found;
@@ -54,9 +54,13 @@ impl Node<'_> {
 impl Inputs {
     /// Notes which files the rows of a table that is about to be published come from.
     pub(super) fn note_held(&self, table: &TableName, source: &TableName, taken: &TakenIn, chosen: &Chosen) {
-        let known = taken.manifest.files().iter().filter(|(_, entry)| is_held(entry)).map(|(path, _)| path.clone());
+        // What the batch makes of files: some are gone with their rows, some have another name.
+        let change = taken.pending.change(&BTreeMap::new());
+        let known = taken.manifest.files().iter().filter(|(path, _)| !change.contains_key(*path));
+        let changed = change.iter().filter_map(|(path, entry)| Some((path, entry.as_ref()?)));
+        let held = known.chain(changed).filter(|(_, entry)| is_held(entry)).map(|(path, _)| path.clone());
         let new = chosen.get(source).into_iter().flat_map(|delivery| &delivery.files).map(|file| file.path.clone());
-        self.set_held(table, source, known.chain(new).collect());
+        self.set_held(table, source, held.chain(new).collect());
     }
 
     /// The files that a table holds the rows of: those of its manifest, or all there are if it is made of all.

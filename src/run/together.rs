@@ -147,8 +147,7 @@ impl Node<'_> {
     /// The tests that do not gate, over a table that is held back: they only report.
     pub(super) async fn audit_held(&self) -> Result<Vec<TestResult>, Failure> {
         let Some(held) = self.inputs.held(&self.model.name) else { return Ok(Vec::new()) };
-        let due: Vec<_> =
-            self.tests.iter().filter(|test| !self.model.config.audit && !test.config.contract).copied().collect();
+        let due: Vec<_> = self.tests.iter().filter(|test| !self.is_gate(test)).copied().collect();
         Ok(super::audit::audit(self.inputs, &due, Some((&self.model.name, Arc::clone(&held.future)))).await)
     }
 }

@@ -41,6 +41,8 @@ pub enum Placement<'a> {
     OverKeys {
         /// The columns that tell which rows go.
         key: &'a [String],
+        /// A condition in SQL: a new row that meets it takes the old rows of its key away, and is none itself.
+        delete_when: Option<&'a str>,
     },
     /// In place of all old rows of their partitions.
     OverPartitions,
@@ -80,7 +82,7 @@ pub async fn place(
     let placed = match placement {
         Placement::Beside => Ok(staged),
         Placement::Merge(merge) => placing.merge(staged, merge).await,
-        Placement::OverKeys { key } => placing.over_keys(staged, key).await,
+        Placement::OverKeys { key, delete_when } => placing.over_keys(staged, key, *delete_when).await,
         Placement::OverPartitions => match published.map(|published| same_partitions(published, &staged)) {
             Some(paths) => paths.map(|paths| Staged { removed: paths, ..staged }),
             None => Ok(staged),
@@ -148,11 +150,22 @@ impl Placing<'_> {
         Ok(placed)
     }
 
-    async fn over_keys(&mut self, staged: Staged, key: &[String]) -> Result<Staged, TableError> {
-        let Some(published) = self.published else { return Ok(staged) };
+    async fn over_keys(
+        &mut self,
+        staged: Staged,
+        key: &[String],
+        delete_when: Option<&str>,
+    ) -> Result<Staged, TableError> {
+        let mut placed = staged.clone();
+        if let Some(condition) = delete_when {
+            let (_, stay) = deletes(&staged, condition, self.session)?;
+            placed.adds =
+                self.write(LogicalPlanBuilder::from(staged.rows_plan()?).filter(stay)?.build()?, &staged).await?;
+        }
+        let Some(published) = self.published else { return Ok(placed) };
         let touched = touched_files(published, &staged, key, self.session).await?;
-        let Some(old) = self.rows_of_files(&touched, &staged).await? else { return Ok(staged) };
-        let mut placed = self.beside_kept(old, staged.clone(), &staged, key).await?;
+        let Some(old) = self.rows_of_files(&touched, &staged).await? else { return Ok(placed) };
+        let mut placed = self.beside_kept(old, placed, &staged, key).await?;
         placed.removed = touched;
         Ok(placed)
     }

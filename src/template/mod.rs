@@ -294,12 +294,12 @@ impl Templates {
         twin.as_deref()
     }
 
-    /// Renders a text of YAML that may use `doc()`.
+    /// Renders a text of YAML that may use `doc()`, variables and macros.
     ///
     /// # Errors
     /// What is wrong, without a place.
-    pub fn render_description(&self, text: &str, scope: Scope) -> Result<(String, Recording), Box<Diagnostic>> {
-        let file = Arc::new(SourceFile::new("description".to_owned(), text.to_owned()));
+    pub fn render_text(&self, text: &str, scope: Scope) -> Result<(String, Recording), Box<Diagnostic>> {
+        let file = Arc::new(SourceFile::new("text".to_owned(), text.to_owned()));
         match self.render(&file, scope) {
             Ok((rendered, recording)) => Ok((rendered.sql, recording)),
             Err(failure) => Err(Box::new(failure.diagnostic)),

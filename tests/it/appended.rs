@@ -220,6 +220,36 @@ fn rows_are_reconciled_with_the_files_that_were_taken_in() {
 }
 
 #[test]
+fn rows_that_go_with_their_file_are_not_missed() {
+    let tests = "    data_tests: [{ row_count_matches_source: { name: all, source: \"source('raw', 'orders')\" } }]\n";
+    let sandbox = Sandbox::new(&[
+        (
+            "sources.yml",
+            &SOURCES.replacen(
+                "format: csv\n",
+                "format: csv\n        on_removed_file: delete_rows\n        identity: content\n",
+                1,
+            ),
+        ),
+        (
+            "models/silver/orders.sql",
+            &format!("{{{{ config({APPEND}) }}}}\nselect id, buyer from {{{{ source('raw', 'orders') }}}}\n"),
+        ),
+        ("models/silver/orders.yml", &format!("models:\n  - name: orders\n{tests}")),
+    ]);
+    (0..3).for_each(|file| sandbox.order(file, &format!("{file},1\n")));
+    sandbox.ok(&["build"]);
+    // One file goes, one has another name, one comes.
+    std::fs::remove_file(sandbox.path("in/orders/000.csv")).unwrap();
+    std::fs::rename(sandbox.path("in/orders/001.csv"), sandbox.path("in/orders/renamed.csv")).unwrap();
+    sandbox.order(3, "3,1\n4,1\n");
+    let (code, report) = sandbox.built();
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(sandbox.value("select count(*) as n from silver.orders"), 4);
+    sandbox.ok(&["test"]);
+}
+
+#[test]
 fn a_row_count_is_compared_with_files_that_a_table_reads() {
     for (source, told) in [
         ("ref('buyers')", "`silver.buyers` is a model: `equal_rowcount` compares two tables"),

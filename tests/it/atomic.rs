@@ -66,6 +66,23 @@ fn all_tables_are_published_in_one_burst() {
 }
 
 #[test]
+fn tests_that_do_not_gate_are_told_of_tables_that_are_published_together() {
+    let sandbox = shop();
+    let source = "\"source('raw', 'items')\"";
+    sandbox.write(
+        "models/silver/items.yml",
+        format!(
+            "models:\n  - name: items\n    data_tests:\n      - row_count_matches_source: {{ name: whole, source: {source}, audit: false }}\n\
+             \x20   columns: [{{ name: id, data_tests: [{{ accepted_values: {{ name: one, values: [1], quote: false, audit: false, severity: warn }} }}] }}]\n"
+        ),
+    );
+    let report = sandbox.json(&["build", "--atomic"]);
+    let tests = node(&report, "silver.items")["tests"].as_array().unwrap();
+    let of = |name: &str| tests.iter().find(|test| test["name"] == name).map(|test| test["status"].clone());
+    assert_eq!((of("whole"), of("one")), (Some(json!("pass")), Some(json!("warn"))), "{report:#}");
+}
+
+#[test]
 fn nothing_is_visible_if_one_of_them_fails() {
     let sandbox = shop();
     sandbox.ok(&["build", "--atomic"]);

@@ -459,6 +459,25 @@ fn parents_go_first_and_nothing_goes_below_what_is_refused() {
 }
 
 #[test]
+fn a_table_that_only_a_test_reads_goes_first() {
+    let model =
+        |rows: &str| format!("{{{{ config(materialized='table') }}}}\nselect * from (values {rows}) as t (id)\n");
+    let tests = "models:\n  - name: a\n    columns: [{ name: id, data_tests: [{ relationships: { to: ref('b'), field: id } }] }]\n";
+    let sandbox = Sandbox::new(&[
+        ("models/gold/a.sql", &model("(1), (2)")),
+        ("models/gold/b.sql", &model("(1), (2), (3)")),
+        ("models/gold/a.yml", tests),
+    ]);
+    sandbox.write("project.yml", "name: shop\ntargets:\n  dev: { root: lake }\n  prod: { root: lake_prod }\n");
+    sandbox.ok(&["build", "--target", "dev"]);
+    let report = sandbox.json(&["promote", "--from", "dev", "--to", "prod"]);
+    let order: Vec<&Value> = report["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();
+    assert_eq!(order, ["gold.b", "gold.a"], "{report:#}");
+    assert_did(&report, "gold.a", "success", "version 0 of dev");
+    assert_all_skipped(&sandbox.json(&["build", "--target", "prod"]));
+}
+
+#[test]
 fn one_that_is_refused_keeps_a_burst_back() {
     let sandbox = shop();
     sandbox.ok(&["build"]);

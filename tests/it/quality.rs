@@ -70,6 +70,30 @@ fn severity_and_limits_say_what_failures_mean() {
 }
 
 #[test]
+fn what_a_test_is_told_may_be_a_template() {
+    let sandbox = orders(
+        "          - accepted_range: { name: known, min_value: \"{{ var('least', 0) }}\", warn_if: '> 0', error_if: \"> {{ var('known_flaws') }}\" }
+          - not_null: { name: filled, severity: \"{{ 'warn' if target.name == 'dev' else 'error' }}\", where: \"state <> '{{ var('done', 'closed') }}'\" }
+          - accepted_values: { name: some, values: [1, \"{{ var('second', 2) }}\"], quote: false, enabled: \"{{ var('all', false) }}\" }\n",
+    );
+    sandbox.ok(&["run", "--vars", "{known_flaws: 1}"]);
+    let tested = |vars: &str| report(&sandbox.lake(&["test", "--output", "json", "--vars", vars]));
+    let statuses = |vars: &str| {
+        let report = tested(vars);
+        ["known", "filled"].map(|name| test(&report, name)["status"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(statuses("{known_flaws: 1}"), ["warn", "pass"]);
+    assert_eq!(statuses("{known_flaws: 0}"), ["fail", "pass"]);
+    assert_eq!(statuses("{known_flaws: 0, least: -9, done: no}"), ["pass", "warn"]);
+    assert_eq!(tested("{known_flaws: 1}")["tests"].as_array().unwrap().len(), 2);
+    let all = tested("{known_flaws: 1, all: true, second: 3}");
+    assert_eq!(test(&all, "some")["failures"], 7);
+    let wrong = sandbox.lake(&["compile"]);
+    wrong.assert_failed(2, "`known_flaws`");
+    wrong.assert_failed(2, "models/silver/orders.yml:6:");
+}
+
+#[test]
 fn a_test_that_does_not_gate_is_told_after_the_publish() {
     let sandbox = orders(
         "          - accepted_range: { min_value: 0, audit: false }\n          - not_null: { severity: warn }\n",

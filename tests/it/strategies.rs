@@ -105,6 +105,26 @@ fn delete_insert_replaces_all_rows_of_a_key() {
 }
 
 #[test]
+fn delete_insert_takes_keys_away_that_have_no_rows_any_more() {
+    let config = "incremental_strategy='delete+insert', unique_key=['day', 'shop'], delete_when='price is null'";
+    let sandbox = sales(config);
+    deliver(
+        &sandbox,
+        "2026-01-01,north,gone,\n,,gone,\n2026-01-09,west,never there,\n2026-01-02,south,mug,8\n2026-01-02,south,gone,\n",
+        "delete+insert",
+    );
+    assert_eq!(rows(&sandbox, "sales"), ["2026-01-01 south tea 3", "2026-01-02 south mug 8", "north jar 5"]);
+    // So it is where the table is made anew: from all three files, each row that takes away is no row.
+    sandbox.write("in/sales/3.csv", "day,shop,item,price\n2026-01-05,west,gone,\n2026-01-05,west,cup,2\n");
+    sandbox.ok(&["build", "--full-refresh"]);
+    let all = rows(&sandbox, "sales");
+    assert!(
+        all.contains(&"2026-01-05 west cup 2".to_owned()) && all.iter().all(|row| !row.contains("gone")),
+        "{all:?}"
+    );
+}
+
+#[test]
 fn insert_overwrite_replaces_the_rows_that_meet_a_condition() {
     let only = "day >= '2026-01-01' and day < '2026-01-02'";
     let sandbox =

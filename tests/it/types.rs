@@ -69,6 +69,48 @@ fn timestamps_keep_their_zone() {
 }
 
 #[test]
+fn a_list_of_nested_structs_is_a_list() {
+    let deep = "struct<id bigint, inner struct<title varchar, more struct<pages int>>>[]";
+    let sources = SOURCES.replace("struct<city varchar, zip int>", deep);
+    let line =
+        "{\"id\": 1, \"address\": [{\"id\": 2, \"inner\": {\"title\": \"a\", \"more\": {\"pages\": 7}}}, {\"id\": 3}]}";
+    let sql = "select id, unnest(address) as item from {{ source('bronze', 'orders') }}";
+    let sandbox =
+        Sandbox::new(&[("sources.yml", &sources), ("bronze/orders/1.json", line), ("models/gold/g.sql", sql)]);
+    let rows = sandbox
+        .query("select item['id'] as id, item['inner']['more']['pages'] as pages from {{ ref('g') }} order by 1");
+    assert_eq!(rows, [serde_json::json!({"id": 2, "pages": 7}), serde_json::json!({"id": 3})]);
+}
+
+#[test]
+fn fields_of_an_object_are_read_from_files_and_from_tables() {
+    let sandbox = Sandbox::new(&[
+        ("sources.yml", SOURCES),
+        ("bronze/orders/1.json", "{\"id\": 1, \"address\": {\"city\": \"Ulm\", \"zip\": 7}}"),
+        (
+            "models/silver/cities.sql",
+            "{{ config(materialized='incremental', unique_key='id') }} \
+             select id, address['city'] as city, address from {{ source('bronze', 'orders') }} where address['zip'] > 6",
+        ),
+        (
+            "models/silver/plain.sql",
+            "{{ config(materialized='table') }} select address from {{ source('bronze', 'orders') }}",
+        ),
+        (
+            "models/gold/zips.sql",
+            "{{ config(materialized='table') }} select address['zip'] as zip, city from {{ ref('cities') }} \
+             union all select address['zip'], address.city from {{ ref('plain') }}",
+        ),
+    ]);
+    sandbox.ok(&["build"]);
+    sandbox.write("bronze/orders/2.json", "{\"id\": 1, \"address\": {\"city\": \"Bonn\", \"zip\": 8}}");
+    sandbox.ok(&["build"]);
+    let rows = sandbox.query("select * from {{ ref('zips') }} order by zip, city");
+    let expected = [("Ulm", 7), ("Bonn", 8), ("Bonn", 8)];
+    assert_eq!(rows, expected.map(|(city, zip)| serde_json::json!({"zip": zip, "city": city})));
+}
+
+#[test]
 fn lists_and_structs_are_opened() {
     assert_types(
         "select id, unnest(tags) as tag, tags[1] as first, cardinality(tags) as n, address.zip as zip,\n\

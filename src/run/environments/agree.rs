@@ -4,13 +4,11 @@ use super::Between;
 use super::translate::Translated;
 use crate::bronze::{self, Listing, Manifest, manifest};
 use crate::compile::{CompiledModel, Input};
-use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::{Materialization, Model};
 use crate::run::defer::shown;
 use crate::run::intake::{Intake, manifest_of, takes_in};
 use crate::run::materialize::{Failure, Node};
-use crate::run::schedule::{TestMode, schedule};
 use crate::tables::{Published, TableState};
 use crate::template::SourceRead;
 use crate::words::plural;
@@ -175,11 +173,7 @@ impl<'a> Between<'a> {
     ) -> Result<Option<String>, Failure> {
         let inputs = self.inputs;
         let runtime = inputs.runtime();
-        let mut all = Selection::default();
-        all.nodes.extend(runtime.project.models.keys().cloned());
-        all.tests.extend(runtime.compiled.tests.iter().map(|test| test.name.clone()));
-        let schedule = schedule(&runtime.project, &runtime.graph, &runtime.compiled, &all, TestMode::Gate);
-        let step = schedule.steps.iter().find(|step| step.name == model.name);
+        let step = self.schedule.steps.iter().find(|step| step.name == model.name);
         let tests = step.iter().flat_map(|step| &step.tests).map(|at| &runtime.compiled.tests[*at]).collect();
         let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
         for test in node.gates() {

@@ -1,0 +1,3 @@
+with documents as ({{ documents() }})
+
+{{ transactions_of('documents') }}

@@ -1,0 +1,4 @@
+{{ config(materialized='table') }}
+
+select title, duration_mins, original_language, size_mb
+from {{ source('internal', 'movies') }}
