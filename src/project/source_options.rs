@@ -430,7 +430,7 @@ fn set<T>(to: &mut T, value: Option<T>) {
     }
 }
 
-fn one_byte(node: &Node, reader: &mut Reader<'_>) -> Option<u8> {
+pub(super) fn one_byte(node: &Node, reader: &mut Reader<'_>) -> Option<u8> {
     let text = reader.text(node)?;
     let text = if text == "\\t" { "\t" } else { &text };
     match text.as_bytes() {
