@@ -8,9 +8,10 @@ use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::{Materialization, Model};
 use crate::run::defer::shown;
+use crate::run::inputs::Inputs;
 use crate::run::intake::{Intake, manifest_of, takes_in};
 use crate::run::materialize::{Failure, Node};
-use crate::run::schedule::{TestMode, schedule};
+use crate::run::schedule::{Schedule, TestMode, schedule};
 use crate::tables::{Published, TableState};
 use crate::template::SourceRead;
 use crate::words::plural;
@@ -160,7 +161,11 @@ impl<'a> Between<'a> {
             return Ok(None);
         }
         // Which rows it has depends on when it was built: nothing here may be lost.
-        let goes_on = source.made_by().await?.1.is_some_and(|origin| origin.is(over));
+        let mut goes_on = source.made_by().await?.1.is_some_and(|origin| origin.is(over));
+        // What is here was taken from there, and that table has gone on since.
+        if let (false, Some(version)) = (goes_on, over.copied_version(source)) {
+            goes_on = source.goes_on_since(version).await?;
+        }
         Ok((!goes_on).then(|| {
             format!("it keeps rows of earlier builds, and {other} does not go on from version {} of {here}: clone it there first", over.version())
         }))
@@ -175,10 +180,7 @@ impl<'a> Between<'a> {
     ) -> Result<Option<String>, Failure> {
         let inputs = self.inputs;
         let runtime = inputs.runtime();
-        let mut all = Selection::default();
-        all.nodes.extend(runtime.project.models.keys().cloned());
-        all.tests.extend(runtime.compiled.tests.iter().map(|test| test.name.clone()));
-        let schedule = schedule(&runtime.project, &runtime.graph, &runtime.compiled, &all, TestMode::Gate);
+        let schedule = gated(inputs);
         let step = schedule.steps.iter().find(|step| step.name == model.name);
         let tests = step.iter().flat_map(|step| &step.tests).map(|at| &runtime.compiled.tests[*at]).collect();
         let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
@@ -200,6 +202,15 @@ impl<'a> Between<'a> {
         }
         Ok(None)
     }
+}
+
+/// All models, each after those that it reads and those that its tests read.
+pub(super) fn gated(inputs: &Inputs) -> Schedule {
+    let runtime = inputs.runtime();
+    let mut all = Selection::default();
+    all.nodes.extend(runtime.project.models.keys().cloned());
+    all.tests.extend(runtime.compiled.tests.iter().map(|test| test.name.clone()));
+    schedule(&runtime.project, &runtime.graph, &runtime.compiled, &all, TestMode::Gate)
 }
 
 /// What the manifests of two tables and the folder do not agree on.

@@ -100,7 +100,8 @@ struct Ready {
     source: Published,
 }
 
-/// Takes tables over from another lake, in the order of `names`, where parents stand first. The run is noted in the lake's own tables.
+/// Takes tables over from another lake: first what others read, or look at in their tests. The run is noted in the lake's own
+/// tables.
 ///
 /// # Errors
 /// When the lake's own tables cannot be written; the report is of what took place.
@@ -115,6 +116,10 @@ pub async fn take_over(
     let mut between = Between { inputs, other, wanted, there, taken, refused };
     let mut report = RunReport::begun(&inputs.runtime().options);
     let mut held: Vec<(usize, Ready)> = Vec::new();
+    let schedule = agree::gated(inputs);
+    let place = |name: &TableName| schedule.steps.iter().position(|step| step.name == *name);
+    let mut names: Vec<&TableName> = names.iter().collect();
+    names.sort_by_cached_key(|name| place(name));
     for name in names {
         let model = &inputs.runtime().project.models[name];
         let (began, start) = (chrono::Utc::now(), Instant::now());
