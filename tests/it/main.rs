@@ -17,6 +17,7 @@ mod diagnostics;
 mod diff;
 mod environments;
 mod every_way;
+mod examples;
 mod file_sources;
 mod foreign;
 mod formats;

@@ -105,12 +105,18 @@ pub fn rows(python: &Path, table: &str, options: &[(String, String)]) -> Vec<Val
 #[track_caller]
 pub fn assert_agree(python: &Path, sandbox: &Sandbox, root: &str, model: &str) {
     let folder = sandbox.path(root).join(model.replace('.', "/"));
-    let theirs = sorted(rows(python, folder.to_str().unwrap(), &[]).into_iter());
     let shown = sandbox.json(&["show", model, "--limit", "0"]);
-    let ours = sorted(shown.as_array().unwrap().iter().cloned());
-    assert!(!ours.is_empty(), "{model}");
+    let shown = shown.as_array().unwrap().clone();
+    assert!(!shown.is_empty(), "{model}");
+    assert_same(rows(python, folder.to_str().unwrap(), &[]), shown, model);
+}
+
+/// The rows that another reader found are those that `lake` showed.
+#[track_caller]
+pub fn assert_same(theirs: Vec<Value>, ours: Vec<Value>, table: &str) {
+    let (theirs, ours) = (sorted(theirs.into_iter()), sorted(ours.into_iter()));
     let other = theirs.iter().zip(&ours).find(|(theirs, ours)| theirs != ours);
-    assert!(theirs == ours, "{model}: {} rows and {}, first {other:?}", theirs.len(), ours.len());
+    assert!(theirs == ours, "{table}: {} rows and {}, first {other:?}", theirs.len(), ours.len());
 }
 
 #[test]

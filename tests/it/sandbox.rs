@@ -52,6 +52,20 @@ impl Sandbox {
         sandbox
     }
 
+    /// A lake of `examples/`, without what builds have made of it.
+    pub fn example(name: &str) -> Self {
+        let sandbox = Self::empty();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        let built = |name: &str| name == ".lake" || name.starts_with("lake");
+        for part in names(&root).into_iter().filter(|part| part != "data" && !built(part)) {
+            copy(&root.join(&part), &sandbox.path(&part));
+        }
+        for part in names(&root.join("data")).into_iter().filter(|part| !built(part)) {
+            copy(&root.join("data").join(&part), &sandbox.path("data").join(&part));
+        }
+        sandbox
+    }
+
     /// Adds to the environment of the program.
     pub fn environment(&mut self, variables: &[(String, String)]) {
         self.variables.extend(variables.iter().cloned());
@@ -173,6 +187,14 @@ fn finished(output: &Output) -> Run {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// What stands in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn copy(from: &Path, to: &Path) {

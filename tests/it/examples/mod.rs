@@ -1,0 +1,146 @@
+//! The lakes below `examples/`: each is copied, built from nothing, built again, and given what comes later.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::reader;
+use crate::sandbox::{Run, Sandbox, names};
+
+/// A copy of `examples/<name>`, and the folder of the tables that its target has.
+pub struct Example {
+    pub sandbox: Sandbox,
+    name: &'static str,
+    target: Option<&'static str>,
+    root: &'static str,
+}
+
+impl Example {
+    /// The lake as it is committed: its default target has its tables in `data/lake`.
+    pub fn copy(name: &'static str) -> Self {
+        Self { sandbox: Sandbox::example(name), name, target: None, root: "data/lake" }
+    }
+
+    /// The same with another target.
+    pub fn at(mut self, target: &'static str, root: &'static str) -> Self {
+        (self.target, self.root) = (Some(target), root);
+        self
+    }
+
+    fn arguments<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        args.iter().copied().chain(self.target.into_iter().flat_map(|target| ["--target", target])).collect()
+    }
+
+    /// A command, which may fail.
+    pub fn lake(&self, args: &[&str]) -> Run {
+        self.sandbox.lake(&self.arguments(args))
+    }
+
+    /// A command, which must succeed, and what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        self.sandbox.ok(&self.arguments(args))
+    }
+
+    /// The report of a `lake build` with these flags, which must succeed.
+    #[track_caller]
+    pub fn build(&self, flags: &[&str]) -> Value {
+        let args = [&["build", "--output", "json"], flags].concat();
+        serde_json::from_str(&self.ok(&args)).unwrap()
+    }
+
+    /// The rows of a query.
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        let shown = self.ok(&["show", "--inline", sql, "--limit", "0", "--output", "json"]);
+        serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
+    }
+
+    /// The one value of a query.
+    #[track_caller]
+    pub fn value(&self, sql: &str) -> Value {
+        let rows = self.query(sql);
+        let row = rows.first().and_then(Value::as_object).unwrap_or_else(|| panic!("no row: {sql}"));
+        row.values().next().cloned().unwrap_or_default()
+    }
+
+    /// How many rows a model has.
+    #[track_caller]
+    pub fn count(&self, model: &str) -> u64 {
+        self.value(&format!("select count(*) as n from {{{{ ref('{model}') }}}}")).as_u64().unwrap()
+    }
+
+    /// Builds once more: every node is skipped, and no table has a new version.
+    #[track_caller]
+    pub fn assert_rests(&self) {
+        let before = self.versions();
+        let report = self.build(&[]);
+        let nodes = report["nodes"].as_array().unwrap();
+        let busy: Vec<&Value> = nodes.iter().filter(|node| node["status"] != "skipped").collect();
+        assert!(busy.is_empty() && !nodes.is_empty(), "{busy:#?}");
+        assert_eq!(self.versions(), before);
+    }
+
+    /// How many commits each table has, by its folder.
+    fn versions(&self) -> BTreeMap<String, usize> {
+        let commits = |table: &str| {
+            let log = names(&self.sandbox.path(self.root).join(table).join("_delta_log"));
+            log.iter().filter(|name| name.ends_with(".json")).count()
+        };
+        self.tables().into_iter().map(|table| (table.clone(), commits(&table))).collect()
+    }
+
+    /// The tables of the lake as `layer/model`.
+    fn tables(&self) -> Vec<String> {
+        let root = self.sandbox.path(self.root);
+        let layers = names(&root).into_iter().filter(|layer| !layer.starts_with('_'));
+        let of = |layer: String| names(&root.join(&layer)).into_iter().map(move |name| format!("{layer}/{name}"));
+        layers.flat_map(of).filter(|table| root.join(table).join("_delta_log").is_dir()).collect()
+    }
+
+    /// Another reader of Delta tables finds in all of them the rows that `lake` shows.
+    #[track_caller]
+    pub fn assert_read_by_others(&self) {
+        let Some(python) = reader::python() else { return };
+        let tables = self.tables();
+        assert!(!tables.is_empty(), "no table in {}", self.root);
+        for table in tables {
+            let folder = self.sandbox.path(self.root).join(&table);
+            let shown = self.ok(&["show", &table.replace('/', "."), "--limit", "0", "--output", "json"]);
+            let shown: Vec<Value> = serde_json::from_str(&shown).unwrap();
+            reader::assert_same(reader::rows(&python, folder.to_str().unwrap(), &[]), shown, &table);
+        }
+    }
+
+    /// `data/generate.py` makes exactly the look-alike data that is committed in this folder.
+    #[track_caller]
+    pub fn assert_generated(&self, folder: &str) {
+        let made = tempfile::tempdir().unwrap();
+        let mut generate = Command::new("python3");
+        generate.arg(self.sandbox.path("data/generate.py")).arg(made.path());
+        reader::run(&mut generate).unwrap_or_else(|why| panic!("generate.py of {}: {why}", self.name));
+        assert_same_files(made.path(), &self.sandbox.path(folder));
+    }
+}
+
+#[track_caller]
+fn assert_same_files(one: &Path, other: &Path) {
+    assert_eq!(names(one), names(other), "{} and {}", one.display(), other.display());
+    for name in names(one) {
+        let (one, other) = (one.join(&name), other.join(&name));
+        if one.is_dir() {
+            assert_same_files(&one, &other);
+        } else {
+            assert!(std::fs::read(&one).unwrap() == std::fs::read(&other).unwrap(), "{} differs", other.display());
+        }
+    }
+}
+
+/// The tests of a node that warned, with how many rows failed.
+pub fn warnings(report: &Value, node_name: &str) -> BTreeMap<String, u64> {
+    let tests = crate::sandbox::node(report, node_name)["tests"].as_array().cloned().unwrap_or_default();
+    let warned = tests.iter().filter(|test| test["status"] == "warn");
+    warned.map(|test| (test["name"].as_str().unwrap().to_owned(), test["failures"].as_u64().unwrap())).collect()
+}
