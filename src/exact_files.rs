@@ -139,9 +139,11 @@ pub fn rows_of(table: Arc<dyn TableProvider>, schema: &Schema) -> Result<Logical
         .map(|field| match input.qualified_field_with_unqualified_name(field.name()) {
             Ok((qualifier, found)) => {
                 let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-                let same = found.data_type() == field.data_type();
-                let value = if same { column } else { cast(column, field.data_type().clone()) };
-                value.alias(field.name())
+                match found.data_type() == field.data_type() {
+                    // DataFusion 55: where a field of a struct is asked for, `rows.a as a` would be ambiguous with `rows.a`.
+                    true => column,
+                    false => cast(column, field.data_type().clone()).alias(field.name()),
+                }
             }
             Err(_) => cast(lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()),
         })

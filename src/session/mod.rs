@@ -71,9 +71,6 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     // deltalake 1.1: IN-list pushdown of a hash join can panic on the dictionary-encoded file column.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
-    // DataFusion 55.2: a field of an object that is pulled below a projection which keeps the object by its name ends in
-    // `Schema contains qualified field name and unqualified field name`.
-    options.optimizer.enable_leaf_expression_pushdown = false;
     let mut builder = SessionStateBuilder::new()
         .with_config(config.with_extension(Arc::new(Turns::default())))
         .with_runtime_env(memory::runtime(resources.memory)?)

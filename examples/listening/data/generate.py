@@ -23,6 +23,8 @@ from pathlib import Path
 
 FIRST = dt.date(2009, 5, 1)
 DAYS = 7
+# So many plays of one song make it equal to the tenth.
+HEROES = 2
 ARTISTS = {
     "Björk": ["Jóga", "Hyperballad", "Army Of Me"],
     "Sigur Rós": ["Hoppípolla", "Svefn-G-Englar"],
@@ -87,6 +89,11 @@ def engineered(plays):
     late = dt.datetime.combine(FIRST + dt.timedelta(days=1), dt.time(23, 50))
     for number in range(6):
         plays.play("user_900003", late + number * 300 * second, plays.songs[number])
+    # One that makes the tenth and the eleventh song equal.
+    noon = dt.datetime.combine(FIRST + dt.timedelta(days=3), dt.time(12))
+    heroes, rest = ("David Bowie", '"Heroes"'), ("Underworld", "Rez")
+    for number in range(16):
+        plays.play("user_900004", noon + number * 240 * second, heroes if number < HEROES else rest)
     # Five users with sessions of fourteen tracks each, of which not all can be among the fifty.
     for number in range(5):
         at = dt.datetime.combine(FIRST + dt.timedelta(days=2), dt.time(6 + number))
@@ -119,7 +126,7 @@ def main(folder):
     (folder / "profiles").mkdir(exist_ok=True)
     with open(folder / "profiles" / "profiles.tsv", "w", encoding="utf-8") as file:
         file.write("userid\tgender\tage\tcountry\tsignup\n")
-        for user in users + ["user_900001", "user_900002", "user_900003"] + [f"user_90001{n}" for n in range(5)]:
+        for user in users + [f"user_90000{n}" for n in range(1, 5)] + [f"user_90001{n}" for n in range(5)]:
             signup = dt.date(2005, 1, 1) + dt.timedelta(days=chance.randrange(1500))
             age = str(chance.randrange(16, 60)) if chance.random() < 0.4 else ""
             fields = [user, chance.choice("mf") if chance.random() < 0.8 else "", age, chance.choice(COUNTRIES)]

@@ -28,6 +28,7 @@ use super::preview::{Plan, Planned};
 use super::report::Status;
 use super::schedule::Schedule;
 use crate::compile::Input;
+use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Export, OrderBy};
 use crate::session::{self, Tables};
@@ -284,6 +285,7 @@ impl Inputs {
             async move { write_rows(export, look, &session, tables, sql).await }
         })
         .await?;
+        fail_points::reached("exported");
         let there = stores::look(&look.store, &look.path).await.map_err(fail)?;
         let there = there.ok_or_else(|| TableError::Rows(format!("`{}` vanished after it was written", look.path)))?;
         let note = Note {

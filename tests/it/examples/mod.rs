@@ -1,5 +1,8 @@
 //! The lakes below `examples/`: each is copied, built from nothing, built again, and given what comes later.
 
+mod listening;
+mod vehicles;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
