@@ -33,14 +33,12 @@ pub(super) fn dry_run(
         printer.json(&serde_json::json!({ "plan": planned, "exports": exports }));
         return Ok(status);
     }
-    let models = planned
-        .iter()
-        .map(|planned| {
-            let reads: Vec<String> = planned.reads.iter().map(read).collect();
-            let reads = if reads.is_empty() { String::new() } else { format!("reads {}", reads.join(", ")) };
-            let what = if planned.how.is_empty() { planned.materialized } else { planned.how };
-            [word(planned.plan), planned.name.as_str(), what, &planned.reason, &reads].map(str::to_owned).to_vec()
-        });
+    let models = planned.iter().map(|planned| {
+        let reads: Vec<String> = planned.reads.iter().map(read).collect();
+        let reads = if reads.is_empty() { String::new() } else { format!("reads {}", reads.join(", ")) };
+        let what = if planned.how.is_empty() { planned.materialized } else { planned.how };
+        [word(planned.plan), planned.name.as_str(), what, &planned.reason, &reads].map(str::to_owned).to_vec()
+    });
     let files = exports.iter().map(|export| {
         let to = format!("writes {}", export.path);
         [word(export.plan), export.name.table, "export", &export.reason, &to].map(str::to_owned).to_vec()

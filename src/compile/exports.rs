@@ -63,8 +63,7 @@ fn not_in_csv(column: &str, data_type: &DataType, span: &Span) -> Diagnostic {
 }
 
 fn unmasked(export: &Export, column: &ColumnName, path: &[ColumnName], span: &Span) -> Diagnostic {
-    let message =
-        format!("export `{}` would write sensitive column `{}` as it is", export.name.table, column.column);
+    let message = format!("export `{}` would write sensitive column `{}` as it is", export.name.table, column.column);
     let shown: Vec<String> =
         path.iter().chain([column]).map(|column| format!("{}.{}", column.table, column.column)).collect();
     let diagnostic = Diagnostic::error(Id::SensitiveColumn, message).at(span.clone()).label(shown.join(" -> "));

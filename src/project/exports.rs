@@ -139,7 +139,8 @@ pub(super) fn read(
         let read = read_one(&mut mapping, templates, reader);
         mapping.finish(reader);
         let Some((export, enabled)) = read else { continue };
-        let twin = found.get(&export.name).map(|first| (format!("two exports are called `{}`", first.name.table), first));
+        let twin =
+            found.get(&export.name).map(|first| (format!("two exports are called `{}`", first.name.table), first));
         let same_file = || {
             let first = found.values().find(|first| first.path.0 == export.path.0)?;
             Some((format!("exports `{}` and `{}` write to one file", first.name.table, export.name.table), first))
@@ -205,7 +206,9 @@ fn path_of(node: &Node, templates: &Templates, reader: &mut Reader<'_>) -> Optio
     let path = rendered(node, templates, reader)?;
     if path.trim().is_empty() || path.ends_with('/') {
         let diagnostic = Diagnostic::error(Id::InvalidValue, format!("`{path}` is not the path of a file"));
-        reader.diagnostics.push(diagnostic.at(node.span.clone()).help("an export is one file, such as exports/songs.csv"));
+        reader
+            .diagnostics
+            .push(diagnostic.at(node.span.clone()).help("an export is one file, such as exports/songs.csv"));
         return None;
     }
     Some(path)
@@ -281,7 +284,8 @@ fn codec(node: &Node, reader: &mut Reader<'_>) -> Option<Codec> {
     match layout::codec(&node.to_json()) {
         Ok(codec) => Some(codec),
         Err(why) => {
-            let (message, help) = why.split_once("; ").unwrap_or((&why, "write zstd, snappy, gzip, brotli, lz4 or none"));
+            let (message, help) =
+                why.split_once("; ").unwrap_or((&why, "write zstd, snappy, gzip, brotli, lz4 or none"));
             let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(node.span.clone());
             reader.diagnostics.push(diagnostic.help(help));
             None
@@ -305,7 +309,8 @@ fn order_of(node: &Node, reader: &mut Reader<'_>) -> Vec<(OrderBy, Span)> {
 /// Names, each with its place; one that stands twice is reported.
 fn columns_of(node: &Node, reader: &mut Reader<'_>) -> Vec<(String, Span)> {
     let mut columns: Vec<(String, Span)> = Vec::new();
-    let items = if matches!(node.value, super::yaml::Raw::Scalar(_)) { std::slice::from_ref(node) } else { reader.list(node) };
+    let items =
+        if matches!(node.value, super::yaml::Raw::Scalar(_)) { std::slice::from_ref(node) } else { reader.list(node) };
     for item in items {
         let Some(name) = reader.text(item) else { continue };
         if let Some((_, first)) = columns.iter().find(|(known, _)| *known == name) {

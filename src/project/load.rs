@@ -17,8 +17,8 @@ use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
-    Column, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds, selectors, settings,
-    sources, unit_tests,
+    Column, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds, selectors,
+    settings, sources, unit_tests,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};

@@ -342,7 +342,12 @@ pub fn unfinished(runtime: &Runtime, schedule: &Schedule) -> RunReport {
     let step = |step| not_run(runtime, step, Status::Cancelled, "the run did not come to its end");
     RunReport {
         nodes: schedule.steps.iter().map(step).collect(),
-        exports: exports_not_run(runtime, schedule, &RunReport::begun(&runtime.options), "the run did not come to its end"),
+        exports: exports_not_run(
+            runtime,
+            schedule,
+            &RunReport::begun(&runtime.options),
+            "the run did not come to its end",
+        ),
         unit_tests: schedule.unit_tests.clone(),
         cancelled: true,
         ..RunReport::begun(&runtime.options)

@@ -116,10 +116,8 @@ pub fn schedule(
         .collect();
     super::together::assign(project, &mut steps);
     let exports = project.exports.values().filter(|export| selection.contains(&export.name));
-    let exports = exports.map(|export| ExportStep {
-        name: export.name.clone(),
-        after: position.get(export.model()).copied(),
-    });
+    let exports =
+        exports.map(|export| ExportStep { name: export.name.clone(), after: position.get(export.model()).copied() });
     let exports = exports.collect();
     Schedule { steps, loose_tests, exports, unit_tests: Vec::new() }
 }

@@ -71,7 +71,8 @@ impl Published {
         let log_store = self.table.log_store();
         for version in since + 1..=self.version() {
             let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { return Ok(false) };
-            let lines = entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+            let lines =
+                entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
             let info = lines.filter_map(|action| action.get("commitInfo").cloned()).next().unwrap_or_default();
             let goes_on = match info["operation"].as_str() {
                 Some("WRITE") => info["operationParameters"]["mode"] == "Append",

@@ -680,7 +680,10 @@ fn a_target_is_promoted_to_again_and_again() {
     // The test of a model looks at another one, which comes later by its name.
     let fact = "{{ config(materialized='table') }} select id, amount from {{ ref('orders') }}";
     sandbox.write("models/gold/a_fact.sql", fact);
-    sandbox.write("models/gold/z_dim.sql", "{{ config(materialized='table') }} select distinct id from {{ ref('orders') }}");
+    sandbox.write(
+        "models/gold/z_dim.sql",
+        "{{ config(materialized='table') }} select distinct id from {{ ref('orders') }}",
+    );
     let merged = "{{ config(materialized='incremental', unique_key='id') }}
         select id, amount from {{ ref('orders', changes=true) }}";
     sandbox.write("models/silver/merged.sql", merged);
@@ -701,7 +704,7 @@ fn a_target_is_promoted_to_again_and_again() {
     sandbox.ok(&["build", "--full-refresh"]);
     sandbox.write("in/orders/9.csv", "id,amount\n90,1\n");
     sandbox.ok(&["build"]);
-    let run = sandbox.lake(&promote);
+    let run = sandbox.lake(&[&promote[..], &["--atomic"]].concat());
     run.assert_failed(1, "it keeps rows of earlier builds, and dev does not go on from version 2 of prod");
     sandbox.ok(&["clone", "--from", "prod", "--to", "dev"]);
     sandbox.ok(&["build"]);

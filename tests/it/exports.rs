@@ -35,7 +35,8 @@ fn songs(export: &str) -> Sandbox {
     sandbox
 }
 
-const CSV: &str = "  - { name: songs_csv, model: ref('songs'), path: out/songs.csv, format: csv, order_by: [plays desc] }\n";
+const CSV: &str =
+    "  - { name: songs_csv, model: ref('songs'), path: out/songs.csv, format: csv, order_by: [plays desc] }\n";
 
 fn text(sandbox: &Sandbox, path: &str) -> String {
     std::fs::read_to_string(sandbox.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -65,7 +66,7 @@ fn assert_did(report: &Value, name: &str, status: &str, reason: &str) {
 fn a_file_is_written_when_its_rows_change_and_only_then() {
     let sandbox = songs(CSV);
     let first = sandbox.ok(&["build"]);
-    assert!(first.contains("export  ok    songs_csv   3 rows to out/songs.csv, 81 bytes"), "{first}");
+    assert!(first.contains("export  ok    songs_csv   3 rows to out/songs.csv, 78 bytes"), "{first}");
     assert!(first.contains("first export") && first.contains("1 exported"), "{first}");
     // Rows that tie are in the order of the columns.
     let expected = "title,plays,day\nÁguas,9,\n\"\"\"Heroes\"\"\",7,2026-01-03\n\"Don't, Cry\",7,2026-01-01\n";
@@ -97,7 +98,8 @@ fn a_file_is_written_when_its_rows_change_and_only_then() {
     assert_did(&sandbox.json(&["build"]), "songs_csv", "success", "");
     // Nothing is left beside it.
     assert_eq!(crate::sandbox::names(&sandbox.path("out")), ["songs.csv"]);
-    let noted = "select count(*) from _lake.node_results where node = 'export.songs_csv' and status = 'success' and rows = 4";
+    let noted =
+        "select count(*) from _lake.node_results where node = 'export.songs_csv' and status = 'success' and rows = 4";
     assert_eq!(sandbox.value(noted), 6);
 }
 
@@ -178,7 +180,10 @@ fn many_rows_are_written_in_their_order() {
         .map(|line| line.split_once(',').map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap())
         .collect();
     assert_eq!(rows.len(), 300_000);
-    assert!(rows.windows(2).all(|pair| (std::cmp::Reverse(pair[0].0), pair[0].1) < (std::cmp::Reverse(pair[1].0), pair[1].1)));
+    assert!(
+        rows.windows(2)
+            .all(|pair| (std::cmp::Reverse(pair[0].0), pair[0].1) < (std::cmp::Reverse(pair[1].0), pair[1].1))
+    );
     rows.sort_unstable_by_key(|row| row.1);
     assert!(rows.iter().zip(0..).all(|((mixed, id), at)| *id == at && *mixed == (at * 7919) % 300_007));
 }
@@ -216,7 +221,11 @@ fn a_failed_export_fails_the_run_and_not_the_table() {
     assert_eq!(text(&sandbox, "out/other.csv").lines().count(), 4);
     // It is due as long as it has failed.
     let plan = sandbox.json(&["build", "--dry-run"]);
-    assert_eq!((&plan["exports"][1]["plan"], &plan["exports"][0]["plan"]), (&json!("build"), &json!("skip")), "{plan:#}");
+    assert_eq!(
+        (&plan["exports"][1]["plan"], &plan["exports"][0]["plan"]),
+        (&json!("build"), &json!("skip")),
+        "{plan:#}"
+    );
     std::fs::remove_dir_all(sandbox.path("out/songs.csv")).unwrap();
     let retried = sandbox.ok(&["retry"]);
     assert!(retried.contains("songs_csv") && !retried.contains("other"), "{retried}");
@@ -232,12 +241,21 @@ fn a_failed_export_fails_the_run_and_not_the_table() {
 
 #[test]
 fn exports_come_with_their_models_and_are_selected_by_name() {
-    let sandbox = songs(&(CSV.replace("format", "tags: [files], format") + "  - { name: other, model: songs, path: out/other.csv, format: csv }\n"));
+    let sandbox = songs(
+        &(CSV.replace("format", "tags: [files], format")
+            + "  - { name: other, model: songs, path: out/other.csv, format: csv }\n"),
+    );
     sandbox.write("models/gold/apart.sql", "{{ config(materialized='table') }} select 1 as one");
-    assert_eq!(sandbox.ok(&["ls", "--resource-type", "export"]), "export:other\nexport:songs_csv\n");
-    assert_eq!(sandbox.ok(&["ls", "--select", "tag:files"]), "export:songs_csv\n");
-    assert_eq!(sandbox.ok(&["ls", "--select", "songs", "--exclude", "export:o*"]), "gold.songs\nexport:songs_csv\n");
-    assert_eq!(sandbox.ok(&["ls", "--select", "+export:other"]).lines().count(), 4, "the source, the model and its exports");
+    let listed = |args: &[&str]| {
+        let text = sandbox.ok(&[&["ls"], args].concat());
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(listed(&["--resource-type", "export"]), ["export:other", "export:songs_csv"]);
+    assert_eq!(listed(&["--select", "tag:files"]), ["export:songs_csv"]);
+    assert_eq!(listed(&["--select", "songs", "--exclude", "export:o*"]), ["export:songs_csv", "gold.songs"]);
+    assert_eq!(listed(&["--select", "+export:other"]).len(), 4, "the source, the model and its exports");
     let listed = sandbox.json(&["ls", "--resource-type", "export", "--select", "export:songs_csv"]);
     assert_eq!(listed[0]["depends_on"], json!(["gold.songs"]));
     sandbox.lake(&["build", "--select", "songs_csv"]).assert_failed(2, "write `export:songs_csv`");
@@ -248,7 +266,10 @@ fn exports_come_with_their_models_and_are_selected_by_name() {
     let report = sandbox.json(&["build", "--select", "export:other"]);
     assert_did(&report, "other", "skipped", "gold.songs has no table yet");
     let plan = sandbox.ok(&["build", "--dry-run"]);
-    assert!(plan.contains("songs_csv") && plan.contains("first export") && plan.contains("writes out/songs.csv"), "{plan}");
+    assert!(
+        plan.contains("songs_csv") && plan.contains("first export") && plan.contains("writes out/songs.csv"),
+        "{plan}"
+    );
     sandbox.ok(&["run", "--select", "songs", "--exclude", "export:other"]);
     assert!(sandbox.path("out/songs.csv").exists() && !sandbox.path("out/other.csv").exists());
     let why = sandbox.ok(&["why", "songs"]);
@@ -267,11 +288,17 @@ fn exports_follow_a_burst_and_another_target_has_its_own() {
   - { name: b, model: copy, path: 'out/copy_{{ target.name }}.csv', format: csv, order_by: [title] }
 ",
     );
-    sandbox.write("project.yml", "name: sandbox\ntarget: dev\ntargets:\n  dev: { root: lake }\n  prod: { root: lake_prod }\n");
+    sandbox.write(
+        "project.yml",
+        "name: sandbox\ntarget: dev\ntargets:\n  dev: { root: lake }\n  prod: { root: lake_prod }\n",
+    );
     sandbox.write("models/gold/copy.sql", "{{ config(materialized='table') }} select title from {{ ref('songs') }}");
     sandbox.write("tests/none.sql", "select * from {{ ref('copy') }} where title = 'bad'");
     sandbox.ok(&["build", "--atomic"]);
-    assert_eq!((text(&sandbox, "out/dev.csv").lines().count(), text(&sandbox, "out/copy_dev.csv").lines().count()), (4, 4));
+    assert_eq!(
+        (text(&sandbox, "out/dev.csv").lines().count(), text(&sandbox, "out/copy_dev.csv").lines().count()),
+        (4, 4)
+    );
     sandbox.write("in/songs/2.csv", "title,plays,day\nbad,1,\n");
     let run = sandbox.lake(&["build", "--atomic", "--output", "json"]);
     assert_eq!(run.code, 1);
@@ -290,7 +317,10 @@ fn a_crash_between_the_file_and_its_note_ends_well() {
         assert!(!died.status.success(), "{died:?}");
         assert_eq!(text(&sandbox, "out/songs.csv").lines().count(), rows, "the file is whole");
         let report = sandbox.json(&["build"]);
-        assert_eq!((did(&report, "songs_csv").0, &node(&report, "gold.songs")["status"]), ("success".to_owned(), &json!("skipped")));
+        assert_eq!(
+            (did(&report, "songs_csv").0, &node(&report, "gold.songs")["status"]),
+            ("success".to_owned(), &json!("skipped"))
+        );
         assert_did(&sandbox.json(&["build"]), "songs_csv", "skipped", "");
     }
     // While it is written, readers see the file of before.
@@ -305,7 +335,9 @@ fn a_crash_between_the_file_and_its_note_ends_well() {
 #[test]
 fn a_bucket_gets_whole_files_on_condition() {
     let stub = services::gcs();
-    let mut sandbox = songs("  - { name: songs_csv, model: songs, path: 'gs://lake/out/songs.csv', format: csv, order_by: [title] }\n");
+    let mut sandbox = songs(
+        "  - { name: songs_csv, model: songs, path: 'gs://lake/out/songs.csv', format: csv, order_by: [title] }\n",
+    );
     sandbox.environment(&stub.server.env);
     let store = stub.server.store();
     let there = || {
@@ -332,8 +364,12 @@ fn a_bucket_gets_whole_files_on_condition() {
 #[test]
 fn what_is_wrong_with_an_export_is_told_when_it_compiles() {
     let sandbox = songs("");
-    sandbox.write("models/gold/nested.sql", "{{ config(materialized='table') }} select title, make_array(plays) as list from {{ ref('songs') }}");
-    sandbox.write("models/gold/part.sql", "{{ config(materialized='ephemeral') }} select title from {{ ref('songs') }}");
+    sandbox.write(
+        "models/gold/nested.sql",
+        "{{ config(materialized='table') }} select title, make_array(plays) as list from {{ ref('songs') }}",
+    );
+    sandbox
+        .write("models/gold/part.sql", "{{ config(materialized='ephemeral') }} select title from {{ ref('songs') }}");
     let told = |export: &str, message: &str, help: &str| {
         sandbox.write("models/gold/songs.yml", format!("exports:\n  - {export}\n"));
         let run = sandbox.lake(&["compile"]);
@@ -341,25 +377,61 @@ fn what_is_wrong_with_an_export_is_told_when_it_compiles() {
         assert!(run.stderr.contains(help) && run.stderr.contains("models/gold/songs.yml:"), "{}", run.stderr);
     };
     let with = |more: &str| format!("{{ name: x, model: songs, path: out/x.csv, format: csv, {more} }}");
-    told("{ name: x, model: ref('song'), path: out/x.csv, format: csv }", "model `song` does not exist", "did you mean `songs`?");
-    told("{ name: x, model: silver.songs, path: x.csv, format: csv }", "model `silver.songs` does not exist", "gold.songs");
+    told(
+        "{ name: x, model: ref('song'), path: out/x.csv, format: csv }",
+        "model `song` does not exist",
+        "did you mean `songs`?",
+    );
+    told(
+        "{ name: x, model: silver.songs, path: x.csv, format: csv }",
+        "model `silver.songs` does not exist",
+        "gold.songs",
+    );
     told("{ name: x, model: \"source('raw', 'songs')\", path: x.csv, format: csv }", "an export is of a model", "");
-    told("{ name: x, model: part, path: out/x.csv, format: csv }", "`gold.part` is ephemeral", "make it a view or a table");
+    told(
+        "{ name: x, model: part, path: out/x.csv, format: csv }",
+        "`gold.part` is ephemeral",
+        "make it a view or a table",
+    );
     told("{ name: x, model: songs, path: out/, format: csv }", "`out/` is not the path of a file", "exports/songs.csv");
     told("{ name: x, model: songs, path: '{{ vars(1) }}', format: csv }", "vars", "");
     told("{ name: x, model: songs, path: out/x.csv, format: xlsx }", "`xlsx` is not a format of an export", "csv");
     told("{ name: x, model: songs, format: csv }", "this export has no `path`", "");
     told(&with("ordered_by: [plays]"), "unknown key `ordered_by` in an export", "did you mean `order_by`?");
-    told(&with("order_by: [played]"), "`order_by` names `played`, which `gold.songs` does not have", "did you mean `plays`?");
-    told(&with("columns: [titel]"), "`columns` names `titel`, which `gold.songs` does not have", "did you mean `title`?");
+    told(
+        &with("order_by: [played]"),
+        "`order_by` names `played`, which `gold.songs` does not have",
+        "did you mean `plays`?",
+    );
+    told(
+        &with("columns: [titel]"),
+        "`columns` names `titel`, which `gold.songs` does not have",
+        "did you mean `title`?",
+    );
     told(&with("columns: [title, title]"), "column `title` stands twice", "first here");
-    told(&with("options: { heading: true }"), "unknown key `heading` in a group of export options", "did you mean `header`?");
+    told(
+        &with("options: { headr: true }"),
+        "unknown key `headr` in a group of export options",
+        "did you mean `header`?",
+    );
     told(&with("options: { delimiter: '||' }"), "expected one ASCII character", "");
     told(&with("options: { compression: lz5 }"), "`lz5` is not a compression", "zstd");
     told(&with("options: { date_format: '%Q' }"), "`%Q` is not a format of times", "strftime");
-    told("{ name: x, model: songs, path: x.parquet, format: parquet, options: { header: true } }", "unknown key `header`", "compression");
-    told("{ name: x, model: nested, path: out/x.csv, format: csv }", "column `list` is bigint[], which a CSV file cannot hold", "ndjson");
-    told(&format!("{}\n  - {}", with("order_by: [title]"), with("").replace("x,", "y,")), "exports `x` and `y` write to one file", "first here");
+    told(
+        "{ name: x, model: songs, path: x.parquet, format: parquet, options: { header: true } }",
+        "unknown key `header`",
+        "compression",
+    );
+    told(
+        "{ name: x, model: nested, path: out/x.csv, format: csv }",
+        "column `list` is bigint[], which a CSV file cannot hold",
+        "ndjson",
+    );
+    told(
+        &format!("{}\n  - {}", with("order_by: [title]"), with("").replace("x,", "y,")),
+        "exports `x` and `y` write to one file",
+        "first here",
+    );
     told(&format!("{}\n  - {}", with(""), with("").replace("out/", "in/")), "two exports are called `x`", "first here");
 }
 

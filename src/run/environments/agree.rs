@@ -4,14 +4,11 @@ use super::Between;
 use super::translate::Translated;
 use crate::bronze::{self, Listing, Manifest, manifest};
 use crate::compile::{CompiledModel, Input};
-use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::{Materialization, Model};
 use crate::run::defer::shown;
-use crate::run::inputs::Inputs;
 use crate::run::intake::{Intake, manifest_of, takes_in};
 use crate::run::materialize::{Failure, Node};
-use crate::run::schedule::{Schedule, TestMode, schedule};
 use crate::tables::{Published, TableState};
 use crate::template::SourceRead;
 use crate::words::plural;
@@ -180,8 +177,7 @@ impl<'a> Between<'a> {
     ) -> Result<Option<String>, Failure> {
         let inputs = self.inputs;
         let runtime = inputs.runtime();
-        let schedule = gated(inputs);
-        let step = schedule.steps.iter().find(|step| step.name == model.name);
+        let step = self.schedule.steps.iter().find(|step| step.name == model.name);
         let tests = step.iter().flat_map(|step| &step.tests).map(|at| &runtime.compiled.tests[*at]).collect();
         let node = Node { inputs, model, compiled, tests, intake: Intake { inputs, model } };
         for test in node.gates() {
@@ -202,15 +198,6 @@ impl<'a> Between<'a> {
         }
         Ok(None)
     }
-}
-
-/// All models, each after those that it reads and those that its tests read.
-pub(super) fn gated(inputs: &Inputs) -> Schedule {
-    let runtime = inputs.runtime();
-    let mut all = Selection::default();
-    all.nodes.extend(runtime.project.models.keys().cloned());
-    all.tests.extend(runtime.compiled.tests.iter().map(|test| test.name.clone()));
-    schedule(&runtime.project, &runtime.graph, &runtime.compiled, &all, TestMode::Gate)
 }
 
 /// What the manifests of two tables and the folder do not agree on.

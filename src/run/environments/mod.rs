@@ -16,6 +16,8 @@ use super::chronicle::chronicle;
 use super::inputs::Inputs;
 use super::materialize::Failure;
 use super::report::{NodeResult, RunReport, Status};
+use super::schedule::{Schedule, TestMode, schedule};
+use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::Model;
 use crate::tables::{Arrived, Lake, Prepared, Published, TableError};
@@ -79,6 +81,8 @@ struct Between<'a> {
     taken: BTreeMap<TableName, Taken>,
     /// Models that are not taken over: nothing is promoted that reads them.
     refused: BTreeSet<TableName>,
+    /// What a build of everything would do: which tests gate which model.
+    schedule: Schedule,
 }
 
 /// What becomes of one table.
@@ -100,8 +104,8 @@ struct Ready {
     source: Published,
 }
 
-/// Takes tables over from another lake: first what others read, or look at in their tests. The run is noted in the lake's own
-/// tables.
+/// Takes tables over from another lake, in the order of a build: what is read, also by tests, stands first. The run is noted in
+/// the lake's own tables.
 ///
 /// # Errors
 /// When the lake's own tables cannot be written; the report is of what took place.
@@ -113,13 +117,13 @@ pub async fn take_over(
 ) -> (RunReport, Option<Failure>) {
     let start = Instant::now();
     let (there, taken, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-    let mut between = Between { inputs, other, wanted, there, taken, refused };
+    let schedule = whole_schedule(inputs);
+    let position: BTreeMap<&TableName, usize> = schedule.steps.iter().map(|step| &step.name).zip(0..).collect();
+    let mut names: Vec<&TableName> = names.iter().collect();
+    names.sort_by_key(|name| position.get(name).copied().unwrap_or(usize::MAX));
+    let mut between = Between { inputs, other, wanted, there, taken, refused, schedule };
     let mut report = RunReport::begun(&inputs.runtime().options);
     let mut held: Vec<(usize, Ready)> = Vec::new();
-    let schedule = agree::gated(inputs);
-    let place = |name: &TableName| schedule.steps.iter().position(|step| step.name == *name);
-    let mut names: Vec<&TableName> = names.iter().collect();
-    names.sort_by_cached_key(|name| place(name));
     for name in names {
         let model = &inputs.runtime().project.models[name];
         let (began, start) = (chrono::Utc::now(), Instant::now());
@@ -149,6 +153,15 @@ pub async fn take_over(
     }
     let noted = chronicle(inputs, &report, wanted.taking.command()).await;
     (report, noted.err())
+}
+
+/// What a build of everything would do.
+fn whole_schedule(inputs: &Inputs) -> Schedule {
+    let runtime = inputs.runtime();
+    let mut all = Selection::default();
+    all.nodes.extend(runtime.project.models.keys().cloned());
+    all.tests.extend(runtime.compiled.tests.iter().map(|test| test.name.clone()));
+    schedule(&runtime.project, &runtime.graph, &runtime.compiled, &all, TestMode::Gate)
 }
 
 impl Between<'_> {

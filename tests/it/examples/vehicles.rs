@@ -68,7 +68,13 @@ fn events_become_a_warehouse() {
     assert_eq!(example.count("fact_vehicle_events"), good.len() as u64);
     assert_eq!(count(&example, "{{ ref('fact_vehicle_events') }} where latitude is null"), without_place as u64);
     assert_eq!(node(&report, "semantic.sem_vehicle_events")["rows_quarantined"], 5);
-    assert_eq!(count(&example, "quarantine.semantic__sem_vehicle_events where \"row\" like '%1970-%' or \"row\" like '%2035-%'"), 5);
+    assert_eq!(
+        count(
+            &example,
+            "quarantine.semantic__sem_vehicle_events where \"row\" like '%1970-%' or \"row\" like '%2035-%'"
+        ),
+        5
+    );
     // The busiest vehicles, and nothing that tells which they are.
     let mut busy: BTreeMap<&str, u64> = BTreeMap::new();
     good.iter().for_each(|event| *busy.entry(event["data"]["id"].as_str().unwrap()).or_default() += 1);
@@ -94,7 +100,10 @@ fn events_become_a_warehouse() {
     assert_eq!(example.value(recorded), "2019-06-01T18:17:04Z");
     let load = example.query("select files, lines, new_events, duplicates from {{ ref('deliveries') }}");
     let duplicates = lines.len() - events.len();
-    assert_eq!(load, [json!({"files": 720, "lines": lines.len(), "new_events": events.len(), "duplicates": duplicates})]);
+    assert_eq!(
+        load,
+        [json!({"files": 720, "lines": lines.len(), "new_events": events.len(), "duplicates": duplicates})]
+    );
     example.assert_rests();
     example.assert_read_by_others();
 }
@@ -103,7 +112,17 @@ fn events_become_a_warehouse() {
 fn every_layer_says_where_its_rows_come_from_and_has_a_profile() {
     let example = Example::copy("vehicles");
     example.build(&[]);
-    let models = ["raw_events", "stg_events", "sem_vehicle_events", "sem_operating_period_events", "dim_vehicle", "dim_organization", "fact_vehicle_events", "fact_operating_periods", "events_per_vehicle"];
+    let models = [
+        "raw_events",
+        "stg_events",
+        "sem_vehicle_events",
+        "sem_operating_period_events",
+        "dim_vehicle",
+        "dim_organization",
+        "fact_vehicle_events",
+        "fact_operating_periods",
+        "events_per_vehicle",
+    ];
     for model in models {
         let layers = example.query(&format!(
             "select layer, count(*) as n, count(source_system) as a, count(source_file) as b, count(load_timestamp) as c, \
@@ -119,10 +138,12 @@ fn every_layer_says_where_its_rows_come_from_and_has_a_profile() {
     );
     assert_eq!(profiled.len(), 4, "{profiled:?}");
     let shown = example.ok(&["profile", "stg_events"]);
-    let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{shown}")).to_owned();
+    let line =
+        |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{shown}")).to_owned();
     assert!(line("latitude").contains("***") && !line("latitude").contains("52."), "{shown}");
     assert!(line("event ").contains("update 8"), "{shown}");
-    let seconds = "select count(*) from _lake.node_results where node = 'staging.stg_events' and seconds > 0 and rows > 0";
+    let seconds =
+        "select count(*) from _lake.node_results where node = 'staging.stg_events' and seconds > 0 and rows > 0";
     assert_eq!(example.value(seconds), 1);
 }
 
@@ -132,7 +153,11 @@ fn later_deliveries_repeat_events_bring_new_kinds_and_lines_that_are_none() {
     example.build(&[]);
     let (before, rows) = (events(&example).len() as u64, lines(&example).len() as u64);
     let first: Value = serde_json::from_str(
-        std::fs::read_to_string(example.sandbox.path(INBOX).join("2019-06-01-15-18-1-events.json")).unwrap().lines().next().unwrap(),
+        std::fs::read_to_string(example.sandbox.path(INBOX).join("2019-06-01-15-18-1-events.json"))
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap(),
     )
     .unwrap();
     let stamps = format!(
@@ -158,7 +183,10 @@ fn later_deliveries_repeat_events_bring_new_kinds_and_lines_that_are_none() {
     assert_eq!(node(&report, "semantic.sem_vehicle_events")["status"], "error");
     assert_eq!(count(&example, "quarantine.fleet__events where file_path like '%18-0-5%' and row_number = 2"), 1);
     assert_eq!((example.count("raw_events"), example.count("stg_events")), (rows + 3, before + 2));
-    assert_eq!(example.value("select data['battery']['percent'] from {{ ref('raw_events') }} where event = 'charge'"), 81);
+    assert_eq!(
+        example.value("select data['battery']['percent'] from {{ ref('raw_events') }} where event = 'charge'"),
+        81
+    );
     let new = example.query(&stamps);
     assert_eq!((old.len(), new.len()), (1, 1));
     assert_eq!(new[0]["created"], old[0]["created"]);
@@ -167,13 +195,24 @@ fn later_deliveries_repeat_events_bring_new_kinds_and_lines_that_are_none() {
     // The new kind is allowed, and all goes on.
     for path in ["models/semantic/semantic.yml", "models/staging/staging.yml"] {
         let yaml = std::fs::read_to_string(example.sandbox.path(path)).unwrap();
-        example.sandbox.write(path, yaml.replace("values: [update, register, deregister", "values: [charge, update, register, deregister"));
+        example.sandbox.write(
+            path,
+            yaml.replace("values: [update, register, deregister", "values: [charge, update, register, deregister"),
+        );
     }
     let types = std::fs::read_to_string(example.sandbox.path("seeds/event_types.csv")).unwrap();
     example.sandbox.write("seeds/event_types.csv", types + "vehicle.charge,charge,vehicle,A vehicle is charged\n");
     example.build(&[]);
-    assert_eq!(count(&example, "{{ ref('fact_vehicle_events') }} join {{ ref('dim_event_type') }} using (event_type_key) where event = 'charge'"), 1);
-    let loads = example.query("select lines, new_events, duplicates from {{ ref('deliveries') }} order by load_timestamp desc limit 1");
+    assert_eq!(
+        count(
+            &example,
+            "{{ ref('fact_vehicle_events') }} join {{ ref('dim_event_type') }} using (event_type_key) where event = 'charge'"
+        ),
+        1
+    );
+    let loads = example.query(
+        "select lines, new_events, duplicates from {{ ref('deliveries') }} order by load_timestamp desc limit 1",
+    );
     assert_eq!(loads, [json!({"lines": 3, "new_events": 2, "duplicates": 1})]);
     example.assert_rests();
 }
@@ -181,7 +220,7 @@ fn later_deliveries_repeat_events_bring_new_kinds_and_lines_that_are_none() {
 #[test]
 fn prod_gets_what_passed_in_dev_again_and_again() {
     let example = Example::copy("vehicles");
-    let promote = ["promote", "--from", "dev", "--to", "prod"];
+    let promote = ["promote", "--from", "dev", "--to", "prod", "--atomic"];
     example.build(&[]);
     example.ok(&promote);
     let prod = |sql: &str| {
@@ -218,9 +257,14 @@ fn prod_gets_what_passed_in_dev_again_and_again() {
 #[test]
 fn what_is_sensitive_does_not_get_to_analysts() {
     let example = Example::copy("vehicles");
-    example.sandbox.write("models/reporting/fleet.sql", "select vehicle_id, last_seen_at from {{ ref('dim_vehicle') }}");
+    example
+        .sandbox
+        .write("models/reporting/fleet.sql", "select vehicle_id, last_seen_at from {{ ref('dim_vehicle') }}");
     example.lake(&["compile"]).assert_failed(2, "sensitive column `vehicle_id` of `reporting.fleet` is not masked");
-    example.sandbox.write("models/reporting/fleet.sql", "select mask_hash(vehicle_id) as vehicle, last_seen_at from {{ ref('dim_vehicle') }}");
+    example.sandbox.write(
+        "models/reporting/fleet.sql",
+        "select mask_hash(vehicle_id) as vehicle, last_seen_at from {{ ref('dim_vehicle') }}",
+    );
     example.ok(&["compile"]);
     example.sandbox.write(
         "models/dwh/out.yml",
