@@ -40,7 +40,7 @@ pub(super) fn dry_run(
         [word(planned.plan), planned.name.as_str(), what, &planned.reason, &reads].map(str::to_owned).to_vec()
     });
     let files = exports.iter().map(|export| {
-        let to = format!("writes {}", export.path);
+        let to = if export.plan == Plan::Skip { String::new() } else { format!("writes {}", export.path) };
         [word(export.plan), export.name.table, "export", &export.reason, &to].map(str::to_owned).to_vec()
     });
     let rows: Vec<Vec<String>> = models.chain(files).collect();
