@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, exposure_json, group_json, source_json,
+    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, export_json, exposure_json, group_json, source_json,
     unit_test_json, write_with,
 };
 use crate::compile::{self, CompiledTest};
@@ -266,12 +266,13 @@ fn metadata(runtime: &Runtime) -> Value {
 }
 
 /// What is neither a model nor a test.
-fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 4] {
+fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 5] {
     let project = &runtime.project;
     [
         ("unit_tests", runtime.compiled.unit_tests.iter().map(|t| (t.name.clone(), unit_test_json(t))).collect()),
         ("sources", project.sources.values().map(|s| (s.name.to_string(), source_json(runtime, s))).collect()),
         ("exposures", project.exposures.values().map(|e| (e.name.to_string(), exposure_json(e))).collect()),
+        ("exports", project.exports.values().map(|e| (e.name.to_string(), export_json(e))).collect()),
         ("groups", project.groups.values().map(|group| (group.name.clone(), group_json(group))).collect()),
     ]
 }

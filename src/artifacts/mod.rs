@@ -28,7 +28,7 @@ use crate::compile::{self, ColumnName, Lineage, Use};
 use crate::graph::Selection;
 use crate::memo::{Key, KeyMaker, Memo};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Group, Model, ModelConfig, Source, UnitSubject, UnitTest};
+use crate::project::{Column, Export, Exposure, Group, Model, ModelConfig, Source, UnitSubject, UnitTest};
 use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
@@ -320,6 +320,24 @@ pub fn exposure_json(exposure: &Exposure) -> Value {
         "meta": exposure.meta,
         "depends_on": depends_on,
         "state": compile::state::of_exposure(exposure),
+    })
+}
+
+/// An export for other programs.
+pub fn export_json(export: &Export) -> Value {
+    json!({
+        "name": export.name,
+        "resource_type": "export",
+        "path": export.span.file.path,
+        "to": crate::stores::without_secret(&export.path.0),
+        "format": export.format.name(),
+        "order_by": export.order_by.iter().map(|(order, _)| order).collect::<Vec<_>>(),
+        "columns": export.columns.iter().map(|(column, _)| column).collect::<Vec<_>>(),
+        "description": export.description,
+        "tags": export.tags,
+        "meta": export.meta,
+        "depends_on": [export.model()],
+        "state": compile::state::of_export(export),
     })
 }
 

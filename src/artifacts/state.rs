@@ -32,6 +32,8 @@ struct Manifest {
     #[serde(default)]
     exposures: BTreeMap<TableName, Node>,
     #[serde(default)]
+    exports: BTreeMap<TableName, Node>,
+    #[serde(default)]
     tests: BTreeMap<String, Test>,
     #[serde(default)]
     unit_tests: BTreeMap<String, Test>,
@@ -115,6 +117,7 @@ pub fn read_picture(folder: &Path) -> Result<Picture, StateError> {
     }
     let manifest: Manifest = parse(&path, &text)?;
     let nodes = manifest.nodes.into_iter().chain(manifest.sources).chain(manifest.exposures);
+    let nodes = nodes.chain(manifest.exports);
     Ok(Picture {
         nodes: nodes.map(|(name, node)| (name, node.into_picture())).collect(),
         tests: manifest

@@ -44,7 +44,7 @@ fn path_type(column: &PathColumn) -> DataType {
 pub(super) fn metadata_type(column: MetadataColumn) -> DataType {
     match column {
         MetadataColumn::FileSize | MetadataColumn::RowNumber | MetadataColumn::BatchId => DataType::Int64,
-        MetadataColumn::FileModifiedAt => utc(),
+        MetadataColumn::FileModifiedAt | MetadataColumn::LoadedAt => utc(),
         MetadataColumn::FilePath | MetadataColumn::FileName | MetadataColumn::RescuedData => DataType::Utf8,
     }
 }
@@ -85,6 +85,8 @@ pub(super) fn values(
         MetadataColumn::FilePath => ScalarValue::from(delivered_as(source, file, folder).as_str()),
         MetadataColumn::FileName => ScalarValue::from(path.rsplit('/').next().unwrap_or_default()),
         MetadataColumn::BatchId => ScalarValue::Int64(batch),
+        // The id of a batch is the microsecond at which it began.
+        MetadataColumn::LoadedAt => ScalarValue::TimestampMicrosecond(batch, Some("UTC".into())),
         MetadataColumn::FileSize => ScalarValue::Int64(i64::try_from(file.meta.size).ok()),
         _ => ScalarValue::TimestampMicrosecond(Some(file.modified()), Some("UTC".into())),
     }));

@@ -174,6 +174,8 @@ pub(super) enum ResourceKind {
     Source,
     /// Exposures.
     Exposure,
+    /// Exports.
+    Export,
     /// Tests.
     Test,
     /// Unit tests.
@@ -191,11 +193,13 @@ impl ResourceKind {
             Self::Seed => vec![ResourceType::Seed],
             Self::Source => vec![ResourceType::Source],
             Self::Exposure => vec![ResourceType::Exposure],
+            Self::Export => vec![ResourceType::Export],
             Self::Test => vec![ResourceType::Test],
             Self::UnitTest => vec![ResourceType::UnitTest],
-            Self::All => [Self::Model, Self::Seed, Self::Source, Self::Exposure, Self::Test, Self::UnitTest]
-                .map(Self::types)
-                .concat(),
+            Self::All => {
+                let ends = [Self::Exposure, Self::Export, Self::Test, Self::UnitTest];
+                [Self::Model, Self::Seed, Self::Source].into_iter().chain(ends).flat_map(Self::types).collect()
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn run_schedule(
 /// Adds a run to the tables of what happened. The run is over: that it cannot be noted does not undo it.
 pub(super) async fn remember(inputs: &Inputs, report: &RunReport, called: &serde_json::Value, printer: &Printer) {
     // Unit tests alone have nothing to do with the lake.
-    if report.nodes.is_empty() && report.tests.is_empty() {
+    if report.nodes.is_empty() && report.tests.is_empty() && report.exports.is_empty() {
         return;
     }
     let command = called["which"].as_str().unwrap_or_default();
@@ -222,9 +222,10 @@ fn summary(report: &RunReport, printer: &Printer) {
             parts.push(printer.paint(paint, &format!("{count} {word}")));
         }
     }
-    if parts.is_empty() && report.unit_tests.is_empty() {
+    if parts.is_empty() && report.unit_tests.is_empty() && report.exports.is_empty() {
         parts.push("nothing selected".to_owned());
     }
+    parts.extend(exported(report, printer));
     parts.extend(unit::count(&report.unit_tests));
     let tests = report.all_tests().count();
     if tests > 0 {
@@ -243,4 +244,18 @@ fn summary(report: &RunReport, printer: &Printer) {
         parts.join(", "),
         printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds))
     ));
+}
+
+/// `2 exported, 1 export failed`.
+fn exported(report: &RunReport, printer: &Printer) -> Vec<String> {
+    let count = |status: Status| report.exports.iter().filter(|export| export.status == status).count();
+    let mut parts = Vec::new();
+    if count(Status::Success) > 0 {
+        parts.push(printer.paint(Paint::Green, &format!("{} exported", count(Status::Success))));
+    }
+    if count(Status::Error) > 0 {
+        let failed = plural(count(Status::Error) as u64, "export");
+        parts.push(printer.paint(Paint::Red, &format!("{failed} failed")));
+    }
+    parts
 }

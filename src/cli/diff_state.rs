@@ -10,7 +10,7 @@ use crate::compile::Use;
 use crate::compile::impact::{Affected, AffectedRead, Change, Class, Impact, Node, What, impact};
 use crate::compile::state;
 use crate::names::TableName;
-use crate::project::EXPOSURE_SCHEMA;
+use crate::project::{EXPORT_SCHEMA, EXPOSURE_SCHEMA};
 use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -140,7 +140,7 @@ impl View<'_> {
         let width = nodes.iter().map(|node| full(node).chars().count()).max().unwrap_or_default();
         for node in nodes {
             let mut about = Vec::new();
-            if node.resource_type != "exposure" {
+            if !matches!(node.resource_type.as_str(), "exposure" | "export") {
                 about.push(plural(node.columns as u64, "column"));
             }
             if !node.read_by.is_empty() {
@@ -275,7 +275,10 @@ fn plain(value: &serde_json::Value) -> String {
 
 /// A node as people call it.
 fn name(table: &TableName) -> String {
-    if table.schema == EXPOSURE_SCHEMA { format!("exposure {}", table.table) } else { table.to_string() }
+    match table.schema {
+        EXPOSURE_SCHEMA | EXPORT_SCHEMA => format!("{} {}", table.schema, table.table),
+        _ => table.to_string(),
+    }
 }
 
 /// Names that one line shows.

@@ -34,6 +34,7 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
     let mut nodes = Vec::new();
     for name in graph.order().iter().filter(|name| selection.contains(name)) {
         let (model, exposure) = (project.models.get(name), project.exposures.get(name));
+        let export = project.exports.get(name);
         if printer.is_json() {
             let parents: Vec<String> = graph.parents(name).iter().map(ToString::to_string).collect();
             nodes.push(match (model, exposure) {
@@ -42,6 +43,7 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
                     "config": model.config, "description": model.description,
                 }),
                 (None, Some(exposure)) => artifacts::exposure_json(exposure),
+                (None, None) if export.is_some() => export.map(artifacts::export_json).unwrap_or_default(),
                 (None, None) => serde_json::json!({
                     "name": name, "resource_type": "source", "depends_on": parents,
                     "path": project.sources[name].path,
@@ -51,6 +53,8 @@ fn list(project: &Project, graph: &Graph, selection: &Selection, printer: &Print
             printer.result(&name.to_string());
         } else if exposure.is_some() {
             printer.result(&format!("exposure:{}", name.table));
+        } else if export.is_some() {
+            printer.result(&format!("export:{}", name.table));
         } else {
             printer.result(&format!("source:{name}"));
         }

@@ -9,7 +9,7 @@ use super::printer::{Paint, Printer, aligned};
 use super::show::named;
 use super::{ExitStatus, Pipeline};
 use crate::names::TableName;
-use crate::run::{self, Failure, Inputs, Plan, Planned, Reads, Schedule, SharedRuntime, TestMode};
+use crate::run::{self, Failure, Inputs, Plan, Planned, PlannedExport, Reads, Schedule, SharedRuntime, TestMode};
 use crate::session;
 use crate::words::{plural, sql_text, thousands};
 
@@ -21,25 +21,32 @@ pub(super) fn dry_run(
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     let inputs = Inputs::new(Arc::clone(runtime));
-    let planned = async_runtime.block_on(run::preview(&inputs, schedule));
-    let fails = planned.iter().any(|planned| planned.plan == Plan::Fail);
+    let (planned, exports) = async_runtime.block_on(async {
+        let planned = run::preview(&inputs, schedule).await;
+        let exports = inputs.preview_exports(schedule, &planned).await;
+        (planned, exports)
+    });
+    let plans = || planned.iter().map(|planned| planned.plan).chain(exports.iter().map(|export| export.plan));
+    let fails = plans().any(|plan| plan == Plan::Fail);
     let status = if fails { ExitStatus::Failed } else { ExitStatus::Fine };
     if printer.is_json() {
-        printer.json(&serde_json::json!({ "plan": planned }));
+        printer.json(&serde_json::json!({ "plan": planned, "exports": exports }));
         return Ok(status);
     }
-    let rows: Vec<Vec<String>> = planned
-        .iter()
-        .map(|planned| {
-            let reads: Vec<String> = planned.reads.iter().map(read).collect();
-            let reads = if reads.is_empty() { String::new() } else { format!("reads {}", reads.join(", ")) };
-            let what = if planned.how.is_empty() { planned.materialized } else { planned.how };
-            [word(planned.plan), planned.name.as_str(), what, &planned.reason, &reads].map(str::to_owned).to_vec()
-        })
-        .collect();
-    for (line, planned) in aligned(&rows, &[]).iter().zip(&planned) {
+    let models = planned.iter().map(|planned| {
+        let reads: Vec<String> = planned.reads.iter().map(read).collect();
+        let reads = if reads.is_empty() { String::new() } else { format!("reads {}", reads.join(", ")) };
+        let what = if planned.how.is_empty() { planned.materialized } else { planned.how };
+        [word(planned.plan), planned.name.as_str(), what, &planned.reason, &reads].map(str::to_owned).to_vec()
+    });
+    let files = exports.iter().map(|export| {
+        let to = if export.plan == Plan::Skip { String::new() } else { format!("writes {}", export.path) };
+        [word(export.plan), export.name.table, "export", &export.reason, &to].map(str::to_owned).to_vec()
+    });
+    let rows: Vec<Vec<String>> = models.chain(files).collect();
+    for (line, plan) in aligned(&rows, &[]).iter().zip(plans()) {
         let (first, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        printer.result(&format!("{}{rest}", printer.paint(paint(planned.plan), first)));
+        printer.result(&format!("{}{rest}", printer.paint(paint(plan), first)));
     }
     let counted = [
         (Plan::Build, "to build"),
@@ -49,7 +56,7 @@ pub(super) fn dry_run(
     ];
     let counted: Vec<String> = counted
         .into_iter()
-        .map(|(plan, what)| (planned.iter().filter(|planned| planned.plan == plan).count(), what))
+        .map(|(plan, what)| (plans().filter(|found| *found == plan).count(), what))
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
@@ -96,6 +103,8 @@ pub(super) fn why(global: &Global, args: &WhyArgs, printer: &Printer) -> anyhow:
     let (runtime, async_runtime) = compiled.into_runtime()?;
     let inputs = Inputs::new(Arc::clone(&runtime));
     let planned = async_runtime.block_on(run::preview(&inputs, &schedule));
+    let exports = async_runtime.block_on(inputs.preview_exports(&schedule, &planned));
+    let exports: Vec<&PlannedExport> = exports.iter().filter(|export| export.model == name).collect();
     let last = async_runtime.block_on(last_run(&inputs, &runtime, &name))?;
     let Some(own) = planned.iter().find(|planned| planned.name == name) else {
         anyhow::bail!("`{name}` is ephemeral: its SQL is part of what reads it");
@@ -105,7 +114,7 @@ pub(super) fn why(global: &Global, args: &WhyArgs, printer: &Printer) -> anyhow:
             .iter()
             .filter(|planned| matches!(planned.plan, Plan::Build | Plan::Maybe) && planned.name != name)
             .collect();
-        printer.json(&serde_json::json!({ "planned": own, "before": before, "last_run": last }));
+        printer.json(&serde_json::json!({ "planned": own, "before": before, "exports": exports, "last_run": last }));
         return Ok(ExitStatus::Fine);
     }
     let verb = match own.plan {
@@ -125,6 +134,15 @@ pub(super) fn why(global: &Global, args: &WhyArgs, printer: &Printer) -> anyhow:
         }
     }
     chain(&planned, own, 1, printer);
+    for export in exports {
+        let what = match export.plan {
+            Plan::Build => "would be written",
+            Plan::Fail => "cannot be written",
+            _ => word(export.plan),
+        };
+        let what = printer.paint(paint(export.plan), what);
+        printer.result(&format!("export  {} to {}  {what}: {}", export.name.table, export.path, export.reason));
+    }
     if let Some(last) = last {
         printer.result(&format!(
             "last run  {} UTC  {}  {}",

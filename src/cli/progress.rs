@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::printer::{Paint, Printer};
 use crate::names::TableName;
-use crate::run::{Event, NodeResult, Schedule, Status, TestResult, TestStatus};
+use crate::run::{Event, ExportResult, NodeResult, Schedule, Status, TestResult, TestStatus};
 use crate::words::{plural, thousands};
 
 pub(super) struct Progress<'a> {
@@ -29,7 +29,9 @@ struct Live {
 impl<'a> Progress<'a> {
     pub(super) fn new(printer: &'a Printer, schedule: &Schedule) -> Self {
         let total = schedule.steps.len();
-        let width = schedule.steps.iter().map(|step| step.name.to_string().chars().count()).max().unwrap_or_default();
+        let steps = schedule.steps.iter().map(|step| step.name.as_str());
+        let names = steps.chain(schedule.exports.iter().map(|export| export.name.table));
+        let width = names.map(|name| name.chars().count()).max().unwrap_or_default();
         let wanted = printer.shows_progress() && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
         let live = (wanted && total > 0).then(|| {
             let bars = MultiProgress::new();
@@ -46,6 +48,7 @@ impl<'a> Progress<'a> {
         match event {
             Event::Started(name) => self.started(name),
             Event::Finished(result) => self.finished(result),
+            Event::Exported(result) => self.say(&self.export_line(result)),
             Event::Together(names) => self.say(&format!("published together: {}", listed(names))),
             Event::Withdrawn(names, why) if names.is_empty() => self.say(why),
             Event::Withdrawn(names, why) => {
@@ -103,13 +106,7 @@ impl<'a> Progress<'a> {
     }
 
     fn lines(&self, result: &NodeResult, done: usize) -> Vec<String> {
-        let (word, paint) = match result.status {
-            Status::Success => ("ok", Paint::Green),
-            Status::Skipped => ("skip", Paint::Cyan),
-            Status::Error => ("FAIL", Paint::Red),
-            Status::Blocked => ("block", Paint::Yellow),
-            Status::Cancelled => ("stop", Paint::Yellow),
-        };
+        let (word, paint) = word(result.status);
         let digits = self.total.to_string().len();
         let count = self.printer.paint(Paint::Dim, &format!("{done:>digits$} of {}", self.total));
         let word = self.printer.paint(paint, &format!("{word:<5}"));
@@ -120,6 +117,29 @@ impl<'a> Progress<'a> {
             lines.push(self.test_line(test));
         }
         lines
+    }
+
+    /// A file that was written beside the tables, or not.
+    fn export_line(&self, result: &ExportResult) -> String {
+        let (word, paint) = word(result.status);
+        let count = self.total.to_string().len() * 2 + " of ".len();
+        let head = self.printer.paint(Paint::Dim, &format!("{:<count$}", "export"));
+        let name = self.printer.paint(Paint::Bold, &format!("{:<width$}", result.name.table, width = self.width));
+        let reason = match result.status {
+            Status::Error => result.reason.clone(),
+            _ => self.printer.paint(Paint::Dim, &result.reason),
+        };
+        let what = match (result.rows, result.bytes) {
+            (Some(rows), Some(bytes)) => format!(
+                "{} to {}, {} bytes, {:.2}s  {reason}",
+                plural(rows, "row"),
+                result.path,
+                thousands(bytes),
+                result.seconds
+            ),
+            _ => reason,
+        };
+        format!("{head}  {} {name}  {what}", self.printer.paint(paint, &format!("{word:<5}")))
     }
 
     fn what(&self, result: &NodeResult) -> String {
@@ -156,6 +176,16 @@ impl<'a> Progress<'a> {
         if let Some(live) = &self.live {
             live.head.finish_and_clear();
         }
+    }
+}
+
+fn word(status: Status) -> (&'static str, Paint) {
+    match status {
+        Status::Success => ("ok", Paint::Green),
+        Status::Skipped => ("skip", Paint::Cyan),
+        Status::Error => ("FAIL", Paint::Red),
+        Status::Blocked => ("block", Paint::Yellow),
+        Status::Cancelled => ("stop", Paint::Yellow),
     }
 }
 

@@ -87,12 +87,16 @@ fn to_do(last: &Value, project: &Project) -> (Vec<String>, usize) {
     };
     let name = |result: &Value| result["name"].as_str().map(str::to_owned);
     let nodes = list("nodes").iter().filter(is_undone).filter_map(name);
+    let exports = list("exports").iter().filter(|export| failed(export, &["error", "blocked", "cancelled"]));
+    // `export.songs` is selected as `export:songs`.
+    let exports = exports.filter_map(name).map(|name| name.replacen('.', ":", 1));
     let tests = list("tests").iter().chain(list("unit_tests")).filter(|test| test_failed(test)).filter_map(name);
     let is_there = |name: &String| {
         project.models.keys().any(|model| model.to_string() == *name)
+            || project.exports.keys().any(|export| format!("export:{}", export.table) == *name)
             || project.data_tests.iter().any(|test| test.name == *name)
             || project.unit_tests.iter().any(|test| test.name == *name)
     };
-    let (there, gone): (Vec<String>, Vec<String>) = nodes.chain(tests).partition(is_there);
+    let (there, gone): (Vec<String>, Vec<String>) = nodes.chain(exports).chain(tests).partition(is_there);
     (there, gone.len())
 }

@@ -7,6 +7,7 @@
 mod changes;
 mod contract;
 mod errors;
+mod exports;
 mod facts;
 mod fingerprint;
 mod history;
@@ -104,6 +105,7 @@ pub fn compile(
     }
     let sensitive = sensitive::columns(project, graph, &compiler.done);
     diagnostics.extend(sensitive::forbidden(project, &sensitive));
+    diagnostics.extend(exports::check(project, &compiler.done, &sensitive));
     diagnostics.extend(sensitive::told_by_tests(&tests, &sensitive));
     let (models, sources) = (compiler.done, catalog.sources.clone());
     CompiledProject { models, tests, tests_on, unit_tests, sources, unchecked, sensitive }

@@ -21,7 +21,7 @@ use super::{CompiledProject, CompiledTest, Lineage};
 use crate::catalog::sql_type;
 use crate::graph::{Standing, StateFacts};
 use crate::names::TableName;
-use crate::project::{Column, Exposure, Model, ModelConfig, Project, Source, UnitTest};
+use crate::project::{Column, Export, Exposure, Model, ModelConfig, Project, Source, UnitTest};
 use crate::session;
 
 /// The digests of a node; an empty one stands for nothing to compare.
@@ -67,7 +67,7 @@ impl NodeState {
 /// A compiled project as another one sees it.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
-    /// Models, sources and exposures.
+    /// Models, sources, exposures and exports.
     pub nodes: BTreeMap<TableName, PictureNode>,
     /// Tests, each with the digest of what it tests.
     pub tests: BTreeMap<String, String>,
@@ -76,7 +76,7 @@ pub struct Picture {
 /// One node of a [`Picture`].
 #[derive(Debug, Clone, Default)]
 pub struct PictureNode {
-    /// `model`, `source` or `exposure`.
+    /// `model`, `source`, `exposure` or `export`.
     pub kind: String,
     /// Its digests.
     pub state: NodeState,
@@ -88,6 +88,13 @@ pub struct PictureNode {
     pub config: serde_json::Value,
     /// What it reads.
     pub depends_on: Vec<TableName>,
+}
+
+impl PictureNode {
+    /// Nothing reads it, and it reads models without saying which columns.
+    pub fn is_end(&self) -> bool {
+        matches!(self.kind.as_str(), "exposure" | "export")
+    }
 }
 
 /// The digest of a model's statements. A template that shows the clock counts as it would be in 1970.
@@ -165,6 +172,16 @@ pub fn of_exposure(exposure: &Exposure) -> NodeState {
     }
 }
 
+/// The digests of an export.
+pub fn of_export(export: &Export) -> NodeState {
+    NodeState {
+        body: digest(&[&export.definition()]),
+        relation: export.name.to_string(),
+        descriptions: descriptions(&export.description, &[]),
+        ..NodeState::default()
+    }
+}
+
 fn descriptions(own: &str, columns: &[Column]) -> String {
     let described: BTreeMap<&str, &str> = columns
         .iter()
@@ -216,7 +233,11 @@ pub fn picture(project: &Project, compiled: &CompiledProject) -> Picture {
         };
         (exposure.name.clone(), node)
     });
-    let nodes = models.chain(sources).chain(exposures).collect();
+    let exports = project.exports.values().map(|export| {
+        let (kind, depends_on) = ("export".to_owned(), vec![export.model().clone()]);
+        (export.name.clone(), PictureNode { kind, state: of_export(export), depends_on, ..Default::default() })
+    });
+    let nodes = models.chain(sources).chain(exposures).chain(exports).collect();
     let units = compiled.unit_tests.iter().map(|test| (test.name.clone(), of_unit_test(test)));
     let tests = compiled.tests.iter().map(|test| (test.name.clone(), of_test(test)));
     Picture { nodes, tests: tests.chain(units).collect() }

@@ -35,11 +35,12 @@ impl<'a> Lineage<'a> {
         self.nodes.iter().flat_map(|from| self.children(from).into_iter().map(|to| (*from, to))).collect()
     }
 
-    /// `table`, `incremental`, ..., `source`, or `exposure`.
+    /// `table`, `incremental`, ..., `source`, `exposure` or `export`.
     fn kind(&self, name: &TableName) -> &'static str {
         match self.project.models.get(name) {
             Some(model) => model.config.materialized.name(),
             None if self.project.exposures.contains_key(name) => "exposure",
+            None if self.project.exports.contains_key(name) => "export",
             None => "source",
         }
     }
@@ -90,6 +91,7 @@ pub fn mermaid(lineage: &Lineage<'_>) -> String {
         let (open, close) = match lineage.kind(name) {
             "source" => ("[(", ")]"),
             "exposure" => ("([", "])"),
+            "export" => ("[/", "/]"),
             _ => ("[", "]"),
         };
         let _ = writeln!(text, "    {}{open}\"{name}\"{close}", id(name));
@@ -111,6 +113,7 @@ pub fn dot(lineage: &Lineage<'_>) -> String {
         let shape = match lineage.kind(name) {
             "source" => " [shape=cylinder]",
             "exposure" => " [shape=oval]",
+            "export" => " [shape=note]",
             _ => "",
         };
         let _ = writeln!(text, "    \"{name}\"{shape};");

@@ -19,7 +19,7 @@ pub use select::{
     Wanted,
 };
 
-/// Sources, models and exposures in the order data flows.
+/// Sources, models, exposures and exports in the order data flows.
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<TableName, ()>,
@@ -31,7 +31,8 @@ pub struct Graph {
 pub fn resolve(project: &Project, diagnostics: &mut Diagnostics) -> Graph {
     let mut edges = DiGraph::new();
     let mut index = HashMap::new();
-    for name in project.sources.keys().chain(project.models.keys()).chain(project.exposures.keys()) {
+    let ends = project.exposures.keys().chain(project.exports.keys());
+    for name in project.sources.keys().chain(project.models.keys()).chain(ends) {
         index.insert(name.clone(), edges.add_node(name.clone()));
     }
     for model in project.models.values() {
@@ -46,6 +47,11 @@ pub fn resolve(project: &Project, diagnostics: &mut Diagnostics) -> Graph {
             if let Some(from) = index.get(parent) {
                 edges.update_edge(*from, index[&exposure.name], ());
             }
+        }
+    }
+    for export in project.exports.values() {
+        if let Some(from) = index.get(export.model()) {
+            edges.update_edge(*from, index[&export.name], ());
         }
     }
     report_cycles(project, &edges, diagnostics);
@@ -104,7 +110,7 @@ fn cycle_path<'a>(project: &'a Project, members: &BTreeSet<&'a TableName>) -> Ve
 }
 
 impl Graph {
-    /// Sources, models and exposures, parents first.
+    /// Sources, models, exposures and exports, parents first.
     pub fn order(&self) -> &[TableName] {
         &self.order
     }

@@ -23,6 +23,7 @@ use crate::template::{KnownNames, Recording, Witnesses};
 pub(super) struct Document {
     pub(super) sources: Option<Node>,
     pub(super) exposures: Option<Node>,
+    pub(super) exports: Option<Node>,
     pub(super) groups: Option<Node>,
     models: Option<Node>,
     seeds: Option<Node>,
@@ -104,6 +105,7 @@ fn document(file: &Arc<SourceFile>, loading: &Loading<'_>, diagnostics: &mut Dia
         seeds: list("seeds"),
         unit_tests: list("unit_tests"),
         exposures: list("exposures"),
+        exports: list("exports"),
         groups: list("groups"),
         seen,
     };
@@ -177,7 +179,8 @@ impl Entry<'_> {
             models.extend(models::read_properties(list, is_seed, known, loading.templates, &mut reader));
         }
         let unit_tests = document.unit_tests.iter().flat_map(|list| unit_tests::read(list, &mut reader)).collect();
-        let is_alone = document.sources.is_none() && document.exposures.is_none() && document.groups.is_none();
+        let others = [&document.sources, &document.exposures, &document.exports, &document.groups];
+        let is_alone = others.iter().all(|list| list.is_none());
         let asks_clock = document.seen.iter().any(|recording| recording.asked_clock);
         let mut kept = Kept { models, unit_tests, witnesses: Witnesses::new() };
         if let Some(key) = self.key.filter(|_| is_alone && !asks_clock && problems.is_empty()) {

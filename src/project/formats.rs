@@ -99,11 +99,13 @@ impl Format {
 }
 
 /// How a file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// What its ending says.
     Auto,
     /// Not at all.
+    #[default]
     None,
     /// `.gz`
     Gzip,

@@ -17,8 +17,8 @@ use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
-    Column, Model, Project, Source, Target, contracts, custom_tests, exposures, groups, seeds, selectors, settings,
-    sources, unit_tests,
+    Column, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds, selectors,
+    settings, sources, unit_tests,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};
@@ -160,12 +160,14 @@ pub fn load(
     let models = load_models(&named, seeds, &properties, &loading, &known, &mut reader);
     data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &loading, &known, &mut data_tests, &mut reader);
-    let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
+    let (mut exposures, mut exports, mut groups) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for document in documents.read() {
         document.exposures.iter().for_each(|list| exposures::read(list, &mut exposures, &mut reader));
+        document.exports.iter().for_each(|list| exports::read(list, &templates, &mut exports, &mut reader));
         document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
     }
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
+    exports::resolve(&mut exports, &known, &models, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
     let data_tests = finish_tests(data_tests, &loading, &known, &models, &mut reader);
@@ -184,6 +186,7 @@ pub fn load(
         data_tests,
         unit_tests,
         exposures,
+        exports,
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),

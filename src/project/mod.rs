@@ -11,6 +11,7 @@ mod custom_tests;
 mod data_tests;
 mod documents;
 mod durations;
+mod exports;
 mod exposures;
 mod files;
 mod formats;
@@ -57,6 +58,7 @@ pub use config::{
     CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Profile, Publish, Strategy,
 };
 pub use data_tests::{DataTest, TestKind};
+pub use exports::{CsvLayout, EXPORT_SCHEMA, Export, ExportFormat, OrderBy, TextLayout};
 pub use exposures::{EXPOSURE_SCHEMA, Exposure};
 pub use files::{ProjectFiles, ReadError, read};
 pub use formats::{Compression, Format};
@@ -103,6 +105,8 @@ pub struct Project {
     pub unit_tests: Vec<Arc<UnitTest>>,
     /// Declared exposures: `exposure.name`.
     pub exposures: BTreeMap<TableName, Exposure>,
+    /// Declared exports: `export.name`.
+    pub exports: BTreeMap<TableName, Export>,
     /// Declared groups.
     pub groups: BTreeMap<String, Group>,
     /// Selections that `selectors.yml` names.

@@ -115,7 +115,9 @@ fn partition_column(node: &Node, reader: &mut Reader<'_>) -> Option<(PathColumn,
 /// A date, unless the format has a time in it.
 fn kind_of_format(format: &str) -> PathType {
     let time = ["%H", "%I", "%M", "%S", "%s", "%T", "%R", "%f", "%3f", "%p"];
-    if time.iter().any(|part| format.contains(part)) { PathType::Timestamp } else { PathType::Date }
+    // `%-H` is an hour, too.
+    let plain = ["%-", "%_", "%0"].iter().fold(format.to_owned(), |text, padded| text.replace(padded, "%"));
+    if time.iter().any(|part| plain.contains(part)) { PathType::Timestamp } else { PathType::Date }
 }
 
 /// `views_{date:%Y%m%d}.csv` -> a regular expression with a group for each name.
@@ -207,6 +209,14 @@ mod tests {
         assert_eq!(found("views_{d:%Y%m%d}.csv", "a/old_views_20240801.csv"), None);
         assert_eq!(found("{shop}/{y:%Y}/*_{n:int}.csv", "x/berlin/2024/part_7.csv").unwrap(), ["berlin", "2024", "7"]);
         assert_eq!(found("{a}_{b}.json", "one_two_three.json").unwrap(), ["one", "two_three"]);
+    }
+
+    #[test]
+    fn hours_without_a_leading_zero_are_times() {
+        let text = "{at:%Y-%m-%d-%-H-%-M-%-S}-events.json";
+        assert_eq!(pattern(text).unwrap().1[0].kind, PathType::Timestamp);
+        assert_eq!(pattern("{day:%Y-%-m-%-d}.csv").unwrap().1[0].kind, PathType::Date);
+        assert_eq!(found(text, "2019-06-01-15-17-4-events.json").unwrap(), ["2019-06-01-15-17-4"]);
     }
 
     #[test]

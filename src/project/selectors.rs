@@ -13,6 +13,7 @@ pub const METHODS: &[&str] = &[
     "access",
     "column",
     "config",
+    "export",
     "exposure",
     "file",
     "fqn",

@@ -24,8 +24,10 @@ pub enum MetadataColumn {
     FileModifiedAt,
     /// The record's number in its file, from 1.
     RowNumber,
-    /// The run that read it.
+    /// The batch that took it in.
     BatchId,
+    /// When that batch began.
+    LoadedAt,
     /// JSON with the texts of the row that fit no column: they are NULL there. NULL if there are none.
     RescuedData,
 }
@@ -37,6 +39,7 @@ const METADATA: &[(&str, MetadataColumn)] = &[
     ("_file_modified_at", MetadataColumn::FileModifiedAt),
     ("_row_number", MetadataColumn::RowNumber),
     ("_batch_id", MetadataColumn::BatchId),
+    ("_loaded_at", MetadataColumn::LoadedAt),
     ("_rescued_data", MetadataColumn::RescuedData),
 ];
 
@@ -430,7 +433,7 @@ fn set<T>(to: &mut T, value: Option<T>) {
     }
 }
 
-fn one_byte(node: &Node, reader: &mut Reader<'_>) -> Option<u8> {
+pub(super) fn one_byte(node: &Node, reader: &mut Reader<'_>) -> Option<u8> {
     let text = reader.text(node)?;
     let text = if text == "\\t" { "\t" } else { &text };
     match text.as_bytes() {

@@ -169,7 +169,7 @@ fn read_table(
     })
 }
 
-fn rendered(node: &Node, templates: &Templates, reader: &mut Reader<'_>) -> Option<String> {
+pub(super) fn rendered(node: &Node, templates: &Templates, reader: &mut Reader<'_>) -> Option<String> {
     let text = reader.text(node)?;
     match templates.render_value(&text) {
         Ok(text) => Some(text),

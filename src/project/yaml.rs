@@ -173,6 +173,12 @@ impl Node {
         }
     }
 
+    /// A scalar as it was written: `010` and not 10. What stands elsewhere, and here by the name of its anchor, is its value.
+    pub(super) fn written(&self) -> String {
+        let text = self.span.text().trim();
+        if text.starts_with('*') { self.plain_text() } else { text.to_owned() }
+    }
+
     /// A scalar as text; empty for anything else.
     pub(super) fn plain_text(&self) -> String {
         match &self.value {
@@ -215,7 +221,7 @@ impl Reader<'_> {
             // What a template gave.
             Raw::Scalar(value) if node.span.text().contains("{{") => Some(value.to_string()),
             // What looks like a number is text here: as it was written, `010` and not 10.
-            Raw::Scalar(_) => Some(node.span.text().trim().to_owned()),
+            Raw::Scalar(_) => Some(node.written()),
             _ => {
                 self.wrong(node, "text");
                 None

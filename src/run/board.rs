@@ -1,7 +1,7 @@
 //! Which steps of a run wait, and for what; of those that are ready, the one with the longest way below it goes first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::schedule::Schedule;
 use crate::names::TableName;
@@ -28,6 +28,8 @@ pub(super) struct Board<'a> {
     left: BTreeMap<usize, usize>,
     /// Sets of which a step failed, and which one.
     spoiled: BTreeMap<usize, TableName>,
+    /// Exports whose models are published.
+    exports: VecDeque<TableName>,
 }
 
 /// What a set of steps came to.
@@ -62,13 +64,25 @@ impl<'a> Board<'a> {
             staged: BTreeSet::new(),
             left,
             spoiled: BTreeMap::new(),
+            exports: VecDeque::new(),
         };
+        board.make_exports_ready(None);
         (0..steps.len()).filter(|index| steps[*index].after.is_empty()).for_each(|index| board.make_ready(index));
         board
     }
 
     fn make_ready(&mut self, index: usize) {
         self.ready.insert((Reverse(self.ranks[index]), index));
+    }
+
+    fn make_exports_ready(&mut self, step: Option<usize>) {
+        let ready = self.schedule.exports.iter().filter(|export| export.after == step);
+        self.exports.extend(ready.map(|export| export.name.clone()));
+    }
+
+    /// The export to write next.
+    pub(super) fn take_export(&mut self) -> Option<TableName> {
+        self.exports.pop_front()
     }
 
     /// The step to start next.
@@ -151,7 +165,10 @@ impl<'a> Board<'a> {
     /// A step is as it should be. A member of a set reads the others as they will be; everybody else waits until they are.
     pub(super) fn succeed(&mut self, index: usize) {
         match self.schedule.steps[index].together {
-            None => self.meet(index, |_| true),
+            None => {
+                self.make_exports_ready(Some(index));
+                self.meet(index, |_| true);
+            }
             own => {
                 self.staged.insert(index);
                 self.end(index, None);
@@ -162,6 +179,7 @@ impl<'a> Board<'a> {
 
     /// A step of a set is published with it.
     pub(super) fn publish(&mut self, index: usize) {
+        self.make_exports_ready(Some(index));
         let own = self.schedule.steps[index].together;
         self.meet(index, |set| set != own);
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use serde::Serialize;
 
+use super::exports::ExportResult;
 use super::inputs::Inputs;
 use super::materialize::Failure;
 use super::own_tables::{self, ATTEMPTS, columns};
@@ -49,7 +50,7 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
         of_nodes.chain(report.tests.iter().map(|test| (None, test)))
     };
     let run = RunRow::new(inputs, report, command, tests().map(|(_, test)| test));
-    let nodes: Vec<NodeRow<'_>> = report
+    let mut nodes: Vec<NodeRow<'_>> = report
         .nodes
         .iter()
         .map(|node| NodeRow {
@@ -68,6 +69,7 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
             seconds: node.seconds,
         })
         .collect();
+    nodes.extend(report.exports.iter().map(|export| NodeRow::of_export(report, export)));
     let compiled = &inputs.runtime().compiled.tests;
     let declared: HashMap<&str, &CompiledTest> = compiled.iter().map(|test| (test.name.as_str(), test)).collect();
     let mut results: Vec<TestRow<'_>> = Vec::new();
@@ -231,6 +233,26 @@ struct NodeRow<'a> {
     files_read: u64,
     version: Option<u64>,
     seconds: f64,
+}
+
+impl<'a> NodeRow<'a> {
+    fn of_export(report: &'a RunReport, export: &'a ExportResult) -> Self {
+        Self {
+            invocation_id: &report.invocation_id,
+            started_at: export.started_at,
+            node: export.name.to_string(),
+            materialized: "export",
+            status: export.status,
+            action: if export.status == Status::Success { "export" } else { "" },
+            reason: &export.reason,
+            rows: export.rows,
+            bytes: export.bytes,
+            rows_quarantined: 0,
+            files_read: 0,
+            version: None,
+            seconds: export.seconds,
+        }
+    }
 }
 
 fn node_columns() -> SchemaRef {

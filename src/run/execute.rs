@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 use super::after_load::archive;
 use super::audit::audit;
 use super::board::{Board, SetEnd};
+use super::exports::ExportResult;
 use super::inputs::Inputs;
 use super::materialize::materialize;
 use super::report::{NodeResult, RunReport, Status, TestResult};
-use super::schedule::{Schedule, Step};
+use super::schedule::{ExportStep, Schedule, Step};
 use super::{RunOptions, Runtime};
 use crate::compile::{CompiledTest, Input};
 use crate::memo::{Key, KeyMaker};
@@ -28,6 +29,8 @@ pub enum Event {
     Started(TableName),
     /// A node has ended.
     Finished(Box<NodeResult>),
+    /// An export has ended.
+    Exported(Box<ExportResult>),
     /// Tables that belong together were published.
     Together(Vec<TableName>),
     /// Staged tables will not be published, and why.
@@ -54,6 +57,8 @@ pub async fn execute(
         let why = why.as_deref().unwrap_or("the run was stopped");
         report.nodes.push(not_run(inputs.runtime(), step, Status::Cancelled, why));
     }
+    let ended = exports_not_run(inputs.runtime(), schedule, &report, why.as_deref().unwrap_or("the run was stopped"));
+    report.exports.extend(ended);
     if why.is_none() && !report.cancelled {
         let tests: Vec<&CompiledTest> =
             schedule.loose_tests.iter().map(|index| &inputs.runtime().compiled.tests[*index]).collect();
@@ -108,7 +113,7 @@ async fn work(
     report: &mut RunReport,
 ) -> Option<String> {
     let options = &inputs.runtime().options;
-    let mut running: JoinSet<(usize, NodeResult)> = JoinSet::new();
+    let mut running: JoinSet<Ended> = JoinSet::new();
     loop {
         for (index, blocker) in board.take_blocked() {
             let reason = format!("`{blocker}` failed");
@@ -121,6 +126,12 @@ async fn work(
             continue;
         }
         while running.len() < options.nodes_at_once
+            && let Some(name) = board.take_export()
+        {
+            let inputs = Arc::clone(inputs);
+            running.spawn(async move { Ended::Export(Box::new(inputs.export(&name).await)) });
+        }
+        while running.len() < options.nodes_at_once
             && let Some(index) = board.take_ready()
         {
             let (inputs, step) = (Arc::clone(inputs), schedule.steps[index].clone());
@@ -128,10 +139,11 @@ async fn work(
             // Rows of a query that does not do what it should are not worth making.
             let refused = schedule.refusal(&step.name);
             running.spawn(async move {
-                match refused {
-                    Some(why) => (index, not_run(inputs.runtime(), &step, Status::Error, &why)),
-                    None => (index, materialize(&inputs, &step).await),
-                }
+                let result = match refused {
+                    Some(why) => not_run(inputs.runtime(), &step, Status::Error, &why),
+                    None => materialize(&inputs, &step).await,
+                };
+                Ended::Node(index, Box::new(result))
             });
         }
         if running.is_empty() {
@@ -144,13 +156,8 @@ async fn work(
                 return None;
             }
             Some(finished) = running.join_next() => match finished {
-                Ok((index, mut result)) => {
-                    result.stale = board.stale_parents(index);
-                    settle(inputs, board, index, &mut result).await;
-                    let failed = result.status == Status::Error || result.tests.iter().any(TestResult::blocks);
-                    let name = result.name.clone();
-                    on_event(Event::Finished(Box::new(result.clone())));
-                    report.nodes.push(result);
+                Ok(ended) => {
+                    let (name, failed) = end(inputs, board, ended, on_event, report).await;
                     if failed && options.fail_fast {
                         running.shutdown().await;
                         return Some(format!("`{name}` failed, and --fail-fast ends the run"));
@@ -161,6 +168,56 @@ async fn work(
             },
         }
     }
+}
+
+/// What ended: a step, or an export.
+enum Ended {
+    Node(usize, Box<NodeResult>),
+    Export(Box<ExportResult>),
+}
+
+/// Tells what ended, and returns its name and whether it failed.
+async fn end(
+    inputs: &Inputs,
+    board: &mut Board<'_>,
+    ended: Ended,
+    on_event: &impl Fn(Event),
+    report: &mut RunReport,
+) -> (TableName, bool) {
+    match ended {
+        Ended::Node(index, mut result) => {
+            result.stale = board.stale_parents(index);
+            settle(inputs, board, index, &mut result).await;
+            let failed = result.status == Status::Error || result.tests.iter().any(TestResult::blocks);
+            let name = result.name.clone();
+            on_event(Event::Finished(result.clone()));
+            report.nodes.push(*result);
+            (name, failed)
+        }
+        Ended::Export(result) => {
+            let (name, failed) = (result.name.clone(), result.status == Status::Error);
+            on_event(Event::Exported(result.clone()));
+            report.exports.push(*result);
+            (name, failed)
+        }
+    }
+}
+
+/// The exports that did not run: their models were not published, or the run ended before.
+fn exports_not_run(runtime: &Runtime, schedule: &Schedule, report: &RunReport, why: &str) -> Vec<ExportResult> {
+    let done: BTreeSet<&TableName> = report.exports.iter().map(|export| &export.name).collect();
+    let left = schedule.exports.iter().filter(|export| !done.contains(&export.name));
+    let result = |step: &ExportStep| {
+        let export = &runtime.project.exports[&step.name];
+        let status = report.nodes.iter().find(|node| node.name == *export.model()).map(|node| node.status);
+        match status {
+            Some(Status::Error | Status::Blocked) => {
+                ExportResult::new(export, Status::Blocked, format!("`{}` failed", export.model()))
+            }
+            _ => ExportResult::new(export, Status::Cancelled, why.to_owned()),
+        }
+    };
+    left.map(result).collect()
 }
 
 /// What the end of a step means for those below it.
@@ -282,6 +339,12 @@ pub fn unfinished(runtime: &Runtime, schedule: &Schedule) -> RunReport {
     let step = |step| not_run(runtime, step, Status::Cancelled, "the run did not come to its end");
     RunReport {
         nodes: schedule.steps.iter().map(step).collect(),
+        exports: exports_not_run(
+            runtime,
+            schedule,
+            &RunReport::begun(&runtime.options),
+            "the run did not come to its end",
+        ),
         unit_tests: schedule.unit_tests.clone(),
         cancelled: true,
         ..RunReport::begun(&runtime.options)
@@ -329,6 +392,7 @@ impl RunReport {
             nodes: Vec::new(),
             tests: Vec::new(),
             unit_tests: Vec::new(),
+            exports: Vec::new(),
             hooks: Vec::new(),
             cancelled: false,
             archived: Vec::new(),

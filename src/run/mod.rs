@@ -22,6 +22,7 @@ mod doctor;
 mod environments;
 mod evolve;
 mod execute;
+mod exports;
 mod failing;
 mod fused;
 mod gate;
@@ -80,6 +81,7 @@ pub use diff::{
 pub use doctor::{Finding, Health, examine};
 pub use environments::{Dropped, Other, Taking, Wanted, drop_tables, take_over, to_drop};
 pub use execute::{Event, execute, unfinished};
+pub use exports::{ExportResult, PlannedExport};
 pub use hooks::HookResult;
 pub use inputs::Inputs;
 pub use intake::models_that_take_in;
@@ -90,7 +92,7 @@ pub use preview::{Plan, Planned, Reads, preview};
 pub use profiles::{ColumnProfile, TableProfile};
 pub use profiling::Sketched;
 pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
-pub use schedule::{Schedule, Step, TestMode, schedule};
+pub use schedule::{ExportStep, Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
 pub use unit::{Diff, DiffKind, DiffRow, Recorded, UnitTestResult, Values, record, run_unit_tests};
 

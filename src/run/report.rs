@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::exports::ExportResult;
 use super::hooks::HookResult;
 use super::profiling::Sketched;
 use super::unit::UnitTestResult;
@@ -182,6 +183,9 @@ pub struct RunReport {
     pub tests: Vec<TestResult>,
     /// Unit tests, which run before all nodes.
     pub unit_tests: Vec<UnitTestResult>,
+    /// Exports, in the order they ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exports: Vec<ExportResult>,
     /// Hooks of the run.
     pub hooks: Vec<HookResult>,
     /// The run was stopped from outside.
@@ -216,6 +220,7 @@ impl RunReport {
         let failed = |status| matches!(status, Status::Error | Status::Blocked | Status::Cancelled);
         !self.cancelled
             && !self.nodes.iter().any(|node| failed(node.status))
+            && !self.exports.iter().any(|export| failed(export.status))
             && !self.all_tests().any(TestResult::blocks)
             && !self.unit_tests.iter().any(UnitTestResult::blocks)
             && self.hooks.iter().all(|hook| hook.ok)

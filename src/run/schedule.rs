@@ -30,6 +30,15 @@ pub struct Step {
     pub together: Option<usize>,
 }
 
+/// An export of a run.
+#[derive(Debug, Clone)]
+pub struct ExportStep {
+    /// `export.name`.
+    pub name: TableName,
+    /// The step of its model, if that is part of the run.
+    pub after: Option<usize>,
+}
+
 /// What a run will do, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
@@ -37,6 +46,8 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// Tests selected by name whose models are not part of the run.
     pub loose_tests: Vec<usize>,
+    /// Exports, each after its model.
+    pub exports: Vec<ExportStep>,
     /// Unit tests that have run before it: a model with one that failed is not built.
     pub unit_tests: Vec<UnitTestResult>,
 }
@@ -104,7 +115,11 @@ pub fn schedule(
         })
         .collect();
     super::together::assign(project, &mut steps);
-    Schedule { steps, loose_tests, unit_tests: Vec::new() }
+    let exports = project.exports.values().filter(|export| selection.contains(&export.name));
+    let exports =
+        exports.map(|export| ExportStep { name: export.name.clone(), after: position.get(export.model()).copied() });
+    let exports = exports.collect();
+    Schedule { steps, loose_tests, exports, unit_tests: Vec::new() }
 }
 
 /// Which selected model ends before which other: by the data it reads, and by the tests that look at both.

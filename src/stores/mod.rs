@@ -10,6 +10,7 @@ mod listing;
 mod options;
 mod probe;
 mod remote_file;
+mod replace;
 mod uploads;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use options::Own;
 pub use options::{StorageOptions, may_hold_a_secret, unknown_option};
 pub use probe::{Refused, check_conditional_put};
 use remote_file::RemoteFile;
+pub use replace::{look, replacing, stamp};
 use uploads::Aborted;
 pub use uploads::settled;
 

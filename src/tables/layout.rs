@@ -108,7 +108,11 @@ impl Layout {
     }
 }
 
-fn compression(codec: Option<Codec>) -> Result<Compression, ParquetError> {
+/// A codec in the words of the Parquet library.
+///
+/// # Errors
+/// When the codec does not have the level.
+pub(crate) fn compression(codec: Option<Codec>) -> Result<Compression, ParquetError> {
     let Some(Codec { name, level }) = codec else { return Ok(Compression::ZSTD(ZstdLevel::try_new(1)?)) };
     Ok(match name {
         CodecName::Zstd => {

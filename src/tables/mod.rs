@@ -65,6 +65,7 @@ pub use journal::Resumed;
 pub use kept::Kept;
 pub use known::Known;
 pub use layout::Layout;
+pub(crate) use layout::compression;
 pub use maintain::{Packing, Removal, checkpoint, clean_log, optimize, remove, retention, transactions, vacuum};
 pub use merge::{Merge, Placement, place};
 pub use metadata::describe;

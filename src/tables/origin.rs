@@ -2,6 +2,7 @@
 //! go from each version to the next.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::diff::same_content;
 use super::{Published, TableError, TableState, state_of};
@@ -54,6 +55,36 @@ impl Published {
     fn copied(&self) -> Option<&Origin> {
         let origin = self.state.as_ref()?.origin.as_ref();
         origin.filter(|origin| origin.at == self.rows_since())
+    }
+
+    /// The version of another lake's table whose rows were taken over, and are there still.
+    pub fn copied_version(&self, other: &Self) -> Option<u64> {
+        let id = other.table_id();
+        self.copied().filter(|origin| id.as_deref() == Some(origin.table.as_str())).map(|origin| origin.version)
+    }
+
+    /// Whether the versions after one have all gone on from it: none made all rows anew, or took older ones back.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn goes_on_since(&self, since: u64) -> Result<bool, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let log_store = self.table.log_store();
+        for version in since + 1..=self.version() {
+            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { return Ok(false) };
+            let lines =
+                entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+            let info = lines.filter_map(|action| action.get("commitInfo").cloned()).next().unwrap_or_default();
+            let goes_on = match info["operation"].as_str() {
+                Some("WRITE") => info["operationParameters"]["mode"] == "Append",
+                Some("OPTIMIZE" | "SET TBLPROPERTIES") => true,
+                _ => false,
+            };
+            if !goes_on {
+                return Ok(false);
+            }
+        }
+        Ok(since <= self.version())
     }
 
     /// Whether it has the rows of a version of another lake's table because they were taken over.

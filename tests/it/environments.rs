@@ -692,3 +692,41 @@ fn rows_of_earlier_builds_are_not_replaced_by_those_of_another_past() {
     assert_eq!(value(&sandbox, "prod", "select count(*) from gold.seen"), 4);
     assert_eq!(value(&sandbox, "prod", "select max(n) from gold.seen"), 5);
 }
+
+#[test]
+fn a_target_is_promoted_to_again_and_again() {
+    let sandbox = shop();
+    // The test of a model looks at another one, which comes later by its name.
+    let fact = "{{ config(materialized='table') }} select id, amount from {{ ref('orders') }}";
+    sandbox.write("models/gold/a_fact.sql", fact);
+    sandbox.write(
+        "models/gold/z_dim.sql",
+        "{{ config(materialized='table') }} select distinct id from {{ ref('orders') }}",
+    );
+    let merged = "{{ config(materialized='incremental', unique_key='id') }}
+        select id, amount from {{ ref('orders', changes=true) }}";
+    sandbox.write("models/silver/merged.sql", merged);
+    sandbox.write(
+        "models/gold/more.yml",
+        "models:\n  - name: a_fact\n    columns:\n      - { name: id, data_tests: [{ relationships: { to: ref('z_dim'), field: id } }] }\n",
+    );
+    let promote = ["promote", "--from", "dev", "--to", "prod"];
+    for file in 2..5 {
+        sandbox.ok(&["build"]);
+        let report = sandbox.json(&promote);
+        assert!(report["nodes"].as_array().unwrap().iter().all(|node| node["status"] != "error"), "{report:#}");
+        assert_eq!(value(&sandbox, "prod", "select count(*) from silver.merged"), file);
+        assert_eq!(value(&sandbox, "prod", "select count(*) from gold.a_fact"), file);
+        sandbox.write(&format!("in/orders/{file}.csv"), format!("id,amount\n{file}0,1\n"));
+    }
+    // What is made anew does not go on from what is there.
+    sandbox.ok(&["build", "--full-refresh"]);
+    sandbox.write("in/orders/9.csv", "id,amount\n90,1\n");
+    sandbox.ok(&["build"]);
+    let run = sandbox.lake(&[&promote[..], &["--atomic"]].concat());
+    run.assert_failed(1, "it keeps rows of earlier builds, and dev does not go on from version 2 of prod");
+    sandbox.ok(&["clone", "--from", "prod", "--to", "dev"]);
+    sandbox.ok(&["build"]);
+    sandbox.ok(&promote);
+    assert_eq!(value(&sandbox, "prod", "select count(*) from silver.merged"), 6);
+}

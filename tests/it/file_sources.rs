@@ -138,7 +138,7 @@ fn folders_and_names_of_files_give_typed_columns() {
 
 #[test]
 fn metadata_columns_say_where_a_row_is_from() {
-    let all = "[_file_path, _file_name, _file_size, _file_modified_at, _row_number, _batch_id]";
+    let all = "[_file_path, _file_name, _file_size, _file_modified_at, _row_number, _batch_id, _loaded_at]";
     let sandbox = source("in", &format!("format: auto, {ID_NAME}, metadata_columns: {all}"), &[]);
     sandbox.write("in/deep/ü 1.csv", "id,name\n1,\"on\ne\"\n\n2,two\n");
     sandbox.write("in/2.json", "[{\"id\": 3}, {\"id\": 4}]");
@@ -169,6 +169,8 @@ fn metadata_columns_say_where_a_row_is_from() {
     taken.sort();
     let last = sandbox.value("select max(_batch_id) from {{ ref('data') }}").as_i64().unwrap();
     assert_eq!(taken.last(), Some(&format!("{last:019}.json")));
+    let loaded = "select count(distinct _loaded_at) from {{ ref('data') }} where _loaded_at between now() - interval '1 hour' and now()";
+    assert_eq!(sandbox.value(loaded), 2);
     // No batch takes in what a query over all files reads.
     assert_eq!(sandbox.value("select count(_batch_id) from {{ source('raw', 'data') }}"), 0);
     assert_eq!(sandbox.value("select count(*) from {{ ref('data') }}"), 7);

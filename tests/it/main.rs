@@ -18,6 +18,7 @@ mod diff;
 mod environments;
 mod every_way;
 mod examples;
+mod exports;
 mod file_sources;
 mod foreign;
 mod formats;

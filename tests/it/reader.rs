@@ -17,7 +17,10 @@ import datetime, decimal, json, os, sys
 from deltalake import DeltaTable
 
 def plain(value):
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, datetime.datetime):
+        digits = "milliseconds" if value.microsecond and value.microsecond % 1000 == 0 else "auto"
+        return value.isoformat(timespec=digits).replace("+00:00", "Z")
+    if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
         return float(value)

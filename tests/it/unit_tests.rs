@@ -164,6 +164,26 @@ unit_tests:
 ";
 
 #[test]
+fn rows_may_be_merged_from_an_anchor() {
+    let sandbox = Sandbox::new(&[
+        ("models/gold/total.sql", "select count(*) as n, sum(n) as total from {{ ref('numbers') }}"),
+        ("models/gold/numbers.sql", "{{ config(materialized='table') }} select 1 as n, 'a' as name"),
+        (
+            "models/gold/units.yml",
+            "unit_tests:
+  - name: merged
+    model: total
+    given:
+      - input: ref('numbers')
+        rows: [&row { n: 20, name: x }, { <<: *row, name: y }, { <<: *row }]
+    expect: { rows: [{ n: 3, total: 60 }] }
+",
+        ),
+    ]);
+    sandbox.ok(&["test", "--select", "test_type:unit"]);
+}
+
+#[test]
 fn a_failure_shows_row_by_row_what_was_expected_and_what_came() {
     let sandbox = project(FAILING);
     let run = sandbox.lake(&["test"]);

@@ -10,12 +10,12 @@ use crate::compile::state::{Picture, PictureNode};
 use crate::graph::Graph;
 use crate::names::TableName;
 
-/// A model or exposure that reads something that changed.
+/// A model, exposure or export that reads something that changed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Affected {
-    /// The model or exposure.
+    /// The node.
     pub name: TableName,
-    /// `model` or `exposure`.
+    /// `model`, `exposure` or `export`.
     pub resource_type: String,
     /// The columns that it reads and that changed, or are made of what changed.
     pub reads: Vec<AffectedRead>,
@@ -107,7 +107,7 @@ impl Follower<'_> {
             for (column, what) in parents.iter().flat_map(|parent| of_table(&self.columns, parent)) {
                 reads.extend(read(&node.lineage, column, what));
             }
-            if node.kind == "exposure" {
+            if node.is_end() {
                 // Nobody knows which columns a dashboard shows: all of them.
                 let all = |parent| of_table(&self.columns, parent).chain(of_table(&self.removed, parent));
                 for (column, what) in parents.iter().flat_map(|parent| all(parent)) {

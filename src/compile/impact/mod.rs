@@ -67,7 +67,7 @@ pub struct ColumnChange {
     /// What happened to it.
     #[serde(flatten)]
     pub what: What,
-    /// Models and exposures that read it.
+    /// Models, exposures and exports that read it.
     pub read_by: Vec<TableName>,
 }
 
@@ -108,7 +108,7 @@ pub struct Change {
 pub struct Node {
     /// Its name.
     pub name: TableName,
-    /// `model`, `source` or `exposure`.
+    /// `model`, `source`, `exposure` or `export`.
     pub resource_type: String,
     /// How many columns it has or had.
     pub columns: usize,
@@ -156,7 +156,7 @@ pub fn impact(before: &Picture, now: &Picture, graph: &Graph) -> Impact {
             continue;
         };
         known.insert(old_name);
-        if node.kind == "exposure" {
+        if node.is_end() {
             continue;
         }
         if let Some(change) = comparison.change((old_name, old), (name, node)) {
@@ -180,7 +180,7 @@ pub fn impact(before: &Picture, now: &Picture, graph: &Graph) -> Impact {
     impact
 }
 
-/// Models that read each column, and what reads each table without saying which columns: exposures.
+/// Models that read each column, and what reads each table without saying which columns: exposures and exports.
 #[derive(Default)]
 struct Readers {
     columns: BTreeMap<ColumnName, BTreeSet<TableName>>,
@@ -196,7 +196,7 @@ fn readers(picture: &Picture) -> Readers {
         }
         for read in &node.depends_on {
             readers.tables.entry(read.clone()).or_default().insert(name.clone());
-            if node.kind == "exposure" {
+            if node.is_end() {
                 readers.exposures.entry(read.clone()).or_default().insert(name.clone());
             }
         }

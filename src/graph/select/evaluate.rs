@@ -92,7 +92,8 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'a TableName> {
-        self.project.sources.keys().chain(self.project.models.keys()).chain(self.project.exposures.keys())
+        let ends = self.project.exposures.keys().chain(self.project.exports.keys());
+        self.project.sources.keys().chain(self.project.models.keys()).chain(ends)
     }
 
     /// All nodes, with the tests that come with them.
@@ -157,8 +158,11 @@ impl<'a> Evaluator<'a> {
         set
     }
 
-    /// Adds the tests that come with the nodes of a term.
+    /// Adds the tests that come with the nodes of a term, and the exports of its models.
     fn with_tests(&self, mut set: Set, mode: Indirect) -> Set {
+        let exports = self.project.exports.values().filter(|export| set.nodes.contains(export.model()));
+        let exports: Vec<TableName> = exports.map(|export| export.name.clone()).collect();
+        set.nodes.extend(exports);
         if mode == Indirect::Empty {
             return set;
         }

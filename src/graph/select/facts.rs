@@ -42,7 +42,7 @@ pub struct Facts {
 /// How nodes and tests stand to an older compile.
 #[derive(Debug, Clone, Default)]
 pub struct StateFacts {
-    /// Models, sources and exposures.
+    /// Models, sources, exposures and exports.
     pub nodes: BTreeMap<TableName, Standing>,
     /// Tests.
     pub tests: BTreeMap<String, Standing>,

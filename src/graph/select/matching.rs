@@ -34,10 +34,12 @@ impl Evaluator<'_> {
         let model = self.project.models.get(name);
         let source = self.project.sources.get(name);
         let exposure = self.project.exposures.get(name);
+        let export = self.project.exports.get(name);
         let full = || name.to_string();
         let named =
             |name: &TableName| pattern.matches(name.table) || pattern.matches(name.schema) || pattern.matches(&full());
-        let path = model.map(|model| &model.path).or(exposure.map(|exposure| &exposure.span.file.path));
+        let declared = exposure.map(|exposure| &exposure.span).or(export.map(|export| &export.span));
+        let path = model.map(|model| &model.path).or(declared.map(|span| &span.file.path));
         match term.method {
             None => {
                 let by_path = || model.is_some_and(|m| pattern.matches_path(&m.path));
@@ -47,13 +49,15 @@ impl Evaluator<'_> {
                 model.is_some() && (named(name) || pattern.matches(&format!("{}.{name}", self.project.name)))
             }
             Some("source") => source.is_some() && (named(name) || pattern.matches(&format!("{}.*", name.schema))),
-            Some("exposure") => {
+            Some(method @ ("exposure" | "export")) => {
                 let short = &name.table;
                 let long = || format!("{}.{short}", self.project.name);
-                exposure.is_some() && (pattern.matches(short) || pattern.matches(&long()) || pattern.matches(&full()))
+                let is_such = if method == "export" { export.is_some() } else { exposure.is_some() };
+                is_such && (pattern.matches(short) || pattern.matches(&long()) || pattern.matches(&full()))
             }
             Some("tag") => {
-                let tags = model.map(|m| &m.config.tags).or(source.map(|s| &s.tags)).or(exposure.map(|e| &e.tags));
+                let tags = model.map(|m| &m.config.tags).or(source.map(|s| &s.tags));
+                let tags = tags.or(exposure.map(|e| &e.tags)).or(export.map(|e| &e.tags));
                 tags.is_some_and(|tags| tags.iter().any(|tag| pattern.matches(tag)))
             }
             Some("path") => path.is_some_and(|path| pattern.matches_path(path)),
@@ -128,10 +132,11 @@ impl Evaluator<'_> {
                 "tag" => project.models.values().flat_map(|m| m.config.tags.iter().cloned()).collect(),
                 "source" => project.sources.keys().map(ToString::to_string).collect(),
                 "exposure" => project.exposures.keys().map(|name| name.table.to_owned()).collect(),
+                "export" => project.exports.keys().map(|name| name.table.to_owned()).collect(),
                 "group" => project.groups.keys().cloned().collect(),
                 "access" => ["private", "protected", "public"].map(str::to_owned).into(),
                 "resource_type" => {
-                    ["model", "seed", "source", "exposure", "test", "unit_test"].map(str::to_owned).into()
+                    ["model", "seed", "source", "exposure", "export", "test", "unit_test"].map(str::to_owned).into()
                 }
                 "column" => self.facts.columns.iter().map(|(table, column)| format!("{table}.{column}")).collect(),
                 "unit_test" => project.unit_tests.iter().map(|test| test.name.clone()).collect(),
@@ -147,6 +152,9 @@ impl Evaluator<'_> {
         }
         if project.exposures.keys().any(|name| name.table == term.value) {
             return SelectError::new(message, Some(format!("it is an exposure: write `exposure:{}`", term.value)));
+        }
+        if project.exports.keys().any(|name| name.table == term.value) {
+            return SelectError::new(message, Some(format!("it is an export: write `export:{}`", term.value)));
         }
         let names = project.models.keys().flat_map(|name| [name.table.to_owned(), name.to_string()]).collect();
         let help = near(names).map(|near| format!("did you mean `{near}`?"));

@@ -47,6 +47,7 @@ pub enum ResourceType {
     Seed,
     Source,
     Exposure,
+    Export,
     Test,
     UnitTest,
 }
@@ -79,7 +80,7 @@ impl Indirect {
 /// What `--select` and `--exclude` left.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Sources, models and exposures.
+    /// Sources, models, exposures and exports.
     pub nodes: BTreeSet<TableName>,
     /// Tests named directly.
     pub tests: BTreeSet<String>,
@@ -216,6 +217,8 @@ fn kind_of(project: &Project, name: &TableName) -> ResourceType {
         if model.seed.is_some() { ResourceType::Seed } else { ResourceType::Model }
     } else if project.sources.contains_key(name) {
         ResourceType::Source
+    } else if project.exports.contains_key(name) {
+        ResourceType::Export
     } else {
         ResourceType::Exposure
     }
@@ -228,6 +231,7 @@ impl fmt::Display for ResourceType {
             Self::Seed => "seed",
             Self::Source => "source",
             Self::Exposure => "exposure",
+            Self::Export => "export",
             Self::Test => "test",
             Self::UnitTest => "unit_test",
         })

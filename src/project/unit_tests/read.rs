@@ -363,7 +363,7 @@ fn cell(node: &Node) -> Cell {
     let value = match &node.value {
         Raw::Null => CellValue::Null,
         Raw::Scalar(serde_json::Value::String(text)) => CellValue::Text(text.clone()),
-        Raw::Scalar(_) => CellValue::Text(node.span.text().trim().to_owned()),
+        Raw::Scalar(_) => CellValue::Text(node.written()),
         Raw::List(_) | Raw::Map(_) => CellValue::Nested(node.to_json()),
     };
     Cell { value, at: at(node) }

@@ -65,6 +65,7 @@ impl Project {
             data_tests: Vec::new(),
             unit_tests: Vec::new(),
             exposures: BTreeMap::new(),
+            exports: BTreeMap::new(),
             groups: BTreeMap::new(),
             selectors: BTreeMap::new(),
             vars: self.vars.clone(),

@@ -158,7 +158,11 @@ impl<'a> Between<'a> {
             return Ok(None);
         }
         // Which rows it has depends on when it was built: nothing here may be lost.
-        let goes_on = source.made_by().await?.1.is_some_and(|origin| origin.is(over));
+        let mut goes_on = source.made_by().await?.1.is_some_and(|origin| origin.is(over));
+        // What is here was taken from there, and that table has gone on since.
+        if let (false, Some(version)) = (goes_on, over.copied_version(source)) {
+            goes_on = source.goes_on_since(version).await?;
+        }
         Ok((!goes_on).then(|| {
             format!("it keeps rows of earlier builds, and {other} does not go on from version {} of {here}: clone it there first", over.version())
         }))

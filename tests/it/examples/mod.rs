@@ -1,7 +1,9 @@
 //! The lakes below `examples/`: each is copied, built from nothing, built again, and given what comes later.
 
 mod customers;
+mod listening;
 mod movies;
+mod vehicles;
 
 use std::collections::BTreeMap;
 use std::path::Path;
