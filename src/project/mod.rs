@@ -206,6 +206,8 @@ pub struct Model {
     pub file: Arc<SourceFile>,
     /// Markdown.
     pub description: String,
+    /// The YAML file that describes it.
+    pub described_in: Option<String>,
     /// Columns that YAML describes.
     pub columns: Lazy<Vec<Column>>,
     /// Some of them have constraints.

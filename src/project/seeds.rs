@@ -159,6 +159,7 @@ pub(super) fn load(
         path: file.path.clone(),
         file: Arc::clone(file),
         description,
+        described_in: properties.map(|properties| properties.path.clone()),
         has_constraints: properties.is_some_and(|properties| properties.has_constraints),
         columns,
         seed: Some(Box::new(seed)),
