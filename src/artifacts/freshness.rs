@@ -21,10 +21,11 @@ pub fn write_freshness(runtime: &Runtime, results: &[FreshnessResult], seconds: 
 
 fn one(runtime: &Runtime, result: &FreshnessResult) -> Value {
     let unique_id = ids::node(&runtime.project, &result.source);
-    // For dbt what has no newest data at all cannot be told.
-    let (Some(newest), Some(age)) = (result.max_loaded_at, result.age()) else {
-        return json!({"unique_id": unique_id, "error": result.error, "status": FreshnessStatus::RuntimeError});
-    };
+    if result.status == FreshnessStatus::RuntimeError {
+        return json!({"unique_id": unique_id, "error": result.error, "status": result.status});
+    }
+    let newest = result.max_loaded_at.unwrap_or(super::NEVER);
+    let age = (result.snapshotted_at - newest).num_milliseconds() as f64 / 1000.0;
     let took = chrono::Duration::microseconds((result.seconds * 1e6) as i64);
     let (started, completed) = (moment(result.snapshotted_at - took), moment(result.snapshotted_at));
     json!({

@@ -7,6 +7,7 @@
 //! | `catalog.json` | tables that are published, with their columns and sizes |
 //! | `sources.json` | how fresh the sources are |
 //! | `compiled/` | the SQL of every model after Jinja |
+//! | `schemas/` | JSON Schemas of the YAML files, for editors |
 //!
 //! The JSON files have the shapes of dbt's, so that what reads those reads these. `lake` reads them back itself: to
 //! compare, to retry, and to select by result.
@@ -28,11 +29,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::memo::Memo;
+use crate::project::YamlFile;
 use crate::run::RunOptions;
 
 pub use catalog::write_catalog;
@@ -55,6 +57,9 @@ const ADAPTER: &str = "lake";
 
 /// dbt names the thread of a result; here several work on each.
 const THREAD: &str = "main";
+
+/// When what has no data was loaded, for dbt: at the beginning of its calendar.
+const NEVER: DateTime<Utc> = NaiveDate::from_ymd_opt(1, 1, 1).unwrap().and_time(NaiveTime::MIN).and_utc();
 
 /// Where `config` of a node holds what `lake` reads back.
 const OWN_KEY: &str = "lake";
@@ -109,6 +114,19 @@ pub fn write_page(folder: &Path, path: Option<&Path>, html: &str) -> Result<Path
     let path = path.map_or_else(|| Path::new(ARTIFACTS_FOLDER).join("docs").join("index.html"), Path::to_owned);
     write(folder, &path, html.as_bytes())?;
     Ok(path)
+}
+
+/// Writes the JSON Schemas of the YAML files to `schemas/`, and returns where.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_schemas(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+    let one = |file: &YamlFile| {
+        let path = Path::new(ARTIFACTS_FOLDER).join("schemas").join(format!("{}.json", file.name()));
+        let text = serde_json::to_vec_pretty(&file.schema()).unwrap_or_default();
+        write(folder, &path, &text).map(|()| path)
+    };
+    YamlFile::ALL.iter().map(one).collect()
 }
 
 fn write_json(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), ArtifactError> {

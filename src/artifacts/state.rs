@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ARTIFACTS_FOLDER, MANIFEST_VERSION};
+use super::{ARTIFACTS_FOLDER, MANIFEST_VERSION, NEVER};
 use crate::compile::state::{NodeState, Picture, PictureNode};
 use crate::compile::{ColumnName, Lineage, Use};
 use crate::names::TableName;
@@ -218,7 +218,9 @@ impl Fresh {
 pub fn read_fresher(before: &Path, now: &Path) -> Result<BTreeSet<TableName>, StateError> {
     let looked = |folder: &Path| -> Result<Vec<Fresh>, StateError> {
         let path = folder.join("sources.json");
-        Ok(parse::<Freshness>(&path, &read(folder, &path)?)?.results)
+        let mut results = parse::<Freshness>(&path, &read(folder, &path)?)?.results;
+        results.iter_mut().for_each(|fresh| fresh.max_loaded_at = fresh.max_loaded_at.filter(|time| *time != NEVER));
+        Ok(results)
     };
     let before: BTreeMap<String, Fresh> =
         looked(before)?.into_iter().map(|fresh| (fresh.unique_id.clone(), fresh)).collect();

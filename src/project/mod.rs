@@ -24,6 +24,7 @@ mod load;
 mod microbatch;
 mod models;
 mod path_columns;
+mod schema;
 mod seeds;
 mod selectors;
 mod settings;
@@ -69,6 +70,7 @@ pub use ingestion::{
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};
+pub use schema::YamlFile;
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
