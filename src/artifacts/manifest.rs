@@ -1,4 +1,4 @@
-//! `manifest.json`: the compiled project for other programs.
+//! `manifest.json`: the compiled project for other programs, as dbt writes it.
 //!
 //! Its parts are made in parallel as text. A part whose making has not changed is copied from the file that is there,
 //! and a file whose parts are all as they were is left alone.
@@ -11,18 +11,14 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ModelNode, export_json, exposure_json, group_json, source_json,
-    unit_test_json, write_with,
-};
-use crate::compile::{self, CompiledTest};
+use super::{ARTIFACTS_FOLDER, ArtifactError, MANIFEST_VERSION, ids, nodes, resources, write_with};
+use crate::compile::CompiledTest;
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
-use crate::project::{Model, TestSeverity};
+use crate::project::{Group, Model, Project, UnitTest};
 use crate::run::Runtime;
 
 /// A piece of new text is not made much longer than this.
@@ -57,32 +53,28 @@ enum Part {
 /// # Errors
 /// When the folder cannot be written to.
 pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
-    let (folder, memo) = (&runtime.folder, &runtime.memo);
+    let (folder, memo, project) = (&runtime.folder, &runtime.memo, &runtime.project);
     let path = Path::new(ARTIFACTS_FOLDER).join("manifest.json");
-    let kept = KeyMaker::new("index of the manifest").text(&runtime.project.target.name).finish();
+    let kept = index_key(project);
     let old = Old::find(&folder.join(&path), memo.get(kept));
-    let models: Vec<&Model> = runtime.project.models.values().collect();
-    let nodes: Vec<(Key, Part)> =
-        models.par_iter().map(|model| old.part(node_key(runtime, model), || node(runtime, model))).collect();
+    let models: Vec<&Model> = project.models.values().collect();
+    let models = models.par_iter();
+    let models = models.map(|model| old.part(node_key(runtime, model), || entry(nodes::model(runtime, model))));
     let tests = tests_by_table(runtime);
-    let tests: Vec<(Key, Part)> = tests.par_iter().map(|tests| old.part(tests_key(tests), || entries(tests))).collect();
+    let tests = tests.par_iter().map(|tests| old.part(tests_key(tests), || entries(runtime, tests)));
+    let nodes: Vec<(Key, Part)> = models.chain(tests).collect();
+    let unit_tests = runtime.compiled.unit_tests.par_iter().map(|test| {
+        let make = || serde_json::to_vec(&resources::unit_test(project, test)).expect("a test is JSON");
+        old.part(unit_test_key(test), || entry((ids::unit_test(project, test), make())))
+    });
+    let unit_tests: Vec<(Key, Part)> = unit_tests.collect();
     let lists = frame_lists(runtime);
     let frame = frame_key(runtime, &lists);
-    let is_old = nodes.iter().chain(&tests).all(|(_, part)| matches!(part, Part::Old(_)));
-    if is_old && frame == old.index.frame && old.parts.len() == nodes.len() + tests.len() {
+    let is_old = nodes.iter().chain(&unit_tests).all(|(_, part)| matches!(part, Part::Old(_)));
+    if is_old && frame == old.index.frame && old.parts.len() == nodes.len() + unit_tests.len() {
         return Ok(());
     }
-    let mut file = Writer::default();
-    file.json("{\"metadata\":", &metadata(runtime));
-    file.parts(",\"nodes\":{", nodes);
-    file.parts("},\"tests\":{", tests);
-    file.raw("}");
-    for (name, value) in lists {
-        file.json(&format!(",\"{name}\":"), &value);
-    }
-    file.json(",\"parent_map\":", &Neighbours { runtime, upstream: true });
-    file.json(",\"child_map\":", &Neighbours { runtime, upstream: false });
-    file.raw("}");
+    let file = laid_out(runtime, nodes, unit_tests, lists);
     let identity = write_with(folder, &path, |out| {
         file.pieces.iter().try_for_each(|piece| piece.write(old.file.as_ref(), out))?;
         Ok(identity(out))
@@ -90,6 +82,45 @@ pub fn write_manifest(runtime: &Runtime) -> Result<(), ArtifactError> {
     let index = Index { file: identity, frame, parts: file.index };
     memo.put(kept, &index);
     Ok(())
+}
+
+/// Under which key the index is kept: what stands in the ids of nodes, and so in every part.
+fn index_key(project: &Project) -> Key {
+    let seeds: Vec<&TableName> = project.models.values().filter(|m| m.seed.is_some()).map(|m| &m.name).collect();
+    let sources: Vec<&TableName> = project.sources.keys().collect();
+    let key = KeyMaker::new("index of the manifest").text(&project.name).text(&project.target.name);
+    key.value(&(seeds, sources)).finish()
+}
+
+/// All parts in their order.
+fn laid_out(
+    runtime: &Runtime,
+    nodes: Vec<(Key, Part)>,
+    unit_tests: Vec<(Key, Part)>,
+    lists: [(&'static str, Value); 5],
+) -> Writer {
+    let mut file = Writer::default();
+    file.json("{\"metadata\":", &metadata(runtime));
+    let any = !nodes.is_empty();
+    file.parts(",\"nodes\":{", nodes);
+    for (at, hook) in hooks(&runtime.project).enumerate() {
+        file.raw(if any || at > 0 { "," } else { "" });
+        file.text(&entry(hook));
+    }
+    file.parts("},\"unit_tests\":{", unit_tests);
+    file.raw("}");
+    for (name, value) in lists {
+        file.json(&format!(",\"{name}\":"), &value);
+    }
+    file.json(",\"macros\":", &resources::macros(&runtime.project));
+    let [parents, children] = neighbours(runtime);
+    file.json(",\"parent_map\":", &parents);
+    file.json(",\"child_map\":", &children);
+    for empty in ["docs", "metrics", "disabled", "saved_queries", "semantic_models", "functions"] {
+        file.raw(&format!(",\"{empty}\":{{}}"));
+    }
+    file.raw("}");
+    file
 }
 
 fn identity(file: &File) -> Option<(u64, Duration)> {
@@ -186,19 +217,19 @@ impl Writer {
 /// Everything that decides the entry of a model.
 fn node_key(runtime: &Runtime, model: &Model) -> Key {
     let compiled = runtime.compiled.models.get(&model.name).map(|compiled| compiled.made_from);
-    let tests: Vec<_> = runtime.compiled.tests_on(&model.name).map(|test| (test.column(), test.kind.name())).collect();
-    KeyMaker::new("node").key(model.key).value(&(compiled, tests)).finish()
+    KeyMaker::new("node").key(model.key).value(&(compiled, &model.described_in)).finish()
 }
 
-/// `"layer.model": { ... }`
-fn node(runtime: &Runtime, model: &Model) -> Vec<u8> {
-    entry(&model.name.to_string(), &ModelNode::new(runtime, model))
+fn unit_test_key(test: &UnitTest) -> Key {
+    let about = (&test.name, &test.description, &test.config, &test.span.file.path);
+    KeyMaker::new("unit test").key(test.key).value(&about).finish()
 }
 
-fn entry<T: Serialize>(name: &str, value: &T) -> Vec<u8> {
-    let mut text = serde_json::to_vec(name).expect("a text is JSON");
+/// `"model.shop.orders": { ... }`
+fn entry((id, json): (String, Vec<u8>)) -> Vec<u8> {
+    let mut text = serde_json::to_vec(&id).expect("a text is JSON");
     text.push(b':');
-    serde_json::to_writer(&mut text, value).expect("writing to memory does not fail");
+    text.extend(json);
     text
 }
 
@@ -215,92 +246,91 @@ fn tests_key(tests: &[&CompiledTest]) -> Key {
     tests.iter().fold(KeyMaker::new("tests"), |key, test| key.key(test.key)).finish()
 }
 
-fn entries(tests: &[&CompiledTest]) -> Vec<u8> {
-    let entry = |test: &&CompiledTest| {
-        let node = TestNode {
-            name: &test.name,
-            test_type: test.kind.name(),
-            table: test.table.as_ref(),
-            column: test.column(),
-            severity: test.config.severity,
-            depends_on: &test.reads,
-            tags: &test.config.tags,
-            description: &test.description,
-            failures_sql: test.failures_sql(),
-            state: TestState { body: compile::state::of_test(test) },
-        };
-        entry(&test.name, &node)
-    };
+fn entries(runtime: &Runtime, tests: &[&CompiledTest]) -> Vec<u8> {
+    let entry = |test: &&CompiledTest| entry(nodes::test(&runtime.project, test));
     tests.iter().map(entry).collect::<Vec<_>>().join(&b',')
 }
 
-/// A test for other programs.
-#[derive(Serialize)]
-struct TestNode<'a> {
-    name: &'a str,
-    test_type: &'a str,
-    table: Option<&'a TableName>,
-    column: Option<&'a str>,
-    severity: TestSeverity,
-    depends_on: &'a [TableName],
-    tags: &'a [String],
-    description: &'a str,
-    failures_sql: String,
-    state: TestState,
-}
-
-#[derive(Serialize)]
-struct TestState {
-    body: String,
-}
-
-fn metadata(runtime: &Runtime) -> Value {
-    json!({
-        "lake_version": env!("CARGO_PKG_VERSION"),
-        "manifest_version": MANIFEST_VERSION,
-        "generated_at": runtime.options.started_at,
-        "invocation_id": runtime.options.invocation_id,
-        "project_name": runtime.project.name,
-        "target": runtime.project.target.name,
+/// The hooks of a run.
+fn hooks(project: &Project) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let both = [("on-run-start", &project.on_run_start), ("on-run-end", &project.on_run_end)];
+    both.into_iter().flat_map(move |(title, hooks)| {
+        hooks.iter().enumerate().map(move |(at, hook)| nodes::hook(project, title, at, hook))
     })
 }
 
-/// What is neither a model nor a test.
+fn metadata(runtime: &Runtime) -> Value {
+    let project = &runtime.project;
+    let mut metadata = super::metadata("manifest/v12", &runtime.options);
+    metadata["env"] = json!({
+        "lake_version": env!("CARGO_PKG_VERSION"),
+        "lake_manifest": MANIFEST_VERSION.to_string(),
+        "lake_target": project.target.name,
+    });
+    metadata["project_name"] = project.name.as_str().into();
+    metadata["adapter_type"] = super::ADAPTER.into();
+    metadata["quoting"] = json!({"database": false, "schema": true, "identifier": true, "column": null});
+    metadata
+}
+
+/// What is neither a model nor a test, and is told apart by what it becomes.
 fn frame_lists(runtime: &Runtime) -> [(&'static str, Value); 5] {
     let project = &runtime.project;
+    let with_id = |name: &TableName, value| (ids::node(project, name), value);
+    let mut members: BTreeMap<&str, Vec<String>> =
+        project.groups.keys().map(|group| (group.as_str(), Vec::new())).collect();
+    for model in project.models.values() {
+        let group = model.config.group.as_deref().and_then(|group| members.get_mut(group));
+        group.into_iter().for_each(|members| members.push(ids::node(project, &model.name)));
+    }
+    let group = |group: &Group| (resources::group_id(project, &group.name), resources::group(project, group));
+    let sources = project.sources.values().map(|s| with_id(&s.name, resources::source(runtime, s)));
+    let exposures = project.exposures.values().map(|e| with_id(&e.name, resources::exposure(project, e)));
+    let exports = project.exports.values().map(|e| with_id(&e.name, resources::export(project, e)));
     [
-        ("unit_tests", runtime.compiled.unit_tests.iter().map(|t| (t.name.clone(), unit_test_json(t))).collect()),
-        ("sources", project.sources.values().map(|s| (s.name.to_string(), source_json(runtime, s))).collect()),
-        ("exposures", project.exposures.values().map(|e| (e.name.to_string(), exposure_json(e))).collect()),
-        ("exports", project.exports.values().map(|e| (e.name.to_string(), export_json(e))).collect()),
-        ("groups", project.groups.values().map(|group| (group.name.clone(), group_json(group))).collect()),
+        ("sources", sources.collect()),
+        ("exposures", exposures.chain(exports).collect()),
+        ("groups", project.groups.values().map(group).collect()),
+        ("group_map", json!(members)),
+        ("selectors", resources::selectors(project)),
     ]
 }
 
 /// Everything that decides the file apart from its parts, the time and the id of the run. What models read is among
 /// what decides their parts.
 fn frame_key(runtime: &Runtime, lists: &[(&str, Value)]) -> Key {
-    let mut key = KeyMaker::new("frame").text(&runtime.project.name).text(&runtime.project.target.name);
+    let project = &runtime.project;
+    let mut key = KeyMaker::new("frame").value(&(&project.on_run_start, &project.on_run_end));
+    for (name, text, path) in project.macros.texts() {
+        key = key.text(name).text(text).text(path);
+    }
     for (name, value) in lists {
         key = key.text(name).text(&value.to_string());
     }
     key.finish()
 }
 
-/// Who reads whom, a node a line.
-struct Neighbours<'a> {
-    runtime: &'a Runtime,
-    upstream: bool,
-}
-
-impl Serialize for Neighbours<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let graph = &self.runtime.graph;
-        let mut map = serializer.serialize_map(Some(graph.order().len()))?;
-        for name in graph.order() {
-            let others = if self.upstream { graph.parents(name) } else { graph.children(name) };
-            map.serialize_entry(name, &others)?;
+/// Who reads whom, a node a line, by their ids.
+fn neighbours(runtime: &Runtime) -> [BTreeMap<String, Vec<String>>; 2] {
+    let (project, graph) = (&runtime.project, &runtime.graph);
+    let (mut parents, mut children): (BTreeMap<String, Vec<String>>, BTreeMap<String, Vec<String>>) =
+        Default::default();
+    let mut note = |id: String, above: Vec<String>| {
+        for parent in &above {
+            children.entry(parent.clone()).or_default().push(id.clone());
         }
-        map.end()
+        children.entry(id.clone()).or_default();
+        parents.insert(id, above);
+    };
+    for name in graph.order() {
+        let above = graph.parents(name).into_iter().map(|parent| ids::node(project, parent));
+        note(ids::node(project, name), above.collect());
     }
+    for test in &runtime.compiled.tests {
+        note(ids::test(project, test), test.reads.iter().map(|name| ids::node(project, name)).collect());
+    }
+    for test in &runtime.compiled.unit_tests {
+        note(ids::unit_test(project, test), test.model().map(|name| ids::node(project, name)).into_iter().collect());
+    }
+    [parents, children]
 }

@@ -1,17 +1,20 @@
-//! Reading what another compile or run left: `manifest.json`, `run_results.json` and `sources.json` of a folder that
+//! Reading what another compile or look at the sources left: `manifest.json` and `sources.json` of a folder that
 //! `--state` names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{ARTIFACTS_FOLDER, MANIFEST_VERSION};
+use super::{ARTIFACTS_FOLDER, MANIFEST_VERSION, NEVER};
 use crate::compile::state::{NodeState, Picture, PictureNode};
 use crate::compile::{ColumnName, Lineage, Use};
 use crate::names::TableName;
+use crate::project::EXPOSURE_SCHEMA;
 
 /// Artifacts that cannot be read, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -26,45 +29,78 @@ pub struct StateError {
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(default)]
-    nodes: BTreeMap<TableName, Node>,
+    nodes: BTreeMap<String, Node>,
     #[serde(default)]
-    sources: BTreeMap<TableName, Node>,
+    sources: BTreeMap<String, Node>,
     #[serde(default)]
-    exposures: BTreeMap<TableName, Node>,
+    exposures: BTreeMap<String, Node>,
     #[serde(default)]
-    exports: BTreeMap<TableName, Node>,
-    #[serde(default)]
-    tests: BTreeMap<String, Test>,
-    #[serde(default)]
-    unit_tests: BTreeMap<String, Test>,
+    unit_tests: BTreeMap<String, Node>,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
     #[serde(default)]
-    lake_version: String,
+    env: BTreeMap<String, String>,
+    /// Of manifests before version 2.
     manifest_version: Option<u64>,
+    #[serde(default)]
+    lake_version: String,
+}
+
+impl Metadata {
+    /// The version of the shape, and of the lake that wrote it.
+    fn versions(self) -> Option<(u64, String)> {
+        let Some(version) = self.env.get("lake_manifest") else {
+            return Some((self.manifest_version?, self.lake_version));
+        };
+        Some((version.parse().ok()?, self.env.get("lake_version").cloned().unwrap_or_default()))
+    }
 }
 
 #[derive(Deserialize)]
 struct Node {
     resource_type: String,
+    name: String,
+    #[serde(default)]
+    schema: Option<String>,
+    #[serde(default)]
+    columns: IndexMap<String, Column>,
+    #[serde(default)]
+    config: Config,
+    #[serde(default)]
+    depends_on: DependsOn,
+}
+
+#[derive(Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    lake: Kept,
+    #[serde(flatten)]
+    settings: serde_json::Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Kept {
     #[serde(default)]
     state: NodeState,
     #[serde(default)]
-    columns: Vec<Column>,
-    #[serde(default)]
     lineage: Option<LineageText>,
+    /// Where dbt has no name for the kind of a node.
     #[serde(default)]
-    config: serde_json::Value,
+    resource_type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct DependsOn {
     #[serde(default)]
-    depends_on: Vec<TableName>,
+    nodes: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Column {
-    name: String,
-    data_type: String,
+    #[serde(default)]
+    data_type: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,12 +117,6 @@ struct Step {
     how: Use,
 }
 
-#[derive(Deserialize)]
-struct Test {
-    #[serde(default)]
-    state: NodeState,
-}
-
 /// Reads `manifest.json` of a folder.
 ///
 /// # Errors
@@ -96,8 +126,7 @@ pub fn read_picture(folder: &Path) -> Result<Picture, StateError> {
     let text = read(folder, &path)?;
     // The version first: another one may have another shape.
     let head: Head = parse(&path, &text)?;
-    let found = head.metadata.and_then(|metadata| Some((metadata.manifest_version?, metadata.lake_version)));
-    match found {
+    match head.metadata.and_then(Metadata::versions) {
         Some((MANIFEST_VERSION, _)) => {}
         Some((other, lake)) => {
             return Err(StateError {
@@ -116,16 +145,15 @@ pub fn read_picture(folder: &Path) -> Result<Picture, StateError> {
         }
     }
     let manifest: Manifest = parse(&path, &text)?;
-    let nodes = manifest.nodes.into_iter().chain(manifest.sources).chain(manifest.exposures);
-    let nodes = nodes.chain(manifest.exports);
+    let (tests, nodes): (Vec<_>, Vec<_>) =
+        manifest.nodes.into_iter().partition(|(_, node)| node.resource_type == "test");
+    let nodes = nodes.into_iter().filter(|(_, node)| node.resource_type != "operation");
+    let nodes: Vec<(String, Node)> = nodes.chain(manifest.sources).chain(manifest.exposures).collect();
+    let names: HashMap<String, TableName> = nodes.iter().map(|(id, node)| (id.clone(), node.table())).collect();
+    let tests = tests.into_iter().chain(manifest.unit_tests);
     Ok(Picture {
-        nodes: nodes.map(|(name, node)| (name, node.into_picture())).collect(),
-        tests: manifest
-            .tests
-            .into_iter()
-            .chain(manifest.unit_tests)
-            .map(|(name, test)| (name, test.state.body))
-            .collect(),
+        nodes: nodes.into_iter().map(|(_, node)| (node.table(), node.into_picture(&names))).collect(),
+        tests: tests.map(|(_, test)| (test.name, test.config.lake.state.body)).collect(),
     })
 }
 
@@ -135,67 +163,34 @@ struct Head {
 }
 
 impl Node {
-    fn into_picture(self) -> PictureNode {
-        let lineage = self.lineage.unwrap_or_default();
+    fn table(&self) -> TableName {
+        let own = self.config.lake.resource_type.as_deref();
+        TableName::new(self.schema.as_deref().or(own).unwrap_or(EXPOSURE_SCHEMA), &self.name)
+    }
+
+    fn into_picture(self, names: &HashMap<String, TableName>) -> PictureNode {
+        let Kept { state, lineage, resource_type } = self.config.lake;
+        let lineage = lineage.unwrap_or_default();
         let made = |steps: Vec<Step>| {
             let named = steps.into_iter();
             named.map(|step| (ColumnName { table: step.table, column: step.column }, step.how)).collect()
         };
+        // Beside the settings under their own names, dbt's shapes of some of them.
+        let mut settings = self.config.settings;
+        settings.retain(|key, _| !matches!(key.as_str(), "pre-hook" | "post-hook"));
+        let columns = self.columns.into_iter().map(|(name, column)| (name, column.data_type.unwrap_or_default()));
         PictureNode {
-            kind: self.resource_type,
-            state: self.state,
-            columns: self.columns.into_iter().map(|column| (column.name, column.data_type)).collect(),
+            kind: resource_type.unwrap_or(self.resource_type),
+            state,
+            columns: columns.collect(),
             lineage: Lineage {
                 columns: lineage.columns.into_iter().map(|(column, steps)| (column, made(steps))).collect(),
                 filters: lineage.filters.into_iter().collect(),
             },
-            config: self.config,
-            depends_on: self.depends_on,
+            config: Value::Object(settings),
+            depends_on: self.depends_on.nodes.iter().filter_map(|id| names.get(id).cloned()).collect(),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Results {
-    #[serde(default)]
-    nodes: Vec<Ended>,
-    #[serde(default)]
-    tests: Vec<Ended>,
-    #[serde(default)]
-    unit_tests: Vec<Ended>,
-}
-
-#[derive(Deserialize)]
-struct Ended {
-    name: String,
-    status: String,
-    #[serde(default)]
-    tests: Vec<Ended>,
-}
-
-/// Reads `run_results.json` of a folder: how each node and test ended, by name.
-///
-/// # Errors
-/// When it is not there, or is not what a run wrote.
-pub fn read_results(folder: &Path) -> Result<BTreeMap<String, String>, StateError> {
-    let path = folder.join("run_results.json");
-    let results: Results = parse(&path, &read(folder, &path)?)?;
-    let all = results.nodes.into_iter().chain(results.tests).chain(results.unit_tests);
-    Ok(all
-        .flat_map(|node| {
-            let tests: Vec<(String, String)> = node.tests.into_iter().map(|test| (test.name, test.status)).collect();
-            tests.into_iter().chain([(node.name, node.status)])
-        })
-        .collect())
-}
-
-/// Reads all of `run_results.json` of a folder.
-///
-/// # Errors
-/// When it is not there, or is no JSON.
-pub fn read_last_run(folder: &Path) -> Result<serde_json::Value, StateError> {
-    let path = folder.join("run_results.json");
-    parse(&path, &read(folder, &path)?)
 }
 
 #[derive(Deserialize)]
@@ -227,7 +222,9 @@ impl Fresh {
 pub fn read_fresher(before: &Path, now: &Path) -> Result<BTreeSet<TableName>, StateError> {
     let looked = |folder: &Path| -> Result<Vec<Fresh>, StateError> {
         let path = folder.join("sources.json");
-        Ok(parse::<Freshness>(&path, &read(folder, &path)?)?.results)
+        let mut results = parse::<Freshness>(&path, &read(folder, &path)?)?.results;
+        results.iter_mut().for_each(|fresh| fresh.max_loaded_at = fresh.max_loaded_at.filter(|time| *time != NEVER));
+        Ok(results)
     };
     let before: BTreeMap<String, Fresh> =
         looked(before)?.into_iter().map(|fresh| (fresh.unique_id.clone(), fresh)).collect();
@@ -239,7 +236,7 @@ pub fn read_fresher(before: &Path, now: &Path) -> Result<BTreeSet<TableName>, St
     Ok(looked(now)?.iter().filter(|fresh| is_fresher(fresh)).filter_map(Fresh::source).collect())
 }
 
-fn read(folder: &Path, path: &Path) -> Result<Vec<u8>, StateError> {
+pub(super) fn read(folder: &Path, path: &Path) -> Result<Vec<u8>, StateError> {
     std::fs::read(path).map_err(|error| {
         let file = path.file_name().unwrap_or_default();
         let below: PathBuf = folder.join(ARTIFACTS_FOLDER);
@@ -261,7 +258,7 @@ fn read(folder: &Path, path: &Path) -> Result<Vec<u8>, StateError> {
     })
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, StateError> {
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, StateError> {
     serde_json::from_slice(text).map_err(|error| StateError {
         message: format!("`{}` is not what lake writes: {error}", path.display()),
         help: "compile or build that state of the project again".to_owned(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diff_args::DiffArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
+use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
 
@@ -109,6 +110,8 @@ pub(super) enum Command {
     Maintain(MaintainArgs),
     /// Show lineage, or write the documentation site
     Docs(DocsArgs),
+    /// Print or write JSON Schemas of the YAML files, for editors
+    Schema(SchemaArgs),
     /// What differs between two versions of a table, two targets, or since another compile
     Diff(DiffArgs),
     /// Look at project, store and tables for what is wrong, and say how to mend it; nothing is changed

@@ -106,11 +106,11 @@ pub(super) fn run_schedule(
 ) -> anyhow::Result<ExitStatus> {
     record(&runtime)?;
     // A run that is killed leaves this, for `lake retry`.
-    artifacts::write_run_results(&runtime.folder, &run::unfinished(&runtime, schedule), called)?;
+    artifacts::write_run_results(&runtime, &run::unfinished(&runtime, schedule), called)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     async_runtime.block_on(resume(&runtime.lake, printer))?;
     let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, printer));
-    artifacts::write_run_results(&runtime.folder, &report, called)?;
+    artifacts::write_run_results(&runtime, &report, called)?;
     async_runtime.block_on(remember(&inputs, &report, called, printer));
     artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.

@@ -47,7 +47,7 @@ impl Pipeline {
         }
         if needs.results {
             let own = || self.project.folder.join(ARTIFACTS_FOLDER);
-            facts.results = artifacts::read_results(&args.state.clone().unwrap_or_else(own))?;
+            facts.results = artifacts::read_results(&args.state.clone().unwrap_or_else(own), &self.project)?;
         }
         if needs.freshness {
             let folder = args.state.as_ref().ok_or_else(|| SelectError {

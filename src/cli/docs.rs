@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{DocsArgs, DocsCommand, Global, LineageFormat};
+use super::pipeline::record;
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::artifacts;
@@ -81,6 +82,8 @@ fn generate(pipeline: Pipeline, path: Option<&Path>, printer: &Printer) -> anyho
         }
         Ok::<_, TableError>(found)
     })?;
+    record(&runtime)?;
+    artifacts::write_catalog(&runtime, &published)?;
     let last_run = artifacts::read_run_results(&runtime.folder);
     let html = docs::page(&runtime, &published, last_run.as_ref());
     // A path of the command line is relative to where the command was given.

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use super::ExitStatus;
 use super::args::InitArgs;
 use super::printer::Printer;
+use crate::artifacts;
 use crate::names::check_identifier;
 
 /// The files of a new project; `{name}` stands for its name.
@@ -42,6 +43,7 @@ pub(super) fn run(args: &InitArgs, printer: &Printer) -> anyhow::Result<ExitStat
         std::fs::write(&path, text.replace("{name}", &name))
             .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
+    artifacts::write_schemas(&folder)?;
     let shown = args.folder.display();
     printer.result(&format!("made project `{name}` in {}", folder.display()));
     let go = if args.folder == Path::new(".") { String::new() } else { format!("cd {shown} && ") };

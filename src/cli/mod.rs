@@ -30,6 +30,7 @@ mod profile;
 mod progress;
 mod record;
 mod retry;
+mod schema;
 mod show;
 mod source;
 mod suggest;
@@ -126,6 +127,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Profile(args) => profile::run(&cli.global, args, printer),
         Command::Source { command } => source::run(&cli.global, command, printer),
         Command::Maintain(args) => maintain::run(&cli.global, args, printer),
+        Command::Schema(args) => schema::run(&cli.global, args, printer),
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Doctor => doctor::run(&cli.global, printer),

@@ -7,7 +7,6 @@ use super::printer::Printer;
 use super::test_args::TestArgs;
 use super::{ExitStatus, Pipeline, build, test};
 use crate::artifacts::{self, ARTIFACTS_FOLDER, StateError};
-use crate::project::Project;
 use crate::words::plural;
 
 /// What a command was called with, as `run_results.json` keeps it: dbt's `args`.
@@ -25,7 +24,7 @@ pub(super) fn run(global: &Global, args: &RetryArgs, printer: &Printer) -> anyho
         None => crate::project::read(&global.project_dir)?.folder.join(ARTIFACTS_FOLDER),
     };
     let last = artifacts::read_last_run(&folder)?;
-    let called = &last["args"];
+    let called = &last.args;
     let which = called["which"].as_str().unwrap_or_default();
     // The flags of this call win over those of the last one.
     let text = |key: &str| called[key].as_str().map(str::to_owned);
@@ -35,7 +34,7 @@ pub(super) fn run(global: &Global, args: &RetryArgs, printer: &Printer) -> anyho
         ..global.clone()
     };
     let Ok(pipeline) = Pipeline::load(&global, printer)? else { return Ok(ExitStatus::Wrong) };
-    let (names, gone) = to_do(&last, &pipeline.project);
+    let (names, gone) = last.undone(&pipeline.project);
     if gone > 0 {
         printer.note(&format!("{} of the last run no longer in the project", plural(gone as u64, "node")));
     }
@@ -73,30 +72,4 @@ fn damaged(which: &str) -> StateError {
         message: format!("the last run, `{which}`, cannot be called again from its run_results.json"),
         help: "it was written by another version of lake, or edited: call the command itself".to_owned(),
     }
-}
-
-/// Names of the nodes and tests that failed or did not run, and how many are no longer there.
-fn to_do(last: &Value, project: &Project) -> (Vec<String>, usize) {
-    let list = |value: &'static str| last[value].as_array().map(Vec::as_slice).unwrap_or_default();
-    let failed = |result: &Value, words: &[&str]| result["status"].as_str().is_some_and(|word| words.contains(&word));
-    let test_failed = |test: &Value| failed(test, &["fail", "error"]);
-    let is_undone = |node: &&Value| {
-        failed(node, &["error", "blocked", "cancelled"])
-            || node["tests"].as_array().is_some_and(|tests| tests.iter().any(test_failed))
-            || node["stale"].as_array().is_some_and(|stale| !stale.is_empty())
-    };
-    let name = |result: &Value| result["name"].as_str().map(str::to_owned);
-    let nodes = list("nodes").iter().filter(is_undone).filter_map(name);
-    let exports = list("exports").iter().filter(|export| failed(export, &["error", "blocked", "cancelled"]));
-    // `export.songs` is selected as `export:songs`.
-    let exports = exports.filter_map(name).map(|name| name.replacen('.', ":", 1));
-    let tests = list("tests").iter().chain(list("unit_tests")).filter(|test| test_failed(test)).filter_map(name);
-    let is_there = |name: &String| {
-        project.models.keys().any(|model| model.to_string() == *name)
-            || project.exports.keys().any(|export| format!("export:{}", export.table) == *name)
-            || project.data_tests.iter().any(|test| test.name == *name)
-            || project.unit_tests.iter().any(|test| test.name == *name)
-    };
-    let (there, gone): (Vec<String>, Vec<String>) = nodes.chain(exports).chain(tests).partition(is_there);
-    (there, gone.len())
 }

@@ -60,7 +60,7 @@ pub(super) fn run_loaded(
     let seconds = start.elapsed().as_secs_f64();
     let report = RunReport { seconds, tests, unit_tests, ..RunReport::begun(&runtime.options) };
     let called = called("test", global, args);
-    artifacts::write_run_results(&runtime.folder, &report, &called)?;
+    artifacts::write_run_results(&runtime, &report, &called)?;
     async_runtime.block_on(remember(&inputs, &report, &called, printer));
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);

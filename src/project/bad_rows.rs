@@ -45,7 +45,7 @@ impl Limit {
     }
 }
 
-const BAD: &[(&str, OnBadRow)] =
+pub(super) const BAD: &[(&str, OnBadRow)] =
     &[("fail", OnBadRow::Fail), ("null", OnBadRow::Null), ("quarantine", OnBadRow::Quarantine)];
 
 /// Takes `on_bad_row:`, and checks what depends on it.

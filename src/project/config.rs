@@ -269,23 +269,23 @@ pub const CONFIG_KEYS: &[&str] = &[
     "lints",
 ];
 
-const MATERIALIZATIONS: &[(&str, Materialization)] = &[
+pub(super) const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("table", Materialization::Table),
     ("view", Materialization::View),
     ("ephemeral", Materialization::Ephemeral),
     ("incremental", Materialization::Incremental),
     ("scd2", Materialization::Scd2),
 ];
-const ACCESS: &[(&str, Access)] =
+pub(super) const ACCESS: &[(&str, Access)] =
     &[("private", Access::Private), ("protected", Access::Protected), ("public", Access::Public)];
-const STRATEGIES: &[(&str, Strategy)] = &[
+pub(super) const STRATEGIES: &[(&str, Strategy)] = &[
     ("append", Strategy::Append),
     ("merge", Strategy::Merge),
     ("delete+insert", Strategy::DeleteInsert),
     ("insert_overwrite", Strategy::InsertOverwrite),
     ("microbatch", Strategy::Microbatch),
 ];
-const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
+pub(super) const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("fail", OnSchemaChange::Fail),
     ("ignore", OnSchemaChange::Ignore),
     ("append_new_columns", OnSchemaChange::AppendNewColumns),
@@ -293,11 +293,13 @@ const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
 ];
 
 pub(super) const PUBLISH: &[(&str, Publish)] = &[("alone", Publish::Alone), ("together", Publish::Together)];
-const ON_ERROR: &[(&str, OnError)] = &[("skip_children", OnError::SkipChildren), ("continue", OnError::Continue)];
+pub(super) const ON_ERROR: &[(&str, OnError)] =
+    &[("skip_children", OnError::SkipChildren), ("continue", OnError::Continue)];
 
-const PROFILES: &[(&str, Profile)] = &[("off", Profile::Off), ("basic", Profile::Basic), ("full", Profile::Full)];
+pub(super) const PROFILES: &[(&str, Profile)] =
+    &[("off", Profile::Off), ("basic", Profile::Basic), ("full", Profile::Full)];
 
-const LINT_LEVELS: &[(&str, LintLevel)] =
+pub(super) const LINT_LEVELS: &[(&str, LintLevel)] =
     &[("allow", LintLevel::Allow), ("warn", LintLevel::Warn), ("deny", LintLevel::Deny)];
 
 impl Default for ModelConfig {

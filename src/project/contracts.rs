@@ -12,7 +12,7 @@ use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::memo::Key;
 use crate::names::{TableName, nearest};
 
-const KINDS: &[&str] = &["not_null", "unique", "primary_key", "check"];
+pub(super) const KINDS: &[&str] = &["not_null", "unique", "primary_key", "check"];
 
 /// Reads the `constraints:` list of a column: `- type: not_null`.
 pub(super) fn read(list: &Node, reader: &mut Reader<'_>) -> Vec<(Constraint, Span)> {

@@ -40,14 +40,14 @@ pub struct Exposure {
     pub depends_on: Vec<(TableName, Span)>,
 }
 
-const KINDS: &[(&str, &str)] = &[
+pub(super) const KINDS: &[(&str, &str)] = &[
     ("dashboard", "dashboard"),
     ("notebook", "notebook"),
     ("analysis", "analysis"),
     ("ml", "ml"),
     ("application", "application"),
 ];
-const MATURITIES: &[(&str, &str)] = &[("high", "high"), ("medium", "medium"), ("low", "low")];
+pub(super) const MATURITIES: &[(&str, &str)] = &[("high", "high"), ("medium", "medium"), ("low", "low")];
 
 /// Reads an `exposures:` list. Names of what they read are as written until [`resolve`].
 pub(super) fn read(list: &Node, found: &mut BTreeMap<TableName, Exposure>, reader: &mut Reader<'_>) {

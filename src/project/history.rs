@@ -76,12 +76,12 @@ impl MetaNames {
     }
 }
 
-const STRATEGIES: &[(&str, HistoryStrategy)] =
+pub(super) const STRATEGIES: &[(&str, HistoryStrategy)] =
     &[("timestamp", HistoryStrategy::Timestamp), ("check", HistoryStrategy::Check)];
-const HARD_DELETES: &[(&str, HardDeletes)] =
+pub(super) const HARD_DELETES: &[(&str, HardDeletes)] =
     &[("ignore", HardDeletes::Ignore), ("invalidate", HardDeletes::Invalidate), ("new_record", HardDeletes::NewRecord)];
 /// The names that `snapshot_meta_column_names` may give; dbt puts `dbt_` before its own.
-const META: [&str; 4] = ["valid_from", "valid_to", "is_current", "is_deleted"];
+pub(super) const META: [&str; 4] = ["valid_from", "valid_to", "is_current", "is_deleted"];
 
 /// Takes a setting of histories.
 pub(super) fn set(config: &mut ModelConfig, key: &str, value: &Value) -> Result<(), String> {

@@ -162,22 +162,23 @@ pub enum Period {
     Day,
 }
 
-const CHANGED: &[(&str, OnChangedFile)] = &[
+pub(super) const CHANGED: &[(&str, OnChangedFile)] = &[
     ("fail", OnChangedFile::Fail),
     ("replace", OnChangedFile::Replace),
     ("append", OnChangedFile::Append),
     ("ignore", OnChangedFile::Ignore),
 ];
-const REMOVED: &[(&str, OnRemovedFile)] =
+pub(super) const REMOVED: &[(&str, OnRemovedFile)] =
     &[("keep", OnRemovedFile::Keep), ("delete_rows", OnRemovedFile::DeleteRows), ("fail", OnRemovedFile::Fail)];
-const NEW_COLUMNS: &[(&str, OnNewColumn)] = &[
+pub(super) const NEW_COLUMNS: &[(&str, OnNewColumn)] = &[
     ("ignore", OnNewColumn::Ignore),
     ("add", OnNewColumn::Add),
     ("rescue", OnNewColumn::Rescue),
     ("fail", OnNewColumn::Fail),
 ];
-const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
-const PERIODS: &[(&str, Period)] = &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
+pub(super) const IDENTITIES: &[(&str, Identity)] = &[("path", Identity::Path), ("content", Identity::Content)];
+pub(super) const PERIODS: &[(&str, Period)] =
+    &[("minute", Period::Minute), ("hour", Period::Hour), ("day", Period::Day)];
 
 /// Names below the greatest one that a listing looks at again: files of several writers arrive out of order.
 const LOOKBACK: u64 = 1000;

@@ -37,7 +37,7 @@ pub enum CodecName {
 }
 
 /// The words for codecs, and the levels that each has.
-const CODECS: &[(&str, CodecName, Option<RangeInclusive<u32>>)] = &[
+pub(super) const CODECS: &[(&str, CodecName, Option<RangeInclusive<u32>>)] = &[
     ("zstd", CodecName::Zstd, Some(1..=22)),
     ("snappy", CodecName::Snappy, None),
     ("gzip", CodecName::Gzip, Some(0..=10)),
@@ -97,7 +97,7 @@ impl Maintain {
     }
 }
 
-const MAINTAIN_KEYS: &[&str] = &["optimize", "vacuum", "checkpoint", "log_cleanup"];
+pub(super) const MAINTAIN_KEYS: &[&str] = &["optimize", "vacuum", "checkpoint", "log_cleanup"];
 
 /// `false`, or `{ optimize: true, vacuum: { retention: 7 days }, checkpoint: true, log_cleanup: true }`.
 pub(super) fn maintain(value: &Value) -> Result<Maintain, String> {

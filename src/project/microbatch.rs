@@ -7,7 +7,7 @@ use crate::intervals::{self, BatchSize};
 /// The settings that mean nothing elsewhere.
 pub(super) const KEYS: [&str; 4] = ["batch_size", "begin", "lookback", "concurrent_batches"];
 
-const SIZES: &[(&str, BatchSize)] =
+pub(super) const SIZES: &[(&str, BatchSize)] =
     &[("hour", BatchSize::Hour), ("day", BatchSize::Day), ("month", BatchSize::Month), ("year", BatchSize::Year)];
 
 /// What dbt looks back if a model does not say.

@@ -24,6 +24,7 @@ mod load;
 mod microbatch;
 mod models;
 mod path_columns;
+mod schema;
 mod seeds;
 mod selectors;
 mod settings;
@@ -71,6 +72,7 @@ pub use ingestion::{
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use path_columns::{PathColumn, PathColumns, PathType};
+pub use schema::YamlFile;
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
@@ -210,6 +212,8 @@ pub struct Model {
     pub file: Arc<SourceFile>,
     /// Markdown.
     pub description: String,
+    /// The YAML file that describes it.
+    pub described_in: Option<String>,
     /// Columns that YAML describes.
     pub columns: Lazy<Vec<Column>>,
     /// Some of them have constraints.

@@ -23,6 +23,8 @@ use crate::template::{Config, ConfigCheck, KnownNames, Recording, Rendered, Scop
 pub(super) struct Properties {
     pub(super) name: TableName,
     pub(super) span: Lazy<Span>,
+    /// The file that it stands in.
+    pub(super) path: String,
     /// It stands below `seeds:`.
     pub(super) is_seed: bool,
     pub(super) description: String,
@@ -81,6 +83,7 @@ pub(super) fn read_properties(
             has_constraints: columns.iter().any(|column| !column.constraints.is_empty()),
             name,
             span: name_node.span.clone().into(),
+            path: name_node.span.file.path.clone(),
             is_seed,
             description,
             config: config.into(),
@@ -143,6 +146,7 @@ pub(super) fn load(
         path: file.path.clone(),
         file: Arc::clone(file),
         description: properties.map(|properties| properties.description.clone()).unwrap_or_default(),
+        described_in: properties.map(|properties| properties.path.clone()),
         has_constraints: properties.is_some_and(|properties| properties.has_constraints),
         columns: properties.map_or_else(|| Vec::new().into(), |properties| properties.columns.clone()),
         seed: None,

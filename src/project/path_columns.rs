@@ -45,7 +45,7 @@ pub enum PathType {
     Timestamp,
 }
 
-const TYPES: &[(&str, PathType)] = &[
+pub(super) const TYPES: &[(&str, PathType)] = &[
     ("varchar", PathType::Text),
     ("text", PathType::Text),
     ("string", PathType::Text),

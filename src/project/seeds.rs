@@ -17,7 +17,7 @@ use crate::template::{Config, Rendered};
 const SCHEMA: &str = "seeds";
 
 /// Settings of models that seeds have too.
-const SHARED: &[&str] = &[
+pub(super) const SHARED: &[&str] = &[
     "enabled",
     "tags",
     "owner",
@@ -39,7 +39,7 @@ const SHARED: &[&str] = &[
 ];
 
 /// Settings that only seeds have.
-const OWN: &[&str] = &["column_types", "delimiter", "quote_columns", "schema"];
+pub(super) const OWN: &[&str] = &["column_types", "delimiter", "quote_columns", "schema"];
 
 /// Checks one setting of a seed in `project.yml`; says in a phrase what is wrong, with the remedy after a semicolon.
 pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
@@ -159,6 +159,7 @@ pub(super) fn load(
         path: file.path.clone(),
         file: Arc::clone(file),
         description,
+        described_in: properties.map(|properties| properties.path.clone()),
         has_constraints: properties.is_some_and(|properties| properties.has_constraints),
         columns,
         seed: Some(Box::new(seed)),

@@ -243,7 +243,7 @@ fn without(definition: Definition, excluded: Vec<Definition>) -> Definition {
     if excluded.is_empty() { definition } else { Definition::Except(Box::new(definition), excluded) }
 }
 
-const INDIRECT: &[(&str, &str)] =
+pub(super) const INDIRECT: &[(&str, &str)] =
     &[("eager", "eager"), ("cautious", "cautious"), ("buildable", "buildable"), ("empty", "empty")];
 
 /// A mapping with `method` and `value`.

@@ -32,7 +32,7 @@ pub enum MetadataColumn {
     RescuedData,
 }
 
-const METADATA: &[(&str, MetadataColumn)] = &[
+pub(super) const METADATA: &[(&str, MetadataColumn)] = &[
     ("_file_path", MetadataColumn::FilePath),
     ("_file_name", MetadataColumn::FileName),
     ("_file_size", MetadataColumn::FileSize),
@@ -187,10 +187,10 @@ impl SourceOptions {
 }
 
 /// Options that only some formats have.
-const DELIMITED_OPTIONS: &[&str] =
+pub(super) const DELIMITED_OPTIONS: &[&str] =
     &["header", "delimiter", "quote", "escape", "comment", "skip_lines", "truncated_rows", "newlines_in_values"];
-const JSON_OPTIONS: &[&str] = &["record_path"];
-const TEXT_OPTIONS: &[&str] = &[
+pub(super) const JSON_OPTIONS: &[&str] = &["record_path"];
+pub(super) const TEXT_OPTIONS: &[&str] = &[
     "encoding",
     "compression",
     "null_values",

@@ -229,8 +229,8 @@ pub enum Verdict {
     Fail,
 }
 
-const SEVERITIES: &[(&str, TestSeverity)] = &[("error", TestSeverity::Error), ("warn", TestSeverity::Warn)];
-const VIOLATIONS: &[(&str, Violation)] = &[
+pub(super) const SEVERITIES: &[(&str, TestSeverity)] = &[("error", TestSeverity::Error), ("warn", TestSeverity::Warn)];
+pub(super) const VIOLATIONS: &[(&str, Violation)] = &[
     ("fail", Violation::Fail),
     ("warn", Violation::Warn),
     ("drop", Violation::Drop),

@@ -330,6 +330,8 @@ pub(super) struct Mapping<'n> {
 impl<'n> Mapping<'n> {
     /// The value of a key, if it is there and not null.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'n Node> {
+        #[cfg(test)]
+        accepted::note(self.what, key);
         self.taken.push(key);
         let (_, value) = self.entries.iter().find(|(name, _)| name.plain_text() == key)?;
         (!matches!(value.value, Raw::Null)).then_some(value)
@@ -384,5 +386,27 @@ impl<'n> Mapping<'n> {
                 reader.diagnostics.push(diagnostic);
             }
         }
+    }
+}
+
+/// Which keys readers ask for, by what they call the mapping: schemas are compared with it.
+#[cfg(test)]
+pub(super) mod accepted {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    type Keys = BTreeMap<&'static str, BTreeSet<&'static str>>;
+
+    thread_local! {
+        static KEYS: RefCell<Keys> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub(super) fn note(what: &'static str, key: &'static str) {
+        KEYS.with_borrow_mut(|keys| keys.entry(what).or_default().insert(key));
+    }
+
+    /// What this thread has seen so far.
+    pub(in crate::project) fn keys() -> Keys {
+        KEYS.with_borrow(Keys::clone)
     }
 }

@@ -197,13 +197,9 @@ impl<'a> Fusion<'a> {
             }
         }
         for (at, (key, gather, _)) in self.gathered.iter().enumerate() {
-            let value = format!("{gather}({})", quoted(&key.field));
-            // Of both sides of an AND each may see all rows.
-            let seen = match &key.filter {
-                Some(filter) => format!("case when {filter} then {value} else false end"),
-                None => value,
-            };
-            inner.push(format!("count(*) filter (where {seen}) as g{at}"));
+            // The function looks at the condition itself: of both sides of an AND each may see all rows.
+            let (value, counts) = (quoted(&key.field), key.filter.as_deref().unwrap_or("true"));
+            inner.push(format!("count(*) filter (where {gather}({value}, {counts})) as g{at}"));
             outer.push(format!("g{at}"));
         }
         format!("select {} from (select {} from {}) as found", outer.join(", "), inner.join(", "), self.table.quoted())

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::filter;
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashSet, Result, ScalarValue};
@@ -141,13 +142,14 @@ impl Gathering {
         Self(Arc::new(Mutex::new(Some(KnownValues::none(session, data_type)))))
     }
 
-    /// As a SQL function that is true of every value: its name, and what a session registers.
+    /// As a SQL function of a value and whether it counts, which is true: its name, and what a session registers.
     pub fn function(&self) -> (String, ScalarUDF) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, data_type) = known.as_ref().map_or((0, None), |known| (known.number, known.data_type()));
         drop(known);
         let name = format!("gather_{number}");
-        let signature = Signature::exact(data_type.into_iter().collect(), Volatility::Volatile);
+        let arguments = data_type.into_iter().chain([DataType::Boolean]).collect();
+        let signature = Signature::exact(arguments, Volatility::Volatile);
         (name.clone(), ScalarUDF::from(Gather { name, signature, values: self.clone() }))
     }
 
@@ -157,7 +159,7 @@ impl Gathering {
     }
 }
 
-/// `gather_1(value)`.
+/// `gather_1(value, counts)`.
 struct Gather {
     name: String,
     signature: Signature,
@@ -198,9 +200,10 @@ impl ScalarUDFImpl for Gather {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
+        let arguments = ColumnarValue::values_to_arrays(&args.args)?;
+        let column = filter(&arguments[0], arguments[1].as_boolean())?;
         if let Some(known) = self.values.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            known.add(column)?;
+            known.add(&column)?;
         }
         Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
     }

@@ -74,7 +74,8 @@ impl CredentialProvider for Chain {
             config.credentials_provider().ok_or_else(|| self.failed("nothing provides them"))
         };
         let provider = self.provider.get_or_try_init(load).await?;
-        let found = provider.provide_credentials().await.map_err(|error| self.failed(&super::deepest(&error).to_string()))?;
+        let found =
+            provider.provide_credentials().await.map_err(|error| self.failed(&super::deepest(&error).to_string()))?;
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),

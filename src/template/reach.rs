@@ -1,6 +1,7 @@
 //! Which macros a template reaches, and what they say: without comments and layout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::macros::DISPATCH;
@@ -17,6 +18,8 @@ pub struct MacroTexts {
 struct MacroText {
     digest: String,
     calls: BTreeSet<String>,
+    file: Arc<SourceFile>,
+    place: Range<usize>,
 }
 
 impl MacroTexts {
@@ -29,10 +32,19 @@ impl MacroTexts {
                 let text = without_comments(&file.text()[definition.start..definition.body.end]);
                 let digest = blake3::hash(without_layout(&text).as_bytes()).to_hex()[..16].to_owned();
                 let calls = tags::words(&text).map(str::to_owned).collect();
-                macros.insert(definition.name, MacroText { digest, calls });
+                let place = definition.start..definition.end;
+                let text = MacroText { digest, calls, file: Arc::clone(file), place };
+                macros.insert(definition.name, text);
             }
         }
         Self { macros }
+    }
+
+    /// Name, text and path of each, by name.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.macros.iter().map(|(name, text)| {
+            (name.as_str(), text.file.text().get(text.place.clone()).unwrap_or_default(), text.file.path.as_str())
+        })
     }
 
     /// The macros that a template calls, directly and through other macros, with a digest of the text of each.

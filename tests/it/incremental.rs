@@ -166,8 +166,9 @@ fn compile(sandbox: &Sandbox, call: usize) -> Outcome {
     let text = std::fs::read(sandbox.path(".lake/manifest.json")).unwrap();
     let mut manifest: Value = serde_json::from_slice(&text).unwrap();
     let mut sql = BTreeMap::new();
-    for (name, node) in manifest["nodes"].as_object().unwrap() {
-        let path = Path::new(".lake/compiled").join(node["path"].as_str().unwrap());
+    let nodes = manifest["nodes"].as_object().unwrap().iter();
+    for (name, node) in nodes.filter(|(_, node)| node["resource_type"] == "model") {
+        let path = Path::new(".lake/compiled").join(node["original_file_path"].as_str().unwrap());
         sql.insert(name.clone(), std::fs::read_to_string(sandbox.path(path.to_str().unwrap())).unwrap());
     }
     // The year does not change between two compiles; the moment and the id of the run do.

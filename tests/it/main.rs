@@ -7,6 +7,7 @@
 mod anomalies;
 mod appended;
 mod architecture;
+mod artifacts;
 mod atomic;
 mod bad_rows;
 mod care;
@@ -49,6 +50,7 @@ mod sample;
 mod sandbox;
 mod scd2;
 mod scd2_truth;
+mod schema;
 mod schema_changes;
 mod secrets;
 mod seeds;

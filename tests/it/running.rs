@@ -59,6 +59,9 @@ fn a_retry_takes_up_what_failed_with_the_flags_of_the_run() {
     assert_eq!(results["args"]["which"], "build");
     assert_eq!(results["args"]["full_refresh"], true, "the flags of the run stay");
     sandbox.write("kept/run_results.json", "{\"nodes\": [{\"name\": \"gold.b\", \"status\": \"error\"}]}");
+    sandbox.lake(&["retry", "--state", "kept"]).assert_failed(2, "is not what lake writes: missing field `results`");
+    let ended = "{\"results\": [{\"unique_id\": \"model.sandbox.b\", \"status\": \"error\"}]}";
+    sandbox.write("kept/run_results.json", ended);
     sandbox.lake(&["retry", "--state", "kept"]).assert_failed(2, "cannot be called again");
 }
 

@@ -138,15 +138,16 @@ fn the_commands_know_seeds() {
     sandbox.ok(&["compile"]);
     let manifest = std::fs::read_to_string(sandbox.path(".lake/manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
-    let seed = &manifest["nodes"]["seeds.countries"];
+    let seed = &manifest["nodes"]["seed.sandbox.countries"];
     assert_eq!(seed["resource_type"], "seed", "{manifest}");
-    assert_eq!((&seed["path"], &seed["description"]), (&json!("seeds/countries.csv"), &json!("Where customers live")));
-    assert_eq!(seed["config"]["materialized"], "seed");
     assert_eq!(
-        seed["columns"][0],
-        json!({"name": "code", "data_type": "varchar", "description": "ISO 3166", "tests": ["unique", "not_null"]})
+        (&seed["original_file_path"], &seed["description"]),
+        (&json!("seeds/countries.csv"), &json!("Where customers live"))
     );
-    assert_eq!(manifest["child_map"]["seeds.countries"], json!(["gold.large"]));
+    assert_eq!(seed["config"]["materialized"], "seed");
+    let code = &seed["columns"]["code"];
+    assert_eq!((&code["data_type"], &code["description"]), (&json!("varchar"), &json!("ISO 3166")));
+    assert_eq!(manifest["child_map"]["seed.sandbox.countries"][0], json!("model.sandbox.large"));
 }
 
 #[test]

@@ -362,8 +362,9 @@ fn exposures_are_shown_in_lineage_and_manifest() {
     sandbox.ok(&["compile"]);
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(sandbox.path(".lake/manifest.json")).unwrap()).unwrap();
-    let weekly = &manifest["exposures"]["exposure.weekly"];
-    assert_eq!((&weekly["type"], &weekly["depends_on"][0]), (&"dashboard".into(), &"gold.top".into()), "{weekly}");
-    assert_eq!(manifest["groups"]["core"]["owner"]["name"], "Core team");
-    assert_eq!(manifest["child_map"]["gold.top"][0], "exposure.weekly");
+    let weekly = &manifest["exposures"]["exposure.sandbox.weekly"];
+    let reads = &weekly["depends_on"]["nodes"][0];
+    assert_eq!((&weekly["type"], reads), (&"dashboard".into(), &"model.sandbox.top".into()), "{weekly}");
+    assert_eq!(manifest["groups"]["group.sandbox.core"]["owner"]["name"], "Core team");
+    assert_eq!(manifest["child_map"]["model.sandbox.top"][0], "exposure.sandbox.weekly");
 }

@@ -183,8 +183,13 @@ fn a_state_that_cannot_be_compared_says_what_to_do() {
     sandbox.write("other/.lake/manifest.json", "{}");
     with("other").assert_failed(2, "name that folder");
     with("other/.lake").assert_failed(2, "no manifest of lake, or one of an older version");
-    sandbox.write("other/manifest.json", "{\"metadata\": {\"manifest_version\": 99, \"lake_version\": \"9.9\"}}");
-    with("other").assert_failed(2, "has version 99 and this lake reads version 1: lake 9.9 wrote it");
+    sandbox.write("other/manifest.json", "{\"metadata\": {\"manifest_version\": 1, \"lake_version\": \"0.0\"}}");
+    with("other").assert_failed(2, "has version 1 and this lake reads version 2: lake 0.0 wrote it");
+    let newer = "{\"metadata\": {\"env\": {\"lake_manifest\": \"99\", \"lake_version\": \"9.9\"}}}";
+    sandbox.write("other/manifest.json", newer);
+    with("other").assert_failed(2, "has version 99 and this lake reads version 2: lake 9.9 wrote it");
+    sandbox.write("other/manifest.json", "{\"metadata\": {\"dbt_version\": \"1.11.0\"}, \"nodes\": {}}");
+    with("other").assert_failed(2, "no manifest of lake");
     sandbox.write("other/manifest.json", "not json");
     with("other").assert_failed(2, "is not what lake writes");
     sandbox.lake(&["diff"]).assert_failed(2, "no --state was given");

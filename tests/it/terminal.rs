@@ -159,13 +159,12 @@ fn artifacts_say_what_is_and_what_was_done() {
     let sandbox = project();
     sandbox.ok(&["build"]);
     let manifest = artifact(&sandbox, "manifest.json");
-    assert_eq!(manifest["nodes"]["silver.copy"]["columns"][0]["data_type"], "bigint");
-    assert_eq!(manifest["parent_map"]["gold.ids"][0], "silver.copy");
-    assert_eq!(manifest["tests"]["not_null_copy_id"]["column"], "id");
+    assert_eq!(manifest["nodes"]["model.sandbox.copy"]["columns"]["id"]["data_type"], "bigint");
+    assert_eq!(manifest["parent_map"]["model.sandbox.ids"][0], "model.sandbox.copy");
     let results = artifact(&sandbox, "run_results.json");
     assert_eq!(
-        (&results["nodes"][0]["name"], &results["nodes"][0]["status"]),
-        (&"silver.copy".into(), &"success".into())
+        (&results["results"][0]["unique_id"], &results["results"][0]["status"]),
+        (&"model.sandbox.copy".into(), &"success".into())
     );
     sandbox.ok(&["compile"]);
     let sql = std::fs::read_to_string(sandbox.path(".lake/compiled/models/gold/ids.sql")).unwrap();

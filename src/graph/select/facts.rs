@@ -93,7 +93,7 @@ pub(super) const STATES: &[&str] = &[
 ];
 
 /// What `result:` can ask for.
-pub(super) const RESULTS: &[&str] = &["success", "error", "skipped", "blocked", "cancelled", "pass", "warn", "fail"];
+pub(super) const RESULTS: &[&str] = &["success", "error", "skipped", "no-op", "pass", "warn", "fail"];
 
 /// What `source_status:` can ask for.
 pub(super) const SOURCE_STATES: &[&str] = &["fresher"];

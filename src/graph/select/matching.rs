@@ -113,12 +113,9 @@ impl Evaluator<'_> {
         term.pattern.matches(&self.project.name) || term.value == "this"
     }
 
-    /// Whether a node or test ended so. For dbt, what waits for a node that failed is skipped.
+    /// Whether a node or test ended so, in dbt's words: what waits for a node that failed is skipped.
     pub(super) fn ended(&self, name: &str, wanted: &str) -> bool {
-        self.facts
-            .results
-            .get(name)
-            .is_some_and(|status| status == wanted || wanted == "skipped" && status == "blocked")
+        self.facts.results.get(name).is_some_and(|status| status == wanted)
     }
 
     fn nothing(&self, term: &Term) -> SelectError {

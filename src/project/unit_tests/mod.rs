@@ -23,7 +23,7 @@ use crate::memo::Key;
 use crate::names::TableName;
 use crate::template::Overrides;
 
-pub(super) use read::{Declaration, read};
+pub(super) use read::{Declaration, FORMATS, read};
 pub(super) use resolve::{World, finish};
 
 /// A unit test, bound to what it names.

@@ -66,7 +66,7 @@ pub(super) enum DeclaredRows {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum RowFormat {
+pub(in crate::project) enum RowFormat {
     Dict,
     Csv,
     Sql,
@@ -83,7 +83,8 @@ pub(super) struct DeclaredCase {
     pub(super) expect: Cell,
 }
 
-const FORMATS: &[(&str, RowFormat)] = &[("dict", RowFormat::Dict), ("csv", RowFormat::Csv), ("sql", RowFormat::Sql)];
+pub(in crate::project) const FORMATS: &[(&str, RowFormat)] =
+    &[("dict", RowFormat::Dict), ("csv", RowFormat::Csv), ("sql", RowFormat::Sql)];
 
 /// Reads a `unit_tests:` list.
 pub(in crate::project) fn read(list: &Node, reader: &mut Reader<'_>) -> Vec<Declaration> {
