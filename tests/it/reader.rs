@@ -17,7 +17,10 @@ import datetime, decimal, json, os, sys
 from deltalake import DeltaTable
 
 def plain(value):
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, datetime.datetime):
+        is_milli = value.microsecond and value.microsecond % 1000 == 0
+        return value.isoformat(timespec="milliseconds" if is_milli else "auto").replace("+00:00", "Z")
+    if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
         return float(value)
