@@ -118,9 +118,16 @@ fn is_text(node: &Node) -> bool {
 /// A number or a truth value where a text is nothing but one expression, as in dbt.
 fn native(template: &str, rendered: String) -> Value {
     let inner = template.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
-    let is_one_expression = inner.is_some_and(|inner| !inner.contains("}}"));
-    match serde_json::from_str(rendered.trim()) {
-        Ok(value @ (Value::Number(_) | Value::Bool(_))) if is_one_expression => value,
-        _ => Value::String(rendered),
+    if inner.is_none_or(|inner| inner.contains("}}")) {
+        return Value::String(rendered);
+    }
+    match rendered.trim() {
+        // Templates write truth values as Python does.
+        "True" | "true" => Value::Bool(true),
+        "False" | "false" => Value::Bool(false),
+        number => match serde_json::from_str(number) {
+            Ok(value @ Value::Number(_)) => value,
+            _ => Value::String(rendered),
+        },
     }
 }

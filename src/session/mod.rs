@@ -255,7 +255,7 @@ const COMMON_TYPES: &[&str] = &[
 /// Why it is not a type.
 pub fn parse_data_type(session: &SessionState, text: &str) -> std::result::Result<DataType, String> {
     // sqlparser 0.62: what follows `>>` belongs to the inner type there, so `struct<a struct<b int>>[]` would be no list.
-    let sql = format!("select cast(null as {})", text.replace(">>", "> >"));
+    let sql = format!("select cast(null as {})", text.replace('>', "> "));
     let unknown = || match nearest(text, COMMON_TYPES.iter().copied()) {
         Some(near) => format!("`{text}` is not a SQL type; did you mean `{near}`?"),
         None => format!("`{text}` is not a SQL type; common ones: {}", COMMON_TYPES.join(", ")),

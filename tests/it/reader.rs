@@ -11,7 +11,7 @@ use crate::sandbox::Sandbox;
 
 const PACKAGES: [&str; 2] = ["deltalake==1.6.6", "pyarrow"];
 
-/// Prints a JSON object a row; NULLs are left out, as `lake show` does.
+/// Prints a JSON object a row, and an empty line after each table; NULLs are left out, as `lake show` does.
 const SCRIPT: &str = r#"
 import datetime, decimal, json, os, sys
 from deltalake import DeltaTable
@@ -30,10 +30,12 @@ def plain(value):
         return {key: plain(item) for key, item in value.items() if item is not None}
     return value
 
-table = DeltaTable(sys.argv[1], storage_options=json.loads(sys.argv[2]))
-for batch in table.to_pyarrow_table().to_batches():
-    for row in batch.to_pylist():
-        print(json.dumps(plain(row)))
+for path in sys.argv[2:]:
+    table = DeltaTable(path, storage_options=json.loads(sys.argv[1]))
+    for batch in table.to_pyarrow_table().to_batches():
+        for row in batch.to_pylist():
+            print(json.dumps(plain(row)))
+    print()
 # Arrow's threads may abort an interpreter that ends in the usual way.
 sys.stdout.flush()
 os._exit(0)
@@ -96,13 +98,28 @@ fn sorted(rows: impl Iterator<Item = Value>) -> Vec<String> {
 /// The rows of a table in a folder or at a URL such as `s3://lake/silver/views`, read with these storage options.
 #[track_caller]
 pub fn rows(python: &Path, table: &str, options: &[(String, String)]) -> Vec<Value> {
+    rows_of_all(python, &[table.to_owned()], options).remove(0)
+}
+
+/// The rows of each of some tables.
+#[track_caller]
+pub fn rows_of_all(python: &Path, tables: &[String], options: &[(String, String)]) -> Vec<Vec<Value>> {
     let storage: serde_json::Map<_, _> =
         options.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     let mut command = Command::new(python);
     // Some options are looked for in the environment only.
-    command.args(["-c", SCRIPT, table]).arg(Value::from(storage).to_string()).envs(options.iter().cloned());
-    let text = run(&mut command).unwrap_or_else(|why| panic!("{table}: {why}"));
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    command.args(["-c", SCRIPT]).arg(Value::from(storage).to_string()).args(tables).envs(options.iter().cloned());
+    let text = run(&mut command).unwrap_or_else(|why| panic!("{tables:?}: {why}"));
+    let mut found = vec![Vec::new()];
+    for line in text.lines() {
+        match line {
+            "" => found.push(Vec::new()),
+            row => found.last_mut().unwrap().push(serde_json::from_str(row).unwrap()),
+        }
+    }
+    found.pop();
+    assert_eq!(found.len(), tables.len(), "{tables:?}");
+    found
 }
 
 #[track_caller]
