@@ -17,8 +17,8 @@ use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
-    Column, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds, selectors,
-    settings, sources, unit_tests,
+    Column, Export, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds,
+    selectors, settings, sources, unit_tests,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};
@@ -160,14 +160,13 @@ pub fn load(
     let models = load_models(&named, seeds, &properties, &loading, &known, &mut reader);
     data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &loading, &known, &mut data_tests, &mut reader);
-    let (mut exposures, mut exports, mut groups) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
     for document in documents.read() {
         document.exposures.iter().for_each(|list| exposures::read(list, &mut exposures, &mut reader));
-        document.exports.iter().for_each(|list| exports::read(list, &templates, &mut exports, &mut reader));
         document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
     }
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
-    exports::resolve(&mut exports, &known, &models, &mut reader);
+    let exports = load_exports(&documents, &templates, &known, &models, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
     let data_tests = finish_tests(data_tests, &loading, &known, &models, &mut reader);
@@ -296,6 +295,21 @@ fn load_sources(
         }
     }
     declared
+}
+
+fn load_exports(
+    documents: &Documents<'_>,
+    templates: &Templates,
+    known: &KnownNames,
+    models: &BTreeMap<TableName, Model>,
+    reader: &mut Reader<'_>,
+) -> BTreeMap<TableName, Export> {
+    let mut found = BTreeMap::new();
+    for list in documents.read().flat_map(|document| &document.exports) {
+        exports::read(list, templates, &mut found, reader);
+    }
+    exports::resolve(&mut found, known, models, reader);
+    found
 }
 
 /// Every model and seed with its name; the short name is unique in the project.

@@ -209,6 +209,24 @@ fn views_are_exported_when_what_they_read_changes() {
 }
 
 #[test]
+fn a_table_that_keeps_its_columns_is_exported_with_them() {
+    let sandbox = songs("  - { name: kept, model: kept, path: out/kept.csv, format: csv, order_by: [title] }\n");
+    let model = |columns: &str| {
+        let config = "{{ config(materialized='incremental', on_schema_change='ignore') }}";
+        let sql = format!("{config} select {columns} from {{{{ source('raw', 'songs') }}}}");
+        sandbox.write("models/gold/kept.sql", sql);
+    };
+    model("title");
+    sandbox.ok(&["build"]);
+    model("title, plays");
+    sandbox.write("in/songs/2.csv", "title,plays,day\nHalo,1,\n");
+    assert_did(&sandbox.json(&["build"]), "kept", "success", "gold.kept changed: version 0 -> 1");
+    assert!(text(&sandbox, "out/kept.csv").starts_with("title\n"));
+    sandbox.ok(&["build", "--full-refresh"]);
+    assert!(text(&sandbox, "out/kept.csv").starts_with("title,plays\n"));
+}
+
+#[test]
 fn a_failed_export_fails_the_run_and_not_the_table() {
     let sandbox = songs(&(CSV.to_owned() + "  - { name: other, model: songs, path: out/other.csv, format: csv }\n"));
     // A file stands where a folder has to be.

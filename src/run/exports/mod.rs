@@ -279,7 +279,7 @@ impl Inputs {
             other => TableError::Rows(other.to_string()),
         };
         let tables = self.tables_of_export(export, look).await.map_err(query)?;
-        let sql = self.rows_of_export(export);
+        let sql = self.rows_of_export(export, look);
         let rows = session::within_memory(&runtime.session, |session: SessionState| {
             let (tables, sql) = (&tables, sql.as_str());
             async move { write_rows(export, look, &session, tables, sql).await }
@@ -308,9 +308,11 @@ impl Inputs {
         Ok(tables)
     }
 
-    fn rows_of_export(&self, export: &Export) -> String {
+    fn rows_of_export(&self, export: &Export, look: &Look) -> String {
         let compiled = &self.runtime().compiled.models[export.model()];
-        let fields = compiled.schema.fields();
+        // A table may still have the columns of before.
+        let schema = look.published.as_ref().map_or(&*compiled.schema, |published| &published.schema);
+        let fields = schema.fields();
         let columns: Vec<&str> = match export.columns.as_slice() {
             [] => fields.iter().map(|field| field.name().as_str()).collect(),
             some => some.iter().map(|(name, _)| name.as_str()).collect(),
