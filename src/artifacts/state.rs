@@ -86,6 +86,8 @@ struct Kept {
     state: NodeState,
     #[serde(default)]
     lineage: Option<LineageText>,
+    #[serde(default)]
+    unset: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -165,7 +167,7 @@ impl Node {
     }
 
     fn into_picture(self, names: &HashMap<String, TableName>) -> PictureNode {
-        let Kept { state, lineage } = self.config.lake;
+        let Kept { state, lineage, unset } = self.config.lake;
         let lineage = lineage.unwrap_or_default();
         let made = |steps: Vec<Step>| {
             let named = steps.into_iter();
@@ -174,6 +176,7 @@ impl Node {
         // Beside the settings under their own names, dbt's shapes of some of them.
         let mut settings = self.config.settings;
         settings.retain(|key, _| !matches!(key.as_str(), "pre-hook" | "post-hook"));
+        settings.extend(unset.into_iter().map(|key| (key, Value::Null)));
         let columns = self.columns.into_iter().map(|(name, column)| (name, column.data_type.unwrap_or_default()));
         PictureNode {
             kind: self.resource_type,
