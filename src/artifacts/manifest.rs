@@ -113,10 +113,11 @@ fn laid_out(
         file.json(&format!(",\"{name}\":"), &value);
     }
     file.json(",\"macros\":", &resources::macros(&runtime.project));
+    file.json(",\"docs\":", &resources::docs(&runtime.project));
     let [parents, children] = neighbours(runtime);
     file.json(",\"parent_map\":", &parents);
     file.json(",\"child_map\":", &children);
-    for empty in ["docs", "metrics", "disabled", "saved_queries", "semantic_models", "functions"] {
+    for empty in ["metrics", "disabled", "saved_queries", "semantic_models", "functions"] {
         file.raw(&format!(",\"{empty}\":{{}}"));
     }
     file.raw("}");
@@ -303,6 +304,9 @@ fn frame_key(runtime: &Runtime, lists: &[(&str, Value)]) -> Key {
     let mut key = KeyMaker::new("frame").value(&(&project.on_run_start, &project.on_run_end));
     for (name, text, path) in project.macros.texts() {
         key = key.text(name).text(text).text(path);
+    }
+    for file in &project.docs {
+        key = key.text(&file.path).text(file.text());
     }
     for (name, value) in lists {
         key = key.text(name).text(&value.to_string());

@@ -13,7 +13,7 @@ use crate::checks::Argument;
 use crate::compile::state::NodeState;
 use crate::compile::{self, CompiledTest};
 use crate::names::TableName;
-use crate::project::{Column, Constraint, Hook, Model, Project, TestKind, TestSeverity};
+use crate::project::{Column, Constraint, Hook, Materialization, Model, Project, TestKind, TestSeverity};
 use crate::run::Runtime;
 use crate::template;
 
@@ -24,6 +24,9 @@ struct Kept<'a> {
     compiled_code_incremental: Option<&'a str>,
     lineage: Option<LineageNode<'a>>,
     state: NodeState,
+    /// Settings that nobody set, and that are told to dbt as what holds then.
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    unset: &'static [&'static str],
 }
 
 /// A model or a seed: its id, and JSON.
@@ -35,6 +38,7 @@ pub(super) fn model(runtime: &Runtime, model: &Model) -> (String, Vec<u8>) {
         compiled_code_incremental: model.incremental.as_ref().map(|rendered| rendered.sql.as_str()),
         lineage: compiled.map(|compiled| LineageNode::new(&compiled.lineage)),
         state: compile::state::of_model(project, &runtime.compiled, model),
+        unset: unset(model),
     };
     let kind = match &model.seed {
         Some(_) => Kind::Seed(SeedPart { root_path: None, depends_on: MacroDependsOn { macros: [] } }),
@@ -86,6 +90,14 @@ fn model_part<'a>(runtime: &'a Runtime, model: &'a Model, state: &NodeState) -> 
     }
 }
 
+/// What `on_schema_change` is where nobody sets it: dbt wants to know it of incremental models with a contract.
+const ON_SCHEMA_CHANGE: &str = "fail";
+
+fn unset(model: &Model) -> &'static [&'static str] {
+    let is_open = model.config.on_schema_change.is_none() && model.config.materialized == Materialization::Incremental;
+    if is_open { &["on_schema_change"] } else { &[] }
+}
+
 /// The settings under their own names, and those that dbt has in another shape.
 fn model_config(model: &Model, kept: &Kept<'_>) -> Value {
     let mut config = serde_json::to_value(&model.config).unwrap_or_default();
@@ -95,6 +107,7 @@ fn model_config(model: &Model, kept: &Kept<'_>) -> Value {
         for (name, hooks) in [("pre-hook", &model.config.pre_hook), ("post-hook", &model.config.post_hook)] {
             config.insert(name.to_owned(), hooks.iter().map(hook_json).collect());
         }
+        config.extend(kept.unset.iter().map(|key| ((*key).to_owned(), ON_SCHEMA_CHANGE.into())));
         config.insert(OWN_KEY.to_owned(), serde_json::to_value(kept).unwrap_or_default());
     }
     config
@@ -218,6 +231,7 @@ pub(super) fn hook(project: &Project, title: &str, index: usize, hook: &Hook) ->
     let query = QueryPart::new(project, std::iter::empty(), Vec::new(), None);
     let kind = Kind::Hook(HookPart { query, index });
     let node = Node {
+        path: &path,
         original_file_path: "./project.yml",
         fqn: vec![&project.name, "hooks", &name],
         checksum: Checksum::of(&code),

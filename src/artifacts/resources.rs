@@ -12,6 +12,7 @@ use crate::project::{
     UnitTest,
 };
 use crate::run::Runtime;
+use crate::template;
 
 /// A source table.
 pub(super) fn source(runtime: &Runtime, source: &Source) -> Value {
@@ -269,6 +270,28 @@ pub(super) fn macros(project: &Project) -> Value {
         (unique_id, node)
     };
     project.macros.texts().map(one).collect()
+}
+
+/// Blocks of documentation, and the page that dbt's documentation begins with.
+pub(super) fn docs(project: &Project) -> Value {
+    let entry = |package: &str, name: &str, path: &str, text: &str| {
+        let unique_id = format!("doc.{package}.{name}");
+        let node = json!({
+            "name": name,
+            "resource_type": "doc",
+            "package_name": package,
+            "path": path,
+            "original_file_path": path,
+            "unique_id": unique_id,
+            "block_contents": text,
+        });
+        (unique_id, node)
+    };
+    let overview =
+        format!("### {}\n\nSources, models and tests of this project, as `lake` compiled them.", project.name);
+    let own = template::docs_blocks(&project.docs);
+    let own = own.iter().map(|(name, text, path)| entry(&project.name, name, path, text));
+    own.chain([entry("dbt", "__overview__", "overview.md", &overview)]).collect()
 }
 
 /// What `selectors.yml` defines.

@@ -89,6 +89,8 @@ struct Kept {
     /// Where dbt has no name for the kind of a node.
     #[serde(default)]
     resource_type: Option<String>,
+    #[serde(default)]
+    unset: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -169,7 +171,7 @@ impl Node {
     }
 
     fn into_picture(self, names: &HashMap<String, TableName>) -> PictureNode {
-        let Kept { state, lineage, resource_type } = self.config.lake;
+        let Kept { state, lineage, resource_type, unset } = self.config.lake;
         let lineage = lineage.unwrap_or_default();
         let made = |steps: Vec<Step>| {
             let named = steps.into_iter();
@@ -178,6 +180,7 @@ impl Node {
         // Beside the settings under their own names, dbt's shapes of some of them.
         let mut settings = self.config.settings;
         settings.retain(|key, _| !matches!(key.as_str(), "pre-hook" | "post-hook"));
+        settings.extend(unset.into_iter().map(|key| (key, Value::Null)));
         let columns = self.columns.into_iter().map(|(name, column)| (name, column.data_type.unwrap_or_default()));
         PictureNode {
             kind: resource_type.unwrap_or(self.resource_type),

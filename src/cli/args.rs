@@ -507,6 +507,8 @@ pub(super) enum LineageFormat {
     Dot,
     /// Nodes and edges.
     Json,
+    /// Events of OpenLineage about jobs, a line each: columns, types and column lineage too.
+    Openlineage,
 }
 
 /// Where the new project goes.

@@ -9,8 +9,8 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, plan, unit};
-use crate::artifacts;
+use super::{ExitStatus, Pipeline, announce, plan, unit};
+use crate::artifacts::{self, Announcer};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
 use crate::names::TableName;
@@ -109,8 +109,10 @@ pub(super) fn run_schedule(
     artifacts::write_run_results(&runtime, &run::unfinished(&runtime, schedule), called)?;
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     async_runtime.block_on(resume(&runtime.lake, printer))?;
-    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, printer));
+    let announcer = announce::begin(&runtime, called, printer);
+    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, announcer.as_ref(), printer));
     artifacts::write_run_results(&runtime, &report, called)?;
+    announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, called, printer));
     artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
@@ -163,7 +165,12 @@ fn resumed_note(resumed: &Resumed, printer: &Printer) {
     }
 }
 
-async fn execute(inputs: Arc<Inputs>, schedule: &Schedule, printer: &Printer) -> RunReport {
+async fn execute(
+    inputs: Arc<Inputs>,
+    schedule: &Schedule,
+    announcer: Option<&Announcer>,
+    printer: &Printer,
+) -> RunReport {
     let stop = Arc::new(Notify::new());
     let signal = Arc::clone(&stop);
     let listener = tokio::spawn(async move {
@@ -172,7 +179,11 @@ async fn execute(inputs: Arc<Inputs>, schedule: &Schedule, printer: &Printer) ->
         }
     });
     let progress = Progress::new(printer, schedule);
-    let report = run::execute(inputs, schedule, stop, |event| progress.on(&event)).await;
+    let on_event = |event| {
+        announcer.into_iter().for_each(|announcer| announcer.on(&event));
+        progress.on(&event);
+    };
+    let report = run::execute(inputs, schedule, stop, on_event).await;
     progress.finish();
     listener.abort();
     report

@@ -23,13 +23,20 @@ pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow
         return column(pipeline, name, printer);
     }
     let choice = pipeline.choose(&args.selection)?;
-    if let Some(selection) = choice.made() {
+    let with_columns = args.format == LineageFormat::Openlineage;
+    if let (Some(selection), false) = (choice.made(), with_columns) {
         let Ok(pipeline) = pipeline.checked(printer) else { return Ok(ExitStatus::Wrong) };
         show(&Lineage::new(&pipeline.project, &pipeline.graph, selection), args, printer);
         return Ok(ExitStatus::Fine);
     }
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let selection = choice.over(&compiled)?;
+    if with_columns {
+        let (runtime, _) = compiled.into_runtime()?;
+        let selected = runtime.project.models.values().filter(|model| selection.contains(&model.name));
+        selected.for_each(|model| printer.result(&artifacts::job_event(&runtime, model).to_string()));
+        return Ok(ExitStatus::Fine);
+    }
     show(&Lineage::new(&compiled.project, &compiled.graph, &selection), args, printer);
     Ok(ExitStatus::Fine)
 }
@@ -40,7 +47,7 @@ fn show(lineage: &Lineage<'_>, args: &DocsArgs, printer: &Printer) {
         LineageFormat::Tree => printer.result(&docs::tree(lineage)),
         LineageFormat::Mermaid => printer.result(&docs::mermaid(lineage)),
         LineageFormat::Dot => printer.result(&docs::dot(lineage)),
-        LineageFormat::Json => printer.json(&docs::json(lineage)),
+        LineageFormat::Json | LineageFormat::Openlineage => printer.json(&docs::json(lineage)),
     }
 }
 

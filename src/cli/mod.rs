@@ -3,6 +3,7 @@
 //! Every command is the beginning of that line, stopped at its own point: `Pipeline` has one method for each
 //! stage, and a command calls as many as it needs.
 
+mod announce;
 mod args;
 mod build;
 mod choice;

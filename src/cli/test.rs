@@ -9,7 +9,7 @@ use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
-use super::{ExitStatus, Pipeline, failures, record, suggest, targets, unit};
+use super::{ExitStatus, Pipeline, announce, failures, record, suggest, targets, unit};
 use crate::artifacts;
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
@@ -50,6 +50,8 @@ pub(super) fn run_loaded(
     let unit_tests = unit::run(&runtime, &async_runtime, &selection, false, printer);
     artifacts::keep(&runtime.memo, false);
     let inputs = Inputs::new(Arc::clone(&runtime));
+    let called = called("test", global, args);
+    let announcer = announce::begin(&runtime, &called, printer);
     let show = |result: &run::TestResult| {
         if printer.shows_progress() {
             printer.result(test_line(printer, result).trim_start());
@@ -59,8 +61,8 @@ pub(super) fn run_loaded(
     targets::note_read(&inputs, printer);
     let seconds = start.elapsed().as_secs_f64();
     let report = RunReport { seconds, tests, unit_tests, ..RunReport::begun(&runtime.options) };
-    let called = called("test", global, args);
     artifacts::write_run_results(&runtime, &report, &called)?;
+    announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, &called, printer));
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);

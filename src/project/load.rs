@@ -12,6 +12,7 @@ use super::documents::{self, Documents};
 use super::files::{self, ProjectFiles};
 use super::history;
 use super::models::{self, Properties};
+use super::openlineage::OpenLineageSettings;
 use super::settings::{ConfigTree, Settings};
 use super::targets::{self, Targets};
 use super::test_lists;
@@ -179,6 +180,7 @@ pub fn load(
         name: settings.name,
         folder: files.folder.to_path_buf(),
         target,
+        openlineage: OpenLineageSettings::new(settings.openlineage, bare.clone()),
         targets: Targets::new(settings.targets, bare),
         sources: declared,
         models,
@@ -189,6 +191,7 @@ pub fn load(
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),
+        docs: files.docs.clone(),
         forbid_unmasked_in: settings.forbid_unmasked_in,
         on_run_start: settings.on_run_start,
         on_run_end: settings.on_run_end,

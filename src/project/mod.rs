@@ -23,6 +23,7 @@ mod layout;
 mod load;
 mod microbatch;
 mod models;
+mod openlineage;
 mod path_columns;
 mod schema;
 mod seeds;
@@ -71,6 +72,7 @@ pub use ingestion::{
 };
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
+pub use openlineage::{ApiKey, OpenLineage, OpenLineageSettings};
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use schema::YamlFile;
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
@@ -117,12 +119,16 @@ pub struct Project {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// Which macros there are, and what they say.
     pub macros: MacroTexts,
+    /// Markdown files with blocks of documentation.
+    pub docs: Vec<Arc<SourceFile>>,
     /// Layers that no sensitive column reaches unmasked, and where each stands in `project.yml`.
     pub forbid_unmasked_in: Vec<(String, Span)>,
     /// `on-run-start`: what runs before the first model.
     pub on_run_start: Vec<Hook>,
     /// `on-run-end`: what runs after the last one.
     pub on_run_end: Vec<Hook>,
+    /// `openlineage`: where events of a run go.
+    pub openlineage: OpenLineageSettings,
     templates: Arc<Templates>,
     known: Arc<KnownNames>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hooks::{self, Hook};
 use super::yaml::{Mapping, Node, Raw, Reader};
-use super::{config, seeds};
+use super::{config, openlineage, seeds};
 use crate::diagnostics::{Diagnostic, Id, Span};
 use crate::stores::{self, StorageOptions};
 use crate::template::{Config, ConfigCheck};
@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub(super) forbid_unmasked_in: Vec<(String, Span)>,
     pub(super) on_run_start: Vec<Hook>,
     pub(super) on_run_end: Vec<Hook>,
+    pub(super) openlineage: Option<openlineage::Written>,
 }
 
 /// Settings of models or seeds by folder, then by name.
@@ -99,9 +100,20 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
         |key: &'static str| mapping.take(key).map(|node| hooks::of_run(key, node, reader)).unwrap_or_default();
     let (on_run_start, on_run_end) = (hooks_of("on-run-start"), hooks_of("on-run-end"));
     let forbid_unmasked_in = mapping.take("sensitive").map(|node| forbidden(node, reader)).unwrap_or_default();
+    let openlineage = mapping.take("openlineage").map(|node| openlineage::read(node, reader));
     mapping.finish(reader);
-    let name = name?;
-    Some(Settings { name, default_target, targets, vars, models, seeds, forbid_unmasked_in, on_run_start, on_run_end })
+    Some(Settings {
+        name: name?,
+        default_target,
+        targets,
+        vars,
+        models,
+        seeds,
+        forbid_unmasked_in,
+        on_run_start,
+        on_run_end,
+        openlineage,
+    })
 }
 
 /// `sensitive: { forbid_unmasked_in: [gold] }`.
@@ -221,7 +233,14 @@ fn config_tree(node: &Node, check: ConfigCheck, reader: &mut Reader<'_>) -> Conf
             && !hooks::is_key(plain)
             && !matches!(
                 plain,
-                "meta" | "contract" | "lints" | "column_types" | "tblproperties" | "persist_docs" | "maintain"
+                "meta"
+                    | "contract"
+                    | "lints"
+                    | "column_types"
+                    | "tblproperties"
+                    | "persist_docs"
+                    | "maintain"
+                    | "snapshot_meta_column_names"
             );
         if is_folder {
             tree.folders.insert(name, config_tree(value, check, reader));

@@ -251,8 +251,8 @@ fn text(options: &mut SourceOptions, mapping: &mut Mapping<'_>, reader: &mut Rea
     set(&mut options.encoding, mapping.take("encoding").and_then(|node| encoding(node, reader)));
     let compression = mapping.take("compression").and_then(|node| reader.choice(node, "compression", COMPRESSIONS));
     set(&mut options.compression, compression);
+    options.null_values = mapping.take("null_values").map(|node| null_texts(node, reader)).unwrap_or_default();
     let mut texts = |key| mapping.take(key).map(|node| reader.texts(node)).unwrap_or_default();
-    options.null_values = texts("null_values");
     options.true_values = texts("true_values");
     options.false_values = texts("false_values");
     set(&mut options.decimal_separator, mapping.take("decimal_separator").and_then(|node| one_char(node, reader)));
@@ -265,6 +265,16 @@ fn text(options: &mut SourceOptions, mapping: &mut Mapping<'_>, reader: &mut Rea
     let ratio = mapping.take("max_decompression_ratio").and_then(|node| reader.count(node));
     set(&mut options.max_decompression_ratio, ratio);
     options.max_file_bytes = mapping.take("max_file_bytes").and_then(|node| bytes(node, reader));
+}
+
+/// Texts that mean NULL. YAML reads the word `NULL` as nothing at all; here it is that word.
+fn null_texts(node: &Node, reader: &mut Reader<'_>) -> Vec<String> {
+    let Raw::List(items) = &node.value else { return reader.texts(node) };
+    let text = |item: &Node| match &item.value {
+        Raw::Null => Some(item.span.text().trim().to_owned()),
+        _ => reader.text(item),
+    };
+    items.iter().filter_map(text).collect()
 }
 
 /// An option of another format says so, instead of being unknown.

@@ -23,6 +23,15 @@ pub fn read(files: &[Arc<SourceFile>], problems: &mut Vec<Diagnostic>) -> BTreeM
     blocks.into_iter().map(|(name, (text, _))| (name, text)).collect()
 }
 
+/// Name, text and path of every block. What is wrong with one has been told.
+pub fn blocks(files: &[Arc<SourceFile>]) -> Vec<(String, String, String)> {
+    let of_file = |file: &Arc<SourceFile>| {
+        let found = read_file(file, &mut Vec::new()).into_iter();
+        found.map(|(name, text, span)| (name, text, span.file.path.clone())).collect::<Vec<_>>()
+    };
+    files.iter().flat_map(of_file).collect()
+}
+
 fn read_file(file: &Arc<SourceFile>, problems: &mut Vec<Diagnostic>) -> Vec<(String, String, Span)> {
     let mut found = Vec::new();
     let mut open: Option<(String, Tag)> = None;

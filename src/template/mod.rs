@@ -38,7 +38,7 @@ use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, con
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
 use dates::Moment;
-pub use docs::read as read_docs;
+pub use docs::{blocks as docs_blocks, read as read_docs};
 pub use expansion::Trace;
 use expansion::Twin;
 pub use functions::{plain_relation, ref_relation, source_relation};

@@ -9,10 +9,11 @@ use crate::reader::{python_venv, run};
 use crate::sandbox::Sandbox;
 
 /// dbt writes its schemas from these classes; the parser is what other programs read artifacts with.
-const PACKAGES: [&str; 3] = ["dbt-core==1.11.16", "dbt-artifacts-parser==0.15.0", "jsonschema==4.26.0"];
+const PACKAGES: [&str; 4] =
+    ["dbt-core==1.11.16", "dbt-artifacts-parser==0.15.0", "jsonschema==4.26.0", "openlineage-python==1.54.0"];
 
 /// Validates files of a folder by dbt's schemas, reads them as others do, and prints what it found.
-const SCRIPT: &str = include_str!("artifacts/check.py");
+const SCRIPT: &str = include_str!("artifacts/check_artifacts.py");
 
 pub fn python() -> Option<PathBuf> {
     match python_venv("artifacts-venv", &PACKAGES) {
@@ -85,7 +86,7 @@ models:
         constraints: [{ type: check, expression: amount > -1000 }]
         data_tests:
           - is_even: { severity: warn, description: Cents are even }
-          - accepted_values: { values: [10, 20], where: id < 3, warn_if: '> 100', tags: [nightly] }
+          - accepted_values: { values: [10, 20], quote: false, severity: warn, where: id < 3, warn_if: '> 100', tags: [nightly] }
       - { name: at, data_type: timestamp }
   - name: sums
     data_tests:
@@ -108,8 +109,8 @@ unit_tests:
     description: Two of one customer
     given:
       - input: ref('orders')
-        rows: [{ id: 1, customer: a, amount: 1 }, { id: 2, customer: a, amount: 2 }]
-    expect: { rows: [{ customer: a, total: 3 }] }
+        rows: [{ id: 1, customer: a, amount: 2 }, { id: 2, customer: a, amount: 3 }]
+    expect: { rows: [{ customer: a, total: 5 }] }
   - name: half_halves
     macro: half
     cases:
@@ -144,6 +145,7 @@ pub fn shop() -> Sandbox {
         ("models/all.yml", PROPERTIES),
         ("seeds/regions.csv", "id,name\n1,north\n"),
         ("macros/money.sql", "{# cents #}\n{% macro half(x) %}({{ x }} / 2){% endmacro %}\n"),
+        ("models/notes.md", "{% docs money %}In *euros*.{% enddocs %}\n"),
         ("tests/few.sql", "select * from {{ ref('sums') }} where total > 1000"),
         (
             "tests/generic/is_even.sql",
@@ -234,6 +236,8 @@ fn entries_of_the_manifest_say_what_dbt_says() {
     assert_eq!(manifest["nodes"]["model.shop.seen"]["fqn"], json!(["shop", "silver", "web", "seen"]));
     assert_eq!(manifest["nodes"]["model.shop.seen"]["depends_on"]["macros"], json!(["macro.shop.half"]));
     assert_eq!(manifest["macros"]["macro.shop.half"]["macro_sql"], "{% macro half(x) %}({{ x }} / 2){% endmacro %}");
+    assert_eq!(manifest["docs"]["doc.shop.money"]["block_contents"], "In *euros*.");
+    assert!(manifest["docs"]["doc.dbt.__overview__"]["block_contents"].is_string(), "the first page of dbt's site");
     assert_eq!(manifest["group_map"]["sales"], json!(["model.shop.orders"]));
     assert_eq!(manifest["sources"]["source.shop.raw.orders"]["freshness"]["error_after"]["period"], "day");
     let tests: Vec<&Value> =

@@ -41,6 +41,7 @@ mod microbatch;
 mod mutations;
 mod new_columns;
 mod object_stores;
+mod openlineage;
 mod profiles;
 mod proofs;
 mod quality;

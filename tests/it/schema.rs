@@ -9,7 +9,7 @@ use crate::artifacts::{python, shop};
 use crate::reader::run;
 use crate::sandbox::Sandbox;
 
-const SCRIPT: &str = include_str!("artifacts/yaml.py");
+const SCRIPT: &str = include_str!("artifacts/check_yaml.py");
 
 /// What is wrong with each of these files by its schema.
 fn check(python: &Path, schemas: &Path, files: &[(&str, PathBuf)]) -> Vec<Vec<String>> {
@@ -78,7 +78,7 @@ targets:
     storage_options: { region: eu-west-1, max_retries: 8, secret_access_key: \"{{ env_var('KEY', '') }}\" }
 vars: { least: 1, list: [a, b], nested: { a: 1 } }
 maintain: { vacuum: { retention: 14 days } }
-sensitive: { forbid_unmasked_in: gold }
+sensitive: { forbid_unmasked_in: seeds }
 on-run-start: select 1
 on-run-end:
   - { sql: select 2 }
@@ -258,6 +258,6 @@ fn a_new_project_has_schemas_where_its_files_look_for_them() {
         let printed: Value = serde_json::from_str(&sandbox.ok(&["schema", kind])).unwrap();
         assert_eq!(written, printed);
     }
-    sandbox.lake(&["schema"]).assert_failed(2, "--write");
+    sandbox.lake(&["schema"]).assert_failed(2, "lake schema <FILE>");
     sandbox.lake(&["schema", "tables"]).assert_failed(2, "project, sources, models, selectors");
 }

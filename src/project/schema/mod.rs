@@ -15,6 +15,8 @@ mod tests;
 
 use serde_json::{Value, json};
 
+use super::openlineage;
+
 use build::{any, count, definitions, list_of, map_of, mapping, of, reference, text, text_or_list};
 
 /// A kind of YAML file.
@@ -95,12 +97,29 @@ fn project() -> Value {
             ("on-run-start", hooks("What runs before the first model")),
             ("on-run-end", hooks("What runs after the last model")),
             ("sensitive", of(sensitive, "Rules for sensitive columns")),
+            ("openlineage", of(openlineage(), "Where events of OpenLineage go")),
         ],
     );
     let models = settings::tree("model_settings", &settings::all_of_models());
     let seeds = settings::tree("seed_settings", &settings::all_of_seeds(true));
     schema["$defs"] = definitions([("model_settings", models), ("seed_settings", seeds), ("hook", settings::hook())]);
     schema
+}
+
+fn openlineage() -> Value {
+    let property = |key: &'static str| {
+        let about = match key {
+            "namespace" => "The namespace of jobs; the name of the project, unless it is said",
+            "file" => "A file to which each event is added as a line",
+            "url" => "The address of a server; events are posted to its `endpoint`",
+            "endpoint" => "Below the address: api/v1/lineage, unless it is said",
+            "api_key" => "From the environment: {{ env_var('OPENLINEAGE_API_KEY') }}",
+            _ => "How long is waited for an answer: 5s",
+        };
+        (key, of(text(), about))
+    };
+    let properties = openlineage::KEYS.iter().map(|key| property(key)).collect::<Vec<_>>();
+    mapping("group of openlineage settings", "", &[], properties)
 }
 
 /// Owners of groups and exposures.

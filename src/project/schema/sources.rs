@@ -144,7 +144,12 @@ fn option(key: &str) -> Value {
         "record_path" => of(text_or_list(), "Where records are in a JSON document: data.items"),
         "encoding" => of(text(), "How letters are bytes: utf-8, latin1, utf-16"),
         "compression" => of(words(formats::COMPRESSIONS), "How files are compressed"),
-        "null_values" => of(text_or_list(), "Texts that mean NULL"),
+        "null_values" => {
+            let mut schema = text_or_list();
+            // The word `NULL` is a text here.
+            schema["items"]["type"] = json!(["string", "number", "boolean", "null"]);
+            of(schema, "Texts that mean NULL")
+        }
         "true_values" => of(text_or_list(), "Texts that mean true"),
         "false_values" => of(text_or_list(), "Texts that mean false"),
         "decimal_separator" => of(character(), "The decimal point of numbers"),

@@ -14,6 +14,7 @@ const PROJECT: &str = "
 name: shop
 targets: { dev: { root: lake } }
 sensitive: { forbid_unmasked_in: [gold] }
+openlineage: { file: events.ndjson }
 ";
 
 /// Every kind of mapping, once for each way in which its reader goes. What is missing in them does not matter here: a

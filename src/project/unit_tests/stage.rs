@@ -72,6 +72,8 @@ impl Project {
             macros: MacroTexts::new(&[]),
             on_run_start: Vec::new(),
             on_run_end: Vec::new(),
+            docs: Vec::new(),
+            openlineage: self.openlineage.clone(),
             templates: Arc::clone(&self.templates),
             known: Arc::clone(&self.known),
         })
