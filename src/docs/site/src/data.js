@@ -102,7 +102,7 @@ function depths(nodes) {
 /** Layers as data flows: by the mean depth of their nodes. Sources come first, exposures last. */
 function layersOf(nodes) {
   const depth = depths(nodes), groups = new Map();
-  for (const node of nodes) groups.set(node.layer, [...groups.get(node.layer) ?? [], node]);
+  for (const node of nodes) groups.get(node.layer)?.push(node) ?? groups.set(node.layer, [node]);
   const rank = list => list.every(node => node.kind === 'source') ? -1 : list[0].kind === 'exposure' ? 1e9 : list.reduce((sum, node) => sum + depth[node.at], 0) / list.length;
   let hue = 0;
   return [...groups].map(([name, list]) => ({ name, nodes: list.sort((a, b) => a.short.localeCompare(b.short)), rank: rank(list) }))

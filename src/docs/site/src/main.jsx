@@ -43,12 +43,12 @@ function columnOf(all, name) {
 
 function Site({ all }) {
   const route = useRoute(), main = useRef(), [menu, setMenu] = useState(false), first = useRef(true);
-  const { title, content, node, view, wide } = pageOf(all, route), place = `${route.page}/${route.name}`;
+  const trouble = useServer(all), { title, content, node, view, wide } = pageOf(all, route), place = `${route.page}/${route.name}`;
   useEffect(() => {
     document.title = `${title} · ${all.project.name}`;
     setMenu(false);
     // At the start the focus stays with the browser.
-    if (first.current) { first.current = false; return; }
+    if (first.current) { first.current = false; if (all.project.live) scrollBack(main.current); return; }
     main.current.scrollTop = 0;
     main.current.focus({ preventScroll: true });
   }, [place]);
@@ -64,7 +64,7 @@ function Site({ all }) {
       <Theme />
     </header>
     <Tree all={all} current={node ?? -1} />
-    <main id="main" ref={main} tabIndex={-1}>{content}</main>
+    <main id="main" ref={main} tabIndex={-1}>{trouble && <p class="trouble" role="alert">{trouble}</p>}{content}</main>
   </div>;
 }
 
@@ -92,10 +92,32 @@ function Theme() {
   return <button type="button" class="ghost" aria-label={dark ? 'Light theme' : 'Dark theme'} title={dark ? 'Light theme' : 'Dark theme'} onClick={() => setTheme(dark ? 'light' : 'dark')}><Icon name={dark ? 'sun' : 'moon'} /></button>;
 }
 
-/** `lake docs serve` says when the page has changed. */
-function follow() {
-  const events = new EventSource('events');
-  events.addEventListener('changed', () => location.reload());
+/** `lake docs serve` says which page is the newest, and why there is none. */
+function useServer(all) {
+  const [trouble, setTrouble] = useState(null);
+  useEffect(() => {
+    if (!all.project.live) return;
+    const events = new EventSource('events');
+    events.addEventListener('page', event => {
+      setTrouble(null);
+      if (event.data === String(all.project.generated_at)) return;
+      // The page that comes stands where this one stood.
+      try { sessionStorage.setItem('lake-scroll', JSON.stringify([location.hash, document.querySelector('main').scrollTop])); } catch { /* it begins at its top */ }
+      location.reload();
+    });
+    events.addEventListener('trouble', event => setTrouble(event.data));
+    return () => events.close();
+  }, []);
+  return trouble;
+}
+
+/** Back to where the page stood before it was loaded again. */
+function scrollBack(main) {
+  try {
+    const [hash, top] = JSON.parse(sessionStorage.getItem('lake-scroll') ?? '[]');
+    sessionStorage.removeItem('lake-scroll');
+    if (hash === location.hash) main.scrollTop = top;
+  } catch { /* nothing is kept */ }
 }
 
 async function start() {
@@ -105,7 +127,6 @@ async function start() {
     for (const layer of all.layers) for (const node of layer.nodes) node.color = layer.color;
     element.remove();
     render(<Site all={all} />, app);
-    if (all.project.live) follow();
   } catch (error) {
     app.textContent = `This page cannot be shown: ${error.message}`;
     throw error;

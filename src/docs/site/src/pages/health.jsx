@@ -24,7 +24,7 @@ function RunSection({ all, run }) {
   const { built, skipped, failed, blocked, tests, testsFailed, testsWarned } = run.counts, worked = run.nodes.filter(entry => entry.status === 'success');
   const sum = key => worked.reduce((total, entry) => total + (entry[key] ?? 0), 0), bad = run.nodes.filter(entry => entry.status === 'error' || entry.status === 'blocked');
   return <>
-    <Section title={<>{run.command}, {time(run.at)} UTC</>} aside={<><Badge status={run.status} /><span class="dim mono">{run.id}</span></>}>
+    <Section title={<>{run.command}, {time(run.at)} UTC</>} aside={<><Badge status={run.status} /><span class="dim mono run-id">{run.id}</span><Step all={all} run={run} by={-1}>Older</Step><Step all={all} run={run} by={1}>Newer</Step></>}>
       <div class="tiles">
         <Tile label="Time" value={seconds(run.seconds)} note={`lake ${run.lake_version}`} />
         <Tile label="Nodes" value={`${count(built)} built`} note={[`${count(skipped)} skipped`, failed && `${count(failed)} failed`, blocked && `${count(blocked)} blocked`].filter(Boolean).join(', ')} state={failed ? 'bad' : ''} />
@@ -37,6 +37,11 @@ function RunSection({ all, run }) {
     <Gantt all={all} run={run} />
     <Skips all={all} run={run} />
   </>;
+}
+
+function Step({ all, run, by, children }) {
+  const next = all.runs[run.index + by];
+  return next ? <a class="button" href={href('health', next.id)}>{children}</a> : <span class="button off" aria-hidden="true">{children}</span>;
 }
 
 /** A reason without the names in it, so that equal ones are counted together. */

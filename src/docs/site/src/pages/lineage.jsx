@@ -45,7 +45,7 @@ export function LineagePage({ all, query, column }) {
     </div>
     <div class="stage">
       {!scene.items.length ? <div class="nothing"><b>Nothing to show</b><p>{found.unknown.length ? `Nothing is called ${found.unknown.join(', ')}.` : 'All nodes are filtered out.'}</p></div>
-        : view === 'list' ? <EdgeList all={all} scene={scene} />
+        : view === 'list' ? <EdgeList scene={scene} />
           : <Graph scene={scene} whole selected={selected} current={column?.node.at ?? selected} onselect={onselect} onopen={open => { location.hash = nodeHref(open); }} oncolumn={(of, picked) => { location.hash = columnHref(of, picked); }}
             label={column ? `Lineage of column ${column.node.name}.${column.column.name}` : `Lineage of ${plural(scene.items.length, 'node')}`} />}
       {node && view === 'graph' && scene.byNode.has(node.at) && <Panel all={all} node={node} column={column} onclose={() => onselect(null)} onfocus={column ? null : focus} />}
@@ -97,7 +97,7 @@ function Panel({ all, node, column, onclose, onfocus }) {
   </aside>;
 }
 
-function EdgeList({ all, scene }) {
+function EdgeList({ scene }) {
   const links = (item, list) => list.map((at, n) => <span key={n}>{n > 0 && ', '}<NodeLink node={scene.items[at].node} /></span>);
   const columns = [
     { head: 'Node', cell: item => <NodeLink node={item.node} />, sort: item => item.node.name },

@@ -26,6 +26,7 @@ export function NodePage({ all, node }) {
     {node.last?.status === 'blocked' && <p class="card message warn">{node.last.reason}</p>}
     {node.description ? <Markdown text={node.description} /> : <p class="dim">No description yet.</p>}
     <Tiles node={node} all={all} />
+    {node.settings && <Settings settings={node.settings} />}
     <nav class="jumps" aria-label="On this page">{sections.map(([id, text, n]) => <a key={id} href={`#${id}`} onClick={event => jump(event, id)}>{text}{typeof n === 'number' && <span class="dim"> {count(n)}</span>}</a>)}</nav>
     {node.columns.length > 0 && <Section id="columns" title="Columns" aside={node.profiled && <span class="dim">profile of version {node.profiled.version}, {plural(node.profiled.rows, 'row')}</span>}><ColumnTable all={all} node={node} /></Section>}
     <NodeLineage all={all} node={node} />
@@ -65,13 +66,12 @@ function Tiles({ node, all }) {
     {freshness && <Tile label="Freshness" value={<Badge status={freshness.status}>{freshness.status === 'pass' ? 'fresh' : freshness.status}</Badge>} note={limits(freshness)}><Freshness fresh={freshness} /></Tile>}
     {node.built && <Tile label="Last build" value={seconds(node.built.seconds)} note={`${node.built.action}, ${time(all.runs[node.built.run].at)}`}><Spark values={node.history.filter(entry => entry.status === 'success').map(entry => entry.seconds)} label="Seconds of its builds" /></Tile>}
     {node.tests.length > 0 && <Tile label="Tests passed" value={ran ? `${ok} of ${ran}` : 'not run'} state={ran && ok < ran ? (node.status === 'warn' ? 'warn' : 'bad') : ''} note={ran < node.tests.length && ran ? `${node.tests.length - ran} did not run yet` : undefined} />}
-    {node.settings && <Settings settings={node.settings} />}
   </div>;
 }
 
 const limits = fresh => [fresh.warn_after && `warns after ${age(fresh.warn_after)}`, fresh.error_after && `fails after ${age(fresh.error_after)}`].filter(Boolean).join(', ');
 
-const Settings = ({ settings }) => <dl class="tile settings">{Object.entries(settings).map(([key, value]) => <div key={key}><dt>{key.replace(/_/g, ' ')}</dt><dd class="mono">{Array.isArray(value) ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value)}</dd></div>)}</dl>;
+const Settings = ({ settings }) => <dl class="settings">{Object.entries(settings).map(([key, value]) => <div key={key}><dt>{key.replace(/_/g, ' ')}</dt><dd class="mono">{Array.isArray(value) ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value)}</dd></div>)}</dl>;
 
 function NodeLineage({ all, node }) {
   const up = useMemo(() => reach(all.nodes, [node.at], 'parents'), [node]), down = useMemo(() => reach(all.nodes, [node.at], 'children'), [node]);

@@ -6,7 +6,6 @@ import { nodeScene } from '../graph/scene.js';
 import { Graph } from '../graph/view.jsx';
 import { Badge, Empty, NodeLink, Section, Table, Tile } from '../parts/bits.jsx';
 import { Bars, Ring, Stack } from '../parts/charts.jsx';
-import { Markdown } from '../parts/markdown.jsx';
 import { href, nodeHref } from '../route.js';
 import { age, clip, count, plural, seconds, size, time } from '../words.js';
 
@@ -20,7 +19,7 @@ export function OverviewPage({ all }) {
   return <div class="page">
     <div class="title"><h1>{project.name}</h1></div>
     <p class="dim">{kinds.map(([n, noun]) => plural(n, noun)).join(', ')} · target <b>{project.target}</b> in <span class="mono">{project.root}</span> · made {time(project.generated_at)} UTC by lake {project.lake_version}</p>
-    {project.overview && <Markdown text={project.overview} />}
+    {project.problems && <ul class="problems">{project.problems.map(text => <li key={text}>{text}</li>)}</ul>}
     <div class="tiles large">
       {run ? <RunTile run={run} now={project.generated_at} /> : <Tile label="Last run" value="none yet" note="`lake build` makes the tables" />}
       <TestTile all={all} />

@@ -71,7 +71,7 @@ function Trend({ all }) {
     }).sort((a, b) => b.trouble - a.trouble || a.node.at - b.node.at);
   }, [all]);
   const shown = whole ? rows : rows.slice(0, 25);
-  return <Section title="Trend by node" aside={<span class="dim">{plural(runs.length, 'run')}, oldest first</span>}><div class="card scroll trend" tabIndex={0} role="region" aria-label="Trend by node"><table><tbody>{shown.map(({ node, cells }) => <tr key={node.at}><th scope="row"><NodeLink node={node} /></th>
+  return <Section title="Trend by node" aside={<span class="dim">{plural(runs.length, 'run')}, oldest first</span>}><div class="card scroll trend" tabIndex={0} role="group" aria-label="Trend by node"><table><tbody>{shown.map(({ node, cells }) => <tr key={node.at}><th scope="row"><NodeLink node={node} /></th>
     <td><span class="heat" role="img" aria-label={cells.map(cell => cell ? word(cell.status) : 'not run').join(', ')}>{cells.map((cell, at) => <i key={at} class={cell ? `s-${cell.status}` : 's-empty'} title={`${time(runs[at].at)}: ${cell ? `${cell.n - cell.failing} of ${cell.n} pass` : 'not tested'}`} />)}</span></td>
     <td class="right"><Badge status={cells.findLast(Boolean)?.status ?? 'none'} /></td></tr>)}</tbody></table>{!whole && rows.length > shown.length && <button type="button" class="more" onClick={() => setWhole(true)}>Show all {count(rows.length)}</button>}</div></Section>;
 }

@@ -67,7 +67,7 @@ export function Table({ label, columns, rows, limit = 50, start, detail, keyOf, 
   const shown = all ? sorted : sorted.slice(0, limit);
   const turn = at => setOrder([at, order?.[0] === at ? -order[1] : columns[at].right ? -1 : 1]);
   const toggle = key => setOpen(before => { const next = new Set(before); next.delete(key) || next.add(key); return next; });
-  return <div class="card scroll" tabIndex={0} role="region" aria-label={label}>
+  return <div class="card scroll" tabIndex={0} role="group" aria-label={label}>
     <table>
       <thead><tr>{detail && <th class="opener"><span class="hidden">Details</span></th>}{columns.map((column, at) =>
         <th key={at} class={column.right ? 'right' : ''} aria-sort={order?.[0] === at ? (order[1] > 0 ? 'ascending' : 'descending') : undefined}>

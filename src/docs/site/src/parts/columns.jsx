@@ -56,10 +56,10 @@ function Detail({ all, node, column, rows }) {
     {column.description && <Markdown text={column.description} />}
     {column.sensitive && <p class="dim">{column.sensitive === 'declared' ? 'Declared sensitive' : `Sensitive, from ${column.sensitive}`}: its values are masked.</p>}
     {facts.length > 0 && <dl class="facts">{facts.map(([label, value]) => <div key={label}><dt>{label}</dt><dd class="mono">{value}</dd></div>)}</dl>}
-    {profile?.top?.length > 0 && <div><h4>Most common</h4><Common top={profile.top} rows={rows} /></div>}
+    {profile?.top?.length > 0 && <div><h3>Most common</h3><Common top={profile.top} rows={rows} /></div>}
     <div class="two">
-      <div><h4>Comes from</h4><Steps list={up} /></div>
-      <div><h4>Reaches</h4><Steps list={down} /></div>
+      <div><h3>Comes from</h3><Steps list={up} /></div>
+      <div><h3>Reaches</h3><Steps list={down} /></div>
     </div>
     <a class="button" href={columnHref(node, column)}>Column lineage</a>
   </div>;

@@ -5,7 +5,7 @@ import { nodeHref } from '../route.js';
 import { clip, count, plural, seconds } from '../words.js';
 import { Choice, Section } from './bits.jsx';
 
-const ROW = 22, LEFT = 220, WIDTH = 1040, TOP = 24, SHOWN = 40;
+const ROW = 26, LEFT = 220, WIDTH = 1040, TOP = 24, SHOWN = 40;
 
 /** Back from what ended last: each time the parent that ended last before it, through views and whatever else ran. */
 export function criticalPath(all, entries) {
@@ -39,15 +39,15 @@ export function Gantt({ all, run }) {
   const to = Math.max(run.seconds, ...entries.map(entry => entry.start + entry.seconds)), x = at => LEFT + at / to * (WIDTH - LEFT - 64), height = TOP + shown.length * ROW + 8, step = nice(to / 6);
   const options = [['all', many ? `Longest ${SHOWN}` : `All ${count(entries.length)}`], ['path', `Critical path ${count(path.length)}`], ...many ? [['every', `All ${count(entries.length)}`]] : []];
   return <Section title="Timeline" aside={<Choice label="Which nodes" options={options} value={which} onchange={setWhich} />}>
-    <p class="dim">The critical path, in colour: {plural(path.length, 'node')}, {seconds(busy)} of {seconds(run.seconds)}. Nothing else makes the run shorter.</p>
-    <div class="card scroll gantt" tabIndex={0} role="region" aria-label="Timeline">
+    <p class="dim">The critical path, in colour: {path.length === 1 ? 'one node' : `${plural(path.length, 'node')} that wait for one another`}, {seconds(busy)} of {seconds(run.seconds)}.</p>
+    <div class="card scroll gantt" tabIndex={0} role="group" aria-label="Timeline">
       <svg viewBox={`0 0 ${WIDTH} ${height}`} role="group" aria-label={`Timeline of ${plural(shown.length, 'node')}`} style={`min-width:720px`}>
         {Array.from({ length: Math.floor(to / step) + 1 }, (_, n) => n * step).map(at => <g key={at}><line class="grid" x1={x(at)} x2={x(at)} y1={TOP - 4} y2={height} /><text class="tick" x={x(at)} y={TOP - 9} text-anchor="middle">{Number(at.toPrecision(3))} s</text></g>)}
         {shown.map((entry, n) => {
           const node = all.nodes[entry.node], y = TOP + n * ROW, wide = Math.max(2.5, x(entry.start + entry.seconds) - x(entry.start)), on = critical.has(entry.node);
           return <a key={entry.node} href={nodeHref(node)} aria-label={`${node.name}: ${seconds(entry.seconds)}, from ${seconds(entry.start)} on${on ? ', on the critical path' : ''}${entry.status === 'error' ? ', failed' : ''}`}><title>{`${node.name}: ${entry.action || entry.status}, ${seconds(entry.seconds)}, ${entry.reason ?? ''}`}</title>
             <rect class="hover" x="0" y={y} width={WIDTH} height={ROW} /><text class={`name ${on ? 'on' : ''}`} x={LEFT - 10} y={y + ROW / 2} dy=".35em" text-anchor="end">{clip(node.name, 32)}</text>
-            <rect class={`span ${entry.status === 'error' ? 'bad' : on ? 'on' : ''}`} x={x(entry.start)} y={y + 4} width={wide} height={ROW - 8} rx="3" /><text class="time" x={x(entry.start) + wide + 6} y={y + ROW / 2} dy=".35em">{seconds(entry.seconds)}</text></a>;
+            <rect class={`span ${entry.status === 'error' ? 'bad' : on ? 'on' : ''}`} x={x(entry.start)} y={y + 5} width={wide} height={ROW - 10} rx="3" /><text class="time" x={x(entry.start) + wide + 6} y={y + ROW / 2} dy=".35em">{seconds(entry.seconds)}</text></a>;
         })}
       </svg>
     </div>

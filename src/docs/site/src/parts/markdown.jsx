@@ -19,7 +19,7 @@ function blocks(lines) {
       i++;
     } else if (BLOCK.rule.test(line)) { i++; out.push(<hr key={key} />); }
     else if (BLOCK.heading.test(line)) {
-      const [, marks, title] = BLOCK.heading.exec(line), Heading = `h${Math.min(6, marks.length + 2)}`;
+      const [, marks, title] = BLOCK.heading.exec(line), Heading = `h${Math.min(6, marks.length + 1)}`;
       i++;
       out.push(<Heading key={key}>{inline(title)}</Heading>);
     } else if (BLOCK.quote.test(line)) out.push(<blockquote key={key}>{blocks(take(text => BLOCK.quote.test(text)).map(text => text.replace(BLOCK.quote, '')))}</blockquote>);

@@ -42,7 +42,7 @@ function calls(text, all) {
 
 export function Code({ text, all, label }) {
   const lines = text.replace(/\n+$/, '').split('\n').length;
-  return <div class="code scroll" tabIndex={0} role="region" aria-label={label ?? 'SQL'}>
+  return <div class="code scroll" tabIndex={0} role="group" aria-label={label ?? 'SQL'}>
     <pre class="lines" aria-hidden="true">{Array.from({ length: lines }, (_, at) => at + 1).join('\n')}</pre>
     <pre><code>{pieces(text.replace(/\n+$/, ''), all)}</code></pre>
   </div>;

@@ -34,14 +34,14 @@ function TestDetail({ all, test }) {
     {test.tags.length > 0 && <p class="chips">{test.tags.map(tag => <Tag key={tag} kind="user">{tag}</Tag>)}</p>}
     {test.contract && <p class="dim">A promise of the contract: it gates every publish.</p>}
     {failure && <FailingRows failure={failure} all={all} />}
-    {test.sql && <><h4>Query of the failing rows</h4><Code text={test.sql} all={all} label="Query of the failing rows" /></>}
+    {test.sql && <><h3>Query of the failing rows</h3><Code text={test.sql} all={all} label="Query of the failing rows" /></>}
   </div>;
 }
 
 function FailingRows({ failure, all }) {
   const names = [...new Set(failure.rows.flatMap(row => Object.keys(row)))], run = all.runs[failure.run];
   const show = value => value == null ? <span class="dim">NULL</span> : typeof value === 'object' ? JSON.stringify(value) : String(value);
-  return <><h4>Rows that failed <span class="dim">{failure.rule}, {time(run?.at ?? failure.at)} UTC</span></h4>
-    <div class="scroll card rows" tabIndex={0} role="region" aria-label="Rows that failed"><table><thead><tr>{names.map(name => <th key={name}>{name}</th>)}{failure.files?.length > 0 && <th>file</th>}</tr></thead>
+  return <><h3>Rows that failed <span class="dim">{failure.rule}, {time(run?.at ?? failure.at)} UTC</span></h3>
+    <div class="scroll card rows" tabIndex={0} role="group" aria-label="Rows that failed"><table><thead><tr>{names.map(name => <th key={name}>{name}</th>)}{failure.files?.length > 0 && <th>file</th>}</tr></thead>
       <tbody>{failure.rows.map((row, at) => <tr key={at}>{names.map(name => <td key={name} class="mono">{show(row[name])}</td>)}{failure.files?.length > 0 && <td class="mono dim">{failure.files[at]?.filter(part => part != null).join(':')}</td>}</tr>)}</tbody></table></div></>;
 }
