@@ -7,6 +7,7 @@
 //! | `sources.json` | how fresh the sources are, in the shape of dbt's |
 //! | `compiled/` | the SQL of every model after Jinja |
 
+mod freshness;
 mod manifest;
 mod state;
 
@@ -32,6 +33,7 @@ use crate::project::{Column, Exposure, Group, Model, ModelConfig, Source, UnitSu
 use crate::run::{FreshnessResult, RunReport, Runtime};
 use crate::template::Rendered;
 
+pub use freshness::read_freshness;
 pub use manifest::write_manifest;
 pub use state::{StateError, read_fresher, read_last_run, read_picture, read_results};
 

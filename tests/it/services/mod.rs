@@ -35,6 +35,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 
 pub use gcs::{Call, Fault, gcs};
+pub use install::browser;
 use process::Process;
 
 /// A server with one bucket, or container, `lake`.
