@@ -105,7 +105,7 @@ pub(super) fn page(pipeline: Pipeline, delivery: Delivery, printer: &Printer) ->
         }
     }
     for problem in &survey.problems {
-        printer.failure(&format!("warning: {problem}"));
+        printer.note(&format!("warning: {problem}"));
     }
     let html = super::pipeline::timed("page", || docs::page(&runtime, &survey, delivery))?;
     Ok(Some(Page { html, made: runtime.options.started_at.timestamp_millis() }))

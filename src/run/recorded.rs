@@ -140,8 +140,8 @@ impl Inputs {
 
     async fn recorded_runs(&self) -> Result<Vec<RecordedRun>, Failure> {
         let sql = format!(
-            "select invocation_id, command, status, lake_version, cast(started_at as bigint), built, skipped, failed, blocked, tests, \
-             tests_failed, tests_warned, seconds from _lake.runs order by started_at desc limit {RUNS}"
+            "select invocation_id, command, status, lake_version, cast(started_at as bigint) as started, built, skipped, failed, blocked, tests, \
+             tests_failed, tests_warned, seconds from _lake.runs order by started desc limit {RUNS}"
         );
         let mut runs = Vec::new();
         let mut results = 0;
@@ -175,8 +175,8 @@ impl Inputs {
         runs: &mut [RecordedRun],
     ) -> Result<(), Failure> {
         let sql = format!(
-            "select invocation_id, node, status, action, reason, cast(started_at as bigint), rows, bytes, rows_quarantined, files_read, \
-             version, seconds from _lake.node_results where {since} order by started_at"
+            "select invocation_id, node, status, action, reason, cast(started_at as bigint) as started, rows, bytes, rows_quarantined, files_read, \
+             version, seconds from _lake.node_results where {since} order by started"
         );
         self.each("node_results", &sql, |row| {
             let Some(run) = at.get(row.word(0)).map(|at| &mut runs[*at]) else { return };
@@ -227,8 +227,8 @@ impl Inputs {
         let tests: HashMap<&str, &CompiledTest> =
             compiled.tests.iter().map(|test| (test.name.as_str(), test)).collect();
         let sql = format!(
-            "select test, invocation_id, cast(started_at as bigint), rule, source_file, source_row, \"row\" from _lake.failures \
-             where {since} order by started_at desc, test"
+            "select test, invocation_id, cast(started_at as bigint) as started, rule, source_file, source_row, \"row\" from _lake.failures \
+             where {since} order by started desc, test"
         );
         let mut found: Vec<RecordedFailures> = Vec::new();
         let (mut place, mut rows): (HashMap<String, usize>, usize) = (HashMap::new(), 0);
@@ -276,9 +276,9 @@ impl Inputs {
         let mut versions: Vec<String> = versions.into_iter().map(|version| version.to_string()).collect();
         versions.sort();
         let sql = format!(
-            "select node, version, cast(\"at\" as varchar), rows, files, bytes, column_name, data_type, nulls, distinct_values, \
-             cast(distinct_is_exact as bigint), min, max, mean, p05, p25, p50, p75, p95, min_length, max_length, mean_length, \
-             top_values, cast(masked as bigint) from _lake.profiles where version in ({}) order by \"at\"",
+            "select node, version, cast(\"at\" as varchar) as made, rows, files, bytes, column_name, data_type, nulls, distinct_values, \
+             cast(distinct_is_exact as bigint) as exact, min, max, mean, p05, p25, p50, p75, p95, min_length, max_length, mean_length, \
+             top_values, cast(masked as bigint) as hidden from _lake.profiles where version in ({}) order by made",
             versions.join(", ")
         );
         let mut found: BTreeMap<TableName, TableProfile> = BTreeMap::new();

@@ -16,7 +16,8 @@ async function open(browser, options = {}) {
   page.on('pageerror', error => trouble.push(`error: ${error.stack}`));
   page.on('request', request => requests.push(request.url()));
   await page.goto(url);
-  await page.waitForSelector('.site, #app:not(:empty) >> text=cannot be shown');
+  // A page that does not come says in its console why.
+  await page.waitForSelector('.site', { timeout: 20000 }).catch(error => { throw new Error(`${trouble.join('\n')}\n${error.message}`); });
   return page;
 }
 

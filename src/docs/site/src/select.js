@@ -39,7 +39,7 @@ function matching(all, name) {
     group: node => like.test(node.group ?? ''),
     status: node => node.status === glob,
     layer: node => node.layer === glob,
-  }[colon?.[1]] ?? (node => like.test(node.name) || like.test(node.short) || node.layer === glob);
+  }[colon?.[1]] ?? (node => like.test(node.name) || /^(model|seed)$/.test(node.kind) && like.test(node.short) || node.layer === glob);
   return all.nodes.filter(value).map(node => node.at);
 }
 

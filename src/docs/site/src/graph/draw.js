@@ -4,7 +4,7 @@ import { BOX } from './scene.js';
 import { curve } from './layout.js';
 
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
-const NAMES = ['bg', 'panel', 'raised', 'line', 'strong', 'text', 'muted', 'accent', 'soft', 'ok', 'warn', 'bad', 'bronze', 'silver', 'gold', 'exposure', 'hue0', 'hue1', 'hue2', 'hue3', 'hue4', 'hue5'];
+const NAMES = ['bg', 'panel', 'raised', 'line', 'strong', 'text', 'muted', 'accent', 'soft', 'ok', 'warn', 'bad', 'bronze', 'silver', 'gold', 'exposure', 'warn-fill', 'bad-fill', 'hue0', 'hue1', 'hue2', 'hue3', 'hue4', 'hue5'];
 const TONE = { error: 'bad', fail: 'bad', stale: 'bad', blocked: 'warn', warn: 'warn', ok: 'ok' };
 
 /** The colours of the theme as a canvas understands them. */
@@ -101,11 +101,17 @@ function shape(context, item, radius, grow = 0) {
 }
 
 function block(context, item, { selected, hovered, k }, colors) {
-  const kind = TONE[item.node.status], wrong = kind === 'bad' || kind === 'warn';
+  const kind = TONE[item.node.status];
   shape(context, item, 8);
-  context.fillStyle = wrong ? colors[kind] : colors[item.node.color] ?? colors.silver;
+  context.fillStyle = kind === 'bad' ? colors['bad-fill'] : colors[item.node.color] ?? colors.silver;
   context.fill();
-  if (wrong) { context.strokeStyle = colors[kind]; context.lineWidth = 3 / k; context.stroke(); }
+  // What warns keeps the colour of its layer, with a piece of another one at its end.
+  if (kind === 'warn') {
+    context.fillStyle = colors.panel;
+    context.fillRect(item.x + item.w * 0.2, item.y - item.h / 2, item.w * 0.3, item.h);
+    context.fillStyle = colors['warn-fill'];
+    context.fillRect(item.x + item.w * 0.25, item.y - item.h / 2, item.w * 0.25, item.h);
+  }
   if (selected || hovered) { shape(context, item, 8, 3 / k); context.strokeStyle = colors.accent; context.lineWidth = 3 / k; context.stroke(); }
 }
 
@@ -126,10 +132,7 @@ function box(context, item, look, colors, level) {
   context.stroke();
   context.textBaseline = 'middle';
   if (level === 'middle') {
-    const size = Math.min(24, 10.5 / k);
-    context.font = `600 ${size}px ${FONT}`;
-    context.fillStyle = colors.text;
-    context.fillText(fitted(context, item, item.w - 26, `m${Math.round(size)}`), left + 17, item.y);
+    names(context, item, k, colors, left);
     return;
   }
   const head = item.rows ? BOX.head : item.h;
@@ -141,6 +144,26 @@ function box(context, item, look, colors, level) {
   context.fillText(`${item.node.kind === 'exposure' ? '' : item.node.layer + ' · '}${item.note}`, left + 16, top + head / 2 + 10, item.w - 30);
   if (kind) sign(context, left + item.w - 16, top + head / 2 - 7, kind, colors);
   if (item.rows?.length) rows(context, item, look, colors, left, top);
+}
+
+/** The title as large as the box lets it be: on one line, or on two that part at a `_`. */
+function names(context, item, k, colors, left) {
+  const size = Math.min(24, 10.5 / k), width = item.w - 28;
+  context.font = `600 ${size}px ${FONT}`;
+  context.fillStyle = colors.text;
+  const lines = item.fits?.lines ?? parted(context, item.title, width);
+  (item.fits ??= {}).lines = lines;
+  if (lines.length === 1) return context.fillText(fitted(context, item, width, `m${Math.round(size)}`), left + 17, item.y);
+  const small = Math.min(20, size);
+  context.font = `600 ${small}px ${FONT}`;
+  lines.forEach((line, at) => context.fillText(line, left + 17, item.y + (at - 0.5) * small * 1.05, width));
+}
+
+function parted(context, title, width) {
+  if (context.measureText(title).width <= width) return [title];
+  const breaks = [...title.matchAll(/[_\s.-]/g)].map(match => match.index + 1).filter(at => at > 2 && at < title.length - 1);
+  const best = breaks.reduce((a, b) => a == null || Math.abs(b - title.length / 2) < Math.abs(a - title.length / 2) ? b : a, null);
+  return best == null ? [title] : [title.slice(0, best), title.slice(best)];
 }
 
 function rows(context, item, { state }, colors, left, top) {

@@ -3,7 +3,7 @@
 // Items have `w` and `h`; edges `from` and `to` (indices of items), and `out` and `in`: how far below the middle of its item
 // an end is. Afterwards items have `x` and `y` (their middle), edges have `points`.
 
-const GAP = { x: 76, y: 16, thin: 10 };
+const GAP = { x: 58, y: 16, thin: 10 };
 /** A column with more items is broken into several, side by side. */
 const TALL = 36;
 /** With more bends than this, edges go straight over what stands between. */
@@ -49,7 +49,7 @@ function flow(items, edges, rank, height) {
   for (const column of columns) {
     const width = Math.max(0, ...column.map(at => points[at].w));
     for (const at of column) points[at].x = x + width / 2;
-    x += width + GAP.x + Math.min(90, column.length * 2);
+    x += width + GAP.x + Math.min(60, column.length);
   }
   items.forEach((item, at) => { item.x = points[at].x; item.y = points[at].y; });
   edges.forEach((edge, at) => {
@@ -181,7 +181,7 @@ function blocks(items, edges, columns, aspect) {
       number(column);
     }
   }
-  const w = Math.max(...items.map(item => item.w)) + 22, h = Math.max(...items.map(item => item.h)) + 14, between = GAP.x * 1.6;
+  const w = Math.max(...items.map(item => item.w)) + 22, h = Math.max(...items.map(item => item.h)) + 14, between = GAP.x * 2;
   const width = rows => columns.reduce((sum, column) => sum + Math.ceil(column.length / rows) * w + between, 0);
   let rows = 1;
   while (rows < items.length && width(rows) > aspect * rows * h) rows++;

@@ -4,7 +4,7 @@ import { columnLineage } from '../data.js';
 import { clip, short } from '../words.js';
 import { layout } from './layout.js';
 
-export const BOX = { w: 216, h: 48, row: 24, head: 40 };
+export const BOX = { w: 204, h: 48, row: 24, head: 40 };
 
 /** These nodes. Edges through nodes that are left out are drawn as bridges. */
 export function nodeScene(all, ids, aspect) {

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { nodeHref } from '../route.js';
 import { clip, count, plural, seconds } from '../words.js';
-import { Choice, Section } from './bits.jsx';
+import { Choice, Section, word } from './bits.jsx';
 
 const ROW = 26, LEFT = 220, WIDTH = 1040, TOP = 24, SHOWN = 40;
 
@@ -45,7 +45,7 @@ export function Gantt({ all, run }) {
         {Array.from({ length: Math.floor(to / step) + 1 }, (_, n) => n * step).map(at => <g key={at}><line class="grid" x1={x(at)} x2={x(at)} y1={TOP - 4} y2={height} /><text class="tick" x={x(at)} y={TOP - 9} text-anchor="middle">{Number(at.toPrecision(3))} s</text></g>)}
         {shown.map((entry, n) => {
           const node = all.nodes[entry.node], y = TOP + n * ROW, wide = Math.max(2.5, x(entry.start + entry.seconds) - x(entry.start)), on = critical.has(entry.node);
-          return <a key={entry.node} href={nodeHref(node)} aria-label={`${node.name}: ${seconds(entry.seconds)}, from ${seconds(entry.start)} on${on ? ', on the critical path' : ''}${entry.status === 'error' ? ', failed' : ''}`}><title>{`${node.name}: ${entry.action || entry.status}, ${seconds(entry.seconds)}, ${entry.reason ?? ''}`}</title>
+          return <a key={entry.node} href={nodeHref(node)}><title>{`${node.name}: ${entry.action || word(entry.status)}, ${seconds(entry.seconds)} from ${seconds(entry.start)} on${on ? ', on the critical path' : ''}, ${entry.reason ?? ''}`}</title>
             <rect class="hover" x="0" y={y} width={WIDTH} height={ROW} /><text class={`name ${on ? 'on' : ''}`} x={LEFT - 10} y={y + ROW / 2} dy=".35em" text-anchor="end">{clip(node.name, 32)}</text>
             <rect class={`span ${entry.status === 'error' ? 'bad' : on ? 'on' : ''}`} x={x(entry.start)} y={y + 5} width={wide} height={ROW - 10} rx="3" /><text class="time" x={x(entry.start) + wide + 6} y={y + ROW / 2} dy=".35em">{seconds(entry.seconds)}</text></a>;
         })}

@@ -26,7 +26,7 @@ export function makeIndex(all) {
   const index = new MiniSearch({
     fields: ['name', 'words', 'about', 'more'], idField: 'id',
     tokenize: text => text.split(/[^\p{L}\p{N}_]+/u),
-    searchOptions: { prefix: true, fuzzy: term => term.length > 4 ? 0.18 : 0, combineWith: 'AND', boost: { name: 6, words: 4, more: 1.5 } },
+    searchOptions: { prefix: true, fuzzy: term => term.length > 6 ? 0.25 : term.length > 4 ? 0.2 : 0, combineWith: 'AND', boost: { name: 6, words: 4, more: 1.5 } },
   });
   index.addAll(docs);
   return text => {

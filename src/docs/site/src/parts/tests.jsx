@@ -33,13 +33,14 @@ function TestDetail({ all, test }) {
     <dl class="facts">{facts.map(([label, value]) => <div key={label}><dt>{label}</dt><dd class="mono">{value}</dd></div>)}</dl>
     {test.tags.length > 0 && <p class="chips">{test.tags.map(tag => <Tag key={tag} kind="user">{tag}</Tag>)}</p>}
     {test.contract && <p class="dim">A promise of the contract: it gates every publish.</p>}
-    {failure && <FailingRows failure={failure} all={all} />}
+    {failure && <FailingRows failure={failure} all={all} own={test.column == null ? null : all.nodes[test.node]?.columns[test.column]?.name} />}
     {test.sql && <><h3>Query of the failing rows</h3><Code text={test.sql} all={all} label="Query of the failing rows" /></>}
   </div>;
 }
 
-function FailingRows({ failure, all }) {
-  const names = [...new Set(failure.rows.flatMap(row => Object.keys(row)))], run = all.runs[failure.run];
+/** `own` is the column that the test is about: a NULL there is not written down. */
+function FailingRows({ failure, all, own }) {
+  const names = [...new Set([own, ...failure.rows.flatMap(row => Object.keys(row))])].filter(name => name != null), run = all.runs[failure.run];
   const show = value => value == null ? <span class="dim">NULL</span> : typeof value === 'object' ? JSON.stringify(value) : String(value);
   return <><h3>Rows that failed <span class="dim">{failure.rule}, {time(run?.at ?? failure.at)} UTC</span></h3>
     <div class="scroll card rows" tabIndex={0} role="group" aria-label="Rows that failed"><table><thead><tr>{names.map(name => <th key={name}>{name}</th>)}{failure.files?.length > 0 && <th>file</th>}</tr></thead>
