@@ -4,7 +4,7 @@ import { columnLineage } from '../data.js';
 import { clip, short } from '../words.js';
 import { layout } from './layout.js';
 
-export const BOX = { w: 204, h: 48, row: 24, head: 40 };
+export const BOX = { w: 204, h: 48, row: 24, head: 46 };
 
 /** These nodes. Edges through nodes that are left out are drawn as bridges. */
 export function nodeScene(all, ids, aspect) {
@@ -31,7 +31,7 @@ function withoutDoubles(items, edges) {
 }
 
 function note(node) {
-  const rows = node.table?.rows != null ? `${short(node.table.rows)} rows` : node.source?.files != null ? `${short(node.source.files)} files` : null;
+  const rows = node.table?.rows != null ? `${short(node.table.rows)} rows` : node.source?.files != null ? `${short(node.source.files)} ${node.source.files === 1 ? 'file' : 'files'}` : null;
   return [node.materialized ?? node.exposure?.type ?? node.kind, rows].filter(Boolean).join(' · ');
 }
 

@@ -29,7 +29,7 @@ function RunSection({ all, run }) {
         <Tile label="Time" value={seconds(run.seconds)} note={`lake ${run.lake_version}`} />
         <Tile label="Nodes" value={`${count(built)} built`} note={[`${count(skipped)} skipped`, failed && `${count(failed)} failed`, blocked && `${count(blocked)} blocked`].filter(Boolean).join(', ')} state={failed ? 'bad' : ''} />
         <Tile label="Tests" value={tests ? `${count(tests - testsFailed - testsWarned)} of ${count(tests)} pass` : 'none'} note={[testsFailed && `${count(testsFailed)} failed`, testsWarned && `${count(testsWarned)} warned`].filter(Boolean).join(', ')} state={testsFailed ? 'bad' : testsWarned ? 'warn' : ''} />
-        <Tile label="Written" value={`${count(sum('rows'))} rows`} note={`${size(sum('bytes'))}, from ${plural(sum('files'), 'file')}`} />
+        <Tile label="Written" value={`${count(sum('rows'))} rows`} note={sum('files') ? `${size(sum('bytes'))}, from ${plural(sum('files'), 'file')}` : size(sum('bytes'))} />
         {sum('quarantined') > 0 && <Tile label="Left out" value={plural(sum('quarantined'), 'row')} note="in quarantine" state="warn" />}
       </div>
     </Section>

@@ -17,7 +17,7 @@ export function ColumnTable({ all, node }) {
     { head: 'Tests', cell: column => <TestMarks column={column} /> },
     ...profiled ? [
       { head: 'NULL', cell: column => column.profile && <Nulls nulls={column.profile.nulls} rows={rows} />, sort: column => column.profile?.nulls },
-      { head: 'Distinct', right: true, cell: column => distinct(column.profile), sort: column => column.profile?.distinct },
+      ...node.columns.some(column => column.profile?.distinct != null) ? [{ head: 'Distinct', right: true, cell: column => distinct(column.profile), sort: column => column.profile?.distinct }] : [],
       { head: 'Values', cell: column => column.profile && <Values profile={column.profile} rows={rows} /> },
     ] : [],
   ];
@@ -37,11 +37,17 @@ function Values({ profile, rows }) {
   if (profile.masked) return <span class="dim">masked</span>;
   if (profile.quantiles?.every(value => value != null)) return <span class="values"><Quantiles profile={profile} /><span class="ends"><span>{short(Number(profile.min ?? profile.quantiles[0]))}</span><span>{short(Number(profile.max ?? profile.quantiles[4]))}</span></span></span>;
   if (profile.top?.length) return <Bar top={profile.top} rows={rows} />;
-  if (profile.min != null || profile.max != null) return <span class="range mono" title={`${profile.min} … ${profile.max}`}>{cut(profile.min)} … {cut(profile.max)}</span>;
+  if (profile.min != null || profile.max != null) return <span class="range mono" title={`${profile.min} … ${profile.max}`}><span>{cut(profile.min)} … </span><span>{cut(profile.max)}</span></span>;
   return <span class="dim">–</span>;
 }
 
-const cut = value => value == null ? '?' : String(value).length > 19 ? String(value).slice(0, 19) : String(value);
+/** A time without its `T`, and without midnight; any other value, cut. */
+function cut(value) {
+  if (value == null) return '?';
+  const text = String(value), time = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)/.exec(text);
+  if (time) return time[2] + time[3] === '00:00:00' ? time[1] : `${time[1]} ${time[2]}`;
+  return text.length > 19 ? `${text.slice(0, 18)}…` : text;
+}
 
 /** The most common values as parts of one bar. */
 function Bar({ top, rows }) {
