@@ -40,7 +40,7 @@ use crate::run::RunOptions;
 
 pub use catalog::write_catalog;
 pub use compiled::write_compiled_sql;
-pub use freshness::write_freshness;
+pub use freshness::{read_freshness, write_freshness};
 pub use manifest::write_manifest;
 pub use openlineage::{Announcer, job_event};
 pub use plain::{export_json, exposure_json, model_json, source_json, unit_test_json};

@@ -488,11 +488,17 @@ pub(super) struct DocsArgs {
 /// The documentation site.
 #[derive(Debug, Subcommand)]
 pub(super) enum DocsCommand {
-    /// Write one self-contained HTML page with catalogue and lineage graph
+    /// Write the site as one self-contained HTML file
     Generate {
         /// The file [default: .lake/docs/index.html]
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
+    },
+    /// Serve the site on this machine; it follows the project and its runs
+    Serve {
+        /// The port; 0 takes any that is free
+        #[arg(long, value_name = "PORT", default_value_t = 8580)]
+        port: u16,
     },
 }
 

@@ -1,20 +1,23 @@
-//! `lake docs`: lineage as text, and the documentation page.
+//! `lake docs`: lineage as text, and the documentation site.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::args::{DocsArgs, DocsCommand, Global, LineageFormat};
 use super::pipeline::record;
 use super::printer::Printer;
-use super::{ExitStatus, Pipeline};
+use super::{ExitStatus, Pipeline, docs_serve};
 use crate::artifacts;
 use crate::compile::ColumnName;
-use crate::docs::{self, Lineage};
+use crate::docs::{self, Delivery, Lineage};
 use crate::graph::SelectError;
 use crate::names::nearest;
-use crate::tables::TableError;
+use crate::run::{self, Inputs};
 
 pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if let Some(DocsCommand::Serve { port }) = &args.command {
+        return docs_serve::run(global, *port, printer);
+    }
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     if let Some(DocsCommand::Generate { path }) = &args.command {
         return generate(pipeline, path.as_deref(), printer);
@@ -78,28 +81,43 @@ fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<E
 }
 
 fn generate(pipeline: Pipeline, path: Option<&Path>, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
-    let (runtime, async_runtime) = compiled.into_runtime()?;
-    let published = async_runtime.block_on(async {
-        let mut found = BTreeMap::new();
-        for model in runtime.project.models.values().filter(|model| model.is_stored()) {
-            if let Some(table) = runtime.lake.inspect(&model.name).await? {
-                found.insert(model.name.clone(), table);
-            }
-        }
-        Ok::<_, TableError>(found)
-    })?;
-    record(&runtime)?;
-    artifacts::write_catalog(&runtime, &published)?;
-    let last_run = artifacts::read_run_results(&runtime.folder);
-    let html = docs::page(&runtime, &published, last_run.as_ref());
+    let folder = pipeline.project.folder.clone();
+    let Some(page) = page(pipeline, Delivery::File, printer)? else { return Ok(ExitStatus::Wrong) };
     // A path of the command line is relative to where the command was given.
     let path = path.map(std::path::absolute).transpose()?;
-    let written = artifacts::write_page(&runtime.folder, path.as_deref(), &html)?;
+    let written = artifacts::write_page(&folder, path.as_deref(), &page.html)?;
     if printer.is_json() {
         printer.json(&serde_json::json!({"path": written}));
     } else {
         printer.result(&format!("wrote {}", written.display()));
     }
     Ok(ExitStatus::Fine)
+}
+
+/// A page that was made.
+pub(super) struct Page {
+    pub(super) html: String,
+    /// In milliseconds since 1970, as it stands in its data.
+    pub(super) made: i64,
+}
+
+/// The page of a project with what is known of its lake; `None` if it does not compile.
+pub(super) fn page(pipeline: Pipeline, delivery: Delivery, printer: &Printer) -> anyhow::Result<Option<Page>> {
+    let Ok(compiled) = pipeline.compile(printer)? else { return Ok(None) };
+    let (runtime, async_runtime) = compiled.into_runtime()?;
+    let inputs = Inputs::new(Arc::clone(&runtime));
+    let mut survey = super::pipeline::timed("survey", || async_runtime.block_on(run::survey(&inputs)));
+    for source in runtime.project.sources.values().filter(|source| source.ingestion.loaded_at_field.is_some()) {
+        if let Some(seen) = survey.sources.get_mut(&source.name) {
+            seen.freshness = artifacts::read_freshness(&runtime.folder, source);
+        }
+    }
+    for problem in &survey.problems {
+        printer.note(&format!("warning: {problem}"));
+    }
+    record(&runtime)?;
+    let published = survey.tables.iter().map(|(name, seen)| (name.clone(), seen.published.clone())).collect();
+    artifacts::write_catalog(&runtime, &published)?;
+    let html = super::pipeline::timed("page", || docs::page(&runtime, &survey, delivery))?;
+    Ok(Some(Page { html, made: runtime.options.started_at.timestamp_millis() }))
 }

@@ -1,9 +1,15 @@
-//! Lineage as text, Mermaid, Graphviz and JSON, and the documentation page.
+//! Lineage as text, Mermaid, Graphviz and JSON, and the documentation site.
+//!
+//! `site/` is the front end of the site: its source, and the one file that is made of it (`site/dist/index.html`), which is
+//! part of the program. `data/` makes the document that it shows.
 
 mod columns;
+mod data;
 mod lineage;
-mod site;
+mod page;
+mod serve;
 
 pub use columns::{column_json, column_tree};
 pub use lineage::{Lineage, dot, json, mermaid, tree};
-pub use site::page;
+pub use page::{Delivery, page};
+pub use serve::{Site, serve};

@@ -119,13 +119,13 @@ impl Export {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Csv,
     Ndjson,
     Parquet,
 }
 
-const KINDS: &[(&str, Kind)] = &[("csv", Kind::Csv), ("ndjson", Kind::Ndjson), ("parquet", Kind::Parquet)];
+pub(super) const KINDS: &[(&str, Kind)] = &[("csv", Kind::Csv), ("ndjson", Kind::Ndjson), ("parquet", Kind::Parquet)];
 
 /// Reads an `exports:` list. Names of models are as written until [`resolve`].
 pub(super) fn read(

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use datafusion::datasource::provider_as_source;
 
 use super::intake::Progress;
-use super::materialize::{Failure, Mode, Node, World};
+use super::materialize::{Failure, Mode, Node};
+use super::world::World;
 use crate::bronze::manifest::app_id;
 use crate::catalog::changes_schema;
 use crate::exact_files::empty;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Runtime;
 use super::changes::table_ids;
-use super::materialize::{Failure, Mode, Node, World};
+use super::materialize::{Failure, Mode, Node};
 use super::report::TestResult;
+use super::world::World;
 use crate::bronze::{Change, manifest};
 use crate::compile::{CompiledTest, Input, parts};
 use crate::names::TableName;

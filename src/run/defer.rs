@@ -10,7 +10,8 @@ use tokio::sync::OnceCell;
 
 use super::decide::Action;
 use super::inputs::Inputs;
-use super::materialize::{Failure, Node, World};
+use super::materialize::{Failure, Node};
+use super::world::World;
 use crate::compile::Input;
 use crate::names::TableName;
 use crate::tables::{Lake, Published};

@@ -6,7 +6,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use super::Runtime;
 use super::inputs::Chosen;
-use super::materialize::{Failure, Node, World};
+use super::materialize::{Failure, Node};
+use super::world::World;
 use crate::catalog::{sql_type, widens};
 use crate::compile::{ColumnName, Input};
 use crate::names::TableName;

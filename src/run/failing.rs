@@ -69,22 +69,26 @@ impl<'a> Failing<'a> {
     /// A row without the values of sensitive columns.
     fn masked(&self, line: &str) -> String {
         let Ok(mut row) = serde_json::from_str::<Map<String, Value>>(line) else { return line.to_owned() };
-        let mut is_changed = false;
-        for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && self.hides(column)) {
-            *value = HIDDEN.into();
-            is_changed = true;
-        }
-        if is_changed { Value::Object(row).to_string() } else { line.to_owned() }
+        if mask(self.compiled, self.test, &mut row) { Value::Object(row).to_string() } else { line.to_owned() }
     }
+}
 
-    /// Sensitive columns of the tested table, or of the tables that a query of the project's reads. What is worked out of a
-    /// sensitive column has a name of its own.
-    fn hides(&self, column: &str) -> bool {
-        let (compiled, test) = (self.compiled, self.test);
-        let has = |table| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
-        let own = test.table.as_ref().zip(test.column()).filter(|(table, own)| compiled.is_sensitive(table, own));
-        own.is_some_and(|(table, _)| !has(table)) || test.reads.iter().any(|table| compiled.is_sensitive(table, column))
+/// Takes the values of sensitive columns out of a row that failed a test; whether there were any.
+pub(super) fn mask(compiled: &CompiledProject, test: &CompiledTest, row: &mut Map<String, Value>) -> bool {
+    let mut is_changed = false;
+    for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && hides(compiled, test, column)) {
+        *value = HIDDEN.into();
+        is_changed = true;
     }
+    is_changed
+}
+
+/// Sensitive columns of the tested table, or of the tables that a query of the project's reads. What is worked out of a
+/// sensitive column has a name of its own.
+fn hides(compiled: &CompiledProject, test: &CompiledTest, column: &str) -> bool {
+    let has = |table| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
+    let own = test.table.as_ref().zip(test.column()).filter(|(table, own)| compiled.is_sensitive(table, own));
+    own.is_some_and(|(table, _)| !has(table)) || test.reads.iter().any(|table| compiled.is_sensitive(table, column))
 }
 
 /// The columns that tell a row of the tested table from others: its `unique_key`, or a column that is tested to be unique.

@@ -1,6 +1,5 @@
 //! One model: decide, execute, stage, audit, publish.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,23 +8,23 @@ use datafusion::error::DataFusionError;
 
 use super::attempts::Patience;
 use super::audit::{audit_rest, failed_tests};
-use super::changes::{self, Consumed};
+use super::changes;
 use super::decide::{Action, Facts, decide};
 use super::gate::view;
 use super::inputs::{Chosen, Inputs};
-use super::intake::{Intake, Progress, TakenIn, takes_in};
+use super::intake::{Intake, Progress};
 use super::profiling::Sketched;
 use super::proved::proved;
 use super::quarantine::Readable;
 use super::report::{NodeResult, Status, TestResult};
 use super::schedule::Step;
 use super::sieve::Sieve;
+use super::world::World;
 use crate::bronze::{self, BronzeError};
-use crate::compile::{CompiledModel, CompiledTest, Input};
+use crate::compile::{CompiledModel, CompiledTest};
 use crate::fail_points;
-use crate::names::TableName;
 use crate::project::{Format, Materialization, Model, Strategy};
-use crate::tables::{Glance, Published, TableError};
+use crate::tables::{Published, TableError};
 use crate::template::SourceRead;
 
 /// Why a node failed.
@@ -230,87 +229,7 @@ pub(super) struct Node<'a> {
     pub(super) intake: Intake<'a>,
 }
 
-/// What was found of its table and its inputs.
-pub(super) struct World {
-    pub(super) published: Option<Published>,
-    /// In its place, where only the newest commit was looked at.
-    pub(super) glance: Option<Arc<Glance>>,
-    /// Versions and file lists, by name, as the fingerprint has them.
-    pub(super) versions: BTreeMap<String, String>,
-    /// Sources whose files it takes in, with what it took in before.
-    pub(super) taken: BTreeMap<TableName, TakenIn>,
-    pub(super) nothing_to_read: bool,
-    /// Models whose changes it reads.
-    pub(super) changes: Consumed,
-    /// What sets of columns hold of the tables that it reads.
-    pub(super) contents: BTreeMap<TableName, BTreeMap<String, String>>,
-}
-
-impl World {
-    /// Nothing is known of the inputs yet.
-    pub(super) fn new(published: Option<Published>) -> Self {
-        Self {
-            published,
-            glance: None,
-            versions: BTreeMap::new(),
-            taken: BTreeMap::new(),
-            nothing_to_read: false,
-            changes: Consumed::new(),
-            contents: BTreeMap::new(),
-        }
-    }
-}
-
 impl Node<'_> {
-    pub(super) async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
-        self.look_from(self.settled().await?, progress).await
-    }
-
-    /// Looks at the inputs, from a published version on.
-    pub(super) async fn look_from(
-        &self,
-        published: Option<Published>,
-        progress: &mut Progress,
-    ) -> Result<World, Failure> {
-        self.look_into(World::new(published), progress).await
-    }
-
-    pub(super) async fn look_into(&self, mut world: World, progress: &mut Progress) -> Result<World, Failure> {
-        world.nothing_to_read = !self.compiled.inputs.is_empty();
-        if let Some(content) = &self.compiled.content {
-            world.versions.insert(self.model.path.clone(), format!("content {content}"));
-        }
-        for input in &self.compiled.inputs {
-            match input {
-                Input::Table(name) => {
-                    let version = self.inputs.version_of(name).await?;
-                    if version.is_none() {
-                        self.not_loaded(name)?;
-                    }
-                    world.nothing_to_read &= version.is_none();
-                    if let Some(contents) = self.inputs.contents(name).await? {
-                        world.contents.insert(name.clone(), contents);
-                    }
-                    world.versions.insert(name.to_string(), version.unwrap_or_else(|| "absent".to_owned()));
-                }
-                Input::Source(name, SourceRead::Changes)
-                    if takes_in(&self.inputs.runtime().project, self.model, name) =>
-                {
-                    let taken = self.intake.taken_in(name, &world, progress).await?;
-                    world.nothing_to_read &= taken.pending.reads.is_empty();
-                    world.taken.insert(name.clone(), taken);
-                }
-                Input::Source(name, _) => {
-                    let (state, has_rows) = self.inputs.source_state(name).await?;
-                    world.nothing_to_read &= !has_rows;
-                    world.versions.insert(name.to_string(), state);
-                }
-            }
-        }
-        self.look_for_changes(&mut world, progress).await?;
-        Ok(world)
-    }
-
     pub(super) fn decide(&self, world: &World, progress: &Progress) -> Result<Action, Failure> {
         self.keeps_history(world)?;
         let pending = world.taken.iter().map(|(name, taken)| (name.to_string(), taken.counts)).collect();

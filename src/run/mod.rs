@@ -43,6 +43,7 @@ mod profiling;
 mod proved;
 mod quarantine;
 mod reconciled;
+mod recorded;
 mod references;
 mod replay;
 mod report;
@@ -52,10 +53,12 @@ mod seeds;
 mod sieve;
 mod source_state;
 mod staging;
+mod survey;
 mod together;
 mod unit;
 mod used;
 mod watching;
+mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,9 +94,11 @@ pub use materialize::Failure;
 pub use preview::{Plan, Planned, Reads, preview};
 pub use profiles::{ColumnProfile, TableProfile};
 pub use profiling::Sketched;
+pub use recorded::{Chronicled, RecordedFailures, RecordedNode, RecordedRun, RecordedTest};
 pub use report::{ArchiveResult, FailedRow, NodeResult, RunReport, Status, TestResult, TestStatus};
 pub use schedule::{ExportStep, Schedule, Step, TestMode, schedule};
 pub use source_state::{FileState, FreshnessResult, FreshnessStatus, Intake, source_files, source_freshness};
+pub use survey::{SeenSource, SeenTable, Survey, survey};
 pub use unit::{Diff, DiffKind, DiffRow, Recorded, UnitTestResult, Values, record, run_unit_tests};
 
 /// Everything a run reads and none of it changes.

@@ -90,6 +90,20 @@ impl ColumnProfile {
         self.distinct_values.is_some()
     }
 
+    /// Leaves out what would show a value.
+    pub(super) fn hide(&mut self) {
+        let column = std::mem::take(self);
+        *self = Self {
+            column_name: column.column_name,
+            data_type: column.data_type,
+            nulls: column.nulls,
+            distinct_values: column.distinct_values,
+            distinct_is_exact: column.distinct_is_exact,
+            masked: true,
+            ..Self::default()
+        };
+    }
+
     /// The most common values.
     pub fn common(&self) -> Vec<(String, u64)> {
         self.top_values.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()

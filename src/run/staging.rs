@@ -8,8 +8,9 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::evolve::latest_only;
 use super::inputs::{Chosen, Delivery};
-use super::materialize::{Failure, Mode, Node, World};
+use super::materialize::{Failure, Mode, Node};
 use super::watching::OnTheWay;
+use super::world::World;
 use crate::bronze::BadRows;
 use crate::names::TableName;
 use crate::session;

@@ -58,6 +58,7 @@ mod seeds;
 mod selection;
 mod sensitive;
 mod services;
+mod site;
 mod size;
 mod skipping;
 mod staged;

@@ -101,7 +101,7 @@ impl Announcer {
         match event {
             Event::Started(name) => self.started(name),
             Event::Finished(result) => self.finished(result),
-            Event::Together(_) | Event::Withdrawn(..) => {}
+            Event::Exported(_) | Event::Together(_) | Event::Withdrawn(..) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::build::{any, flag, list_of, mapping, of, one_of, reference, string, text, text_or_list, words};
 use super::{data_tests, owner, settings, sources, unit_tests};
-use crate::project::{config, contracts, exposures};
+use crate::project::{config, contracts, exports, exposures};
 
 /// A file of properties: `sources.yml`, and every YAML file of models and seeds.
 pub(super) fn properties_file() -> Value {
@@ -19,6 +19,7 @@ pub(super) fn properties_file() -> Value {
             ("seeds", of(list_of(reference("seed")), "Descriptions, columns and tests of seeds")),
             ("unit_tests", of(list_of(reference("unit_test")), "Models and macros on given rows")),
             ("exposures", of(list_of(reference("exposure")), "What is built outside of the lake on top of models")),
+            ("exports", of(list_of(reference("export")), "Files that are made of models, outside of the lake")),
             ("groups", of(list_of(reference("group")), "Models that belong together, and who answers for them")),
         ],
     );
@@ -31,6 +32,7 @@ pub(super) fn properties_file() -> Value {
         ("source_column", sources::column()),
         ("unit_test", unit_tests::one()),
         ("exposure", exposure()),
+        ("export", export()),
         ("group", group()),
         ("hook", settings::hook()),
     ];
@@ -102,6 +104,41 @@ fn exposure() -> Value {
     ];
     properties.extend(shared());
     mapping("exposure", "A dashboard, a notebook or an application", &["name", "type", "owner"], properties)
+}
+
+fn export() -> Value {
+    let options = mapping(
+        "group of export options",
+        "",
+        &[],
+        vec![
+            ("header", of(flag(), "Names of columns in the first line of CSV")),
+            ("delimiter", of(string(), "One character between values of CSV")),
+            ("null_value", of(text(), "What stands for NULL in CSV")),
+            ("compression", of(string(), "By the ending of the path, unless set")),
+            ("date_format", of(text(), "As strftime writes dates")),
+            ("timestamp_format", of(text(), "As strftime writes times")),
+        ],
+    );
+    mapping(
+        "export",
+        "A file that is made of a model's rows when they changed",
+        &["name", "model", "path", "format"],
+        vec![
+            ("name", text()),
+            ("model", of(text(), "ref('model')")),
+            ("path", of(text(), "Relative to the project, or an address")),
+            ("format", words(exports::KINDS)),
+            ("options", options),
+            ("order_by", of(text_or_list(), "Columns, each perhaps with `desc`")),
+            ("columns", of(text_or_list(), "Some of the columns, in this order")),
+            ("allow_sensitive", of(flag(), "Sensitive columns may leave the lake unmasked")),
+            ("description", of(text(), "Markdown")),
+            ("tags", text_or_list()),
+            ("meta", any()),
+            ("enabled", flag()),
+        ],
+    )
 }
 
 fn group() -> Value {

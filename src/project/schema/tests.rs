@@ -44,6 +44,10 @@ seeds:
   - { name: regions, config: {} }
 exposures:
   - { name: weekly, type: dashboard, owner: { name: x }, config: {} }
+exports:
+  - { name: a, model: ref('orders'), path: a.csv, format: csv, options: {} }
+  - { name: b, model: ref('orders'), path: b.json, format: ndjson, options: {} }
+  - { name: c, model: ref('orders'), path: c.parquet, format: parquet, options: {} }
 groups:
   - { name: sales, owner: { name: x }, config: {} }
 unit_tests:

@@ -27,6 +27,39 @@ pub fn azurite() -> Option<PathBuf> {
     })
 }
 
+/// A browser, and the folder of the packages that drive it.
+pub fn browser() -> Option<(PathBuf, PathBuf)> {
+    let chromium = program("Chromium", "LAKE_TEST_CHROMIUM", || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found =
+            std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|program| program.is_file());
+        found.ok_or_else(|| "`chromium` is not on the path".to_owned())
+    })?;
+    let driver = program("driver of Chromium", "LAKE_TEST_BROWSER_DRIVER", || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("site-browser");
+        with_lock(&folder.with_extension("lock"), || npm_ci(&folder))?;
+        Ok(folder)
+    })?;
+    Some((chromium, driver))
+}
+
+/// Installs the packages that `tests/it/site/package-lock.json` names, unless they are there.
+fn npm_ci(folder: &Path) -> Result<(), String> {
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/site");
+    let lock = std::fs::read_to_string(wanted.join("package-lock.json")).map_err(|error| error.to_string())?;
+    let marker = folder.join("installed");
+    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(wanted.join(file), folder.join(file)).map_err(|error| error.to_string())?;
+    }
+    let mut command = Command::new("npm");
+    run(command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(folder))?;
+    std::fs::write(marker, lock).map_err(|error| error.to_string())
+}
+
 /// The program to start, or a line that says why a test is skipped. In CI nothing is.
 fn program(what: &str, variable: &str, install: impl FnOnce() -> Result<PathBuf, String>) -> Option<PathBuf> {
     if let Some(given) = std::env::var_os(variable) {

@@ -36,6 +36,7 @@ use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 
 pub use gcs::{Call, Fault, gcs};
 pub use http::Request;
+pub use install::browser;
 use process::Process;
 
 /// A server with one bucket, or container, `lake`.
