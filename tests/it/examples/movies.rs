@@ -128,8 +128,7 @@ fn the_look_alike_is_built_from_nothing_and_again() {
     let joined = "select count(distinct movie_title) as n from {{ ref('movie_books') }} where movie_title in ('wall·e', 'amélie')";
     assert_eq!(example.value(joined), 2);
     example.assert_rests();
-    let tested = example.ok(&["test"]);
-    assert!(tested.contains("0 failed") || !tested.contains("FAIL"), "{tested}");
+    example.ok(&["test"]);
 }
 
 #[test]
