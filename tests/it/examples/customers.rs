@@ -44,7 +44,7 @@ fn assert_silver_is_what_was_delivered(example: &Example) {
     let rows = all.len() as u64;
     let sold: usize = all.iter().map(|(_, customer)| transactions(customer)).sum();
     let denormalized: usize = all.iter().map(|(_, customer)| transactions(customer).max(1)).sum();
-    let found = SILVER.map(|model| example.count(model));
+    let found = example.counts(SILVER);
     assert_eq!(
         [found[0], found[1], found[3], found[4]],
         [rows, sold as u64, denormalized as u64, rows],
@@ -118,7 +118,6 @@ fn documents_are_built_from_nothing_and_again() {
                 left anti join {{ ref('fact_transactions') }} as f on f.customer_id = c.customer_id where c.is_current";
     assert!(example.value(idle).as_u64().unwrap() >= 8);
     example.assert_rests();
-    example.assert_read_by_others();
 }
 
 #[test]
@@ -166,7 +165,7 @@ fn a_day_is_loaded_again_corrected_and_withdrawn() {
     let example = Example::copy("customers");
     deliver_late(&example);
     example.build(&[]);
-    let counts = || SILVER.map(|model| example.count(model));
+    let counts = || example.counts(SILVER);
     let before = counts();
     // By hand: the same day again, and a range of days.
     example.build(&["--files", "2024-03-04/*"]);
@@ -212,10 +211,9 @@ fn a_document_that_breaks_the_rules_is_not_published() {
     deliver(&example, "2024-03-07", &wrong);
     example.lake(&["build"]).assert_failed(1, "rule_email_is_well_formed");
     // Nothing of the day is there, in no table.
-    for model in SILVER {
-        let days = format!("select cast(max(import_date) as varchar) as day from {{{{ ref('{model}') }}}}");
-        assert_eq!(example.value(&days), "2024-03-06", "{model}");
-    }
+    let newest = SILVER.map(|model| format!("select max(import_date) as day from {{{{ ref('{model}') }}}}"));
+    let days = format!("select cast(max(day) as varchar) as day from ({})", newest.join(" union all "));
+    assert_eq!(example.value(&days), "2024-03-06");
     // A document that is cut off says where, and stops nothing that was published.
     let text = wrong.to_string();
     example.sandbox.write("data/bronze/2024-03-07/customers.json", &text[..text.len() / 2]);
@@ -239,5 +237,4 @@ fn environments_are_apart() {
     prod.build(&[]);
     assert_eq!(versions(&prod, 2).len(), 3);
     prod.assert_rests();
-    prod.assert_read_by_others();
 }

@@ -74,7 +74,17 @@ impl Example {
     /// How many rows a model has.
     #[track_caller]
     pub fn count(&self, model: &str) -> u64 {
-        self.value(&format!("select count(*) as n from {{{{ ref('{model}') }}}}")).as_u64().unwrap()
+        self.counts([model])[0]
+    }
+
+    /// How many rows each of some models has, by one query.
+    #[track_caller]
+    pub fn counts<const N: usize>(&self, models: [&str; N]) -> [u64; N] {
+        let each =
+            models.map(|model| format!("select '{model}' as model, count(*) as n from {{{{ ref('{model}') }}}}"));
+        let rows = self.query(&each.join(" union all "));
+        let of = |model: &str| rows.iter().find(|row| row["model"] == model).and_then(|row| row["n"].as_u64());
+        models.map(|model| of(model).unwrap_or_else(|| panic!("{model}: {rows:?}")))
     }
 
     /// Builds once more: every table is skipped, and has no new version.
