@@ -167,7 +167,6 @@ pub fn load(
         document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
     }
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
-    let exports = load_exports(&documents, &templates, &known, &models, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);
     let data_tests = finish_tests(data_tests, &loading, &known, &models, &mut reader);
@@ -176,6 +175,7 @@ pub fn load(
     let unit_tests = unit_tests::finish(documents.unit_tests(), &world, &mut reader);
     let bare = base_settings(&settings, options);
     Some(Project {
+        exports: load_exports(&documents, &templates, &known, &models, &mut reader),
         vars: bare.vars.clone(),
         name: settings.name,
         folder: files.folder.to_path_buf(),
@@ -187,7 +187,6 @@ pub fn load(
         data_tests,
         unit_tests,
         exposures,
-        exports,
         groups,
         selectors,
         macros: MacroTexts::new(&files.macros),
