@@ -115,8 +115,7 @@ pub fn load(
     diagnostics: &mut Diagnostics,
 ) -> Option<Project> {
     fetch_small(files, diagnostics);
-    let root = yaml::parse(&files.project, diagnostics);
-    let Some(root) = root else {
+    let Some(root) = yaml::parse(&files.project, diagnostics) else {
         if !diagnostics.has_errors() {
             let diagnostic = Diagnostic::error(Id::MissingKey, "project.yml is empty");
             diagnostics.push(diagnostic.at(Span::file_start(&files.project)).help("start with `name:` and `targets:`"));

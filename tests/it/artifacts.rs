@@ -186,7 +186,7 @@ fn every_artifact_is_valid_by_the_schemas_of_dbt() {
             .unwrap_or_else(|| panic!("{test}: {statuses}"))
             .1
     };
-    assert_eq!((of("is_even_orders_amount"), of("not_null_orders_id")), (&json!("warn"), &json!("pass")));
+    assert_eq!((of("is_even_orders_amount"), of("contract_not_null_orders_id")), (&json!("warn"), &json!("pass")));
     assert_eq!(found["sources"], json!({"source.shop.raw.empty": "error", "source.shop.raw.orders": "pass"}));
     assert_eq!(
         found["catalog"]["model.shop.sums"],

@@ -63,7 +63,7 @@ def check_object(expected, value, path):
         assert issubclass(FACETS[schema], expected), f"{path}: {schema} is not of the kind {expected.__name__}"
         expected = FACETS[schema]
         seen.add(path.rsplit("/", 1)[-1])
-    kinds = typing.get_type_hints(expected, vars(sys.modules[expected.__module__]))
+    kinds = typing.get_type_hints(expected)
     fields = {name_of(field): field for field in attr.fields(expected)}
     unknown = set(value) - set(fields)
     assert not unknown, f"{path}: unknown {unknown}"
