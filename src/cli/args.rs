@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::diff_args::DiffArgs;
+use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
@@ -466,55 +467,6 @@ pub(super) struct MaintainArgs {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
-}
-
-/// What to document.
-#[derive(Debug, Args)]
-pub(super) struct DocsArgs {
-    /// What to write instead of lineage.
-    #[command(subcommand)]
-    pub(super) command: Option<DocsCommand>,
-    /// Which nodes.
-    #[command(flatten)]
-    pub(super) selection: SelectArgs,
-    /// The lineage of one column, up and down: gold.most_viewed_courses.users
-    #[arg(long, value_name = "LAYER.MODEL.COLUMN", conflicts_with = "select")]
-    pub(super) column: Option<String>,
-    /// How lineage is printed
-    #[arg(long, value_enum, default_value_t = LineageFormat::Tree)]
-    pub(super) format: LineageFormat,
-}
-
-/// The documentation site.
-#[derive(Debug, Subcommand)]
-pub(super) enum DocsCommand {
-    /// Write the site as one self-contained HTML file
-    Generate {
-        /// The file [default: .lake/docs/index.html]
-        #[arg(long, value_name = "FILE")]
-        path: Option<PathBuf>,
-    },
-    /// Serve the site on this machine; it follows the project and its runs
-    Serve {
-        /// The port; 0 takes any that is free
-        #[arg(long, value_name = "PORT", default_value_t = 8580)]
-        port: u16,
-    },
-}
-
-/// How lineage is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LineageFormat {
-    /// An indented tree.
-    Tree,
-    /// A Mermaid flowchart.
-    Mermaid,
-    /// Graphviz.
-    Dot,
-    /// Nodes and edges.
-    Json,
-    /// Events of OpenLineage about jobs, a line each: columns, types and column lineage too.
-    Openlineage,
 }
 
 /// Where the new project goes.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::args::{DocsArgs, DocsCommand, Global, LineageFormat};
+use super::args::Global;
+use super::docs_args::{DocsArgs, DocsCommand, LineageFormat};
 use super::pipeline::record;
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline, docs_serve};

@@ -13,6 +13,7 @@ mod diff;
 mod diff_args;
 mod diff_state;
 mod docs;
+mod docs_args;
 mod docs_serve;
 mod doctor;
 mod drop;

@@ -161,10 +161,9 @@ pub fn load(
     data_tests.extend(contracts::tests(&models, &mut reader));
     load_singular_tests(files, &loading, &known, &mut data_tests, &mut reader);
     let (mut exposures, mut groups) = (BTreeMap::new(), BTreeMap::new());
-    for document in documents.read() {
-        document.exposures.iter().for_each(|list| exposures::read(list, &mut exposures, &mut reader));
-        document.groups.iter().for_each(|list| groups::read(list, &mut groups, &mut reader));
-    }
+    let all = || documents.read();
+    all().flat_map(|document| &document.exposures).for_each(|list| exposures::read(list, &mut exposures, &mut reader));
+    all().flat_map(|document| &document.groups).for_each(|list| groups::read(list, &mut groups, &mut reader));
     exposures::resolve(&mut exposures, &known, &models, &declared, &mut reader);
     groups::check(&groups, &models, &exposures, &mut reader);
     let selectors = selectors::load(files.selectors.as_ref(), &templates, &mut reader);

@@ -20,7 +20,7 @@ use crate::tables::{Glance, Published, TableState};
 
 /// What is known of a table: its log, or its newest commit.
 pub(super) enum Known {
-    Loaded(Published),
+    Loaded(Box<Published>),
     Glanced(Arc<Glance>),
 }
 
@@ -45,11 +45,11 @@ impl Inputs {
     /// known by that.
     pub(super) async fn known(&self, name: &TableName) -> Result<Option<Known>, Failure> {
         if let Some(loaded) = self.loaded(name) {
-            return Ok(loaded.map(Known::Loaded));
+            return Ok(loaded.map(|table| Known::Loaded(Box::new(table))));
         }
         match self.glance(name).await {
             Some(glance) => Ok(Some(Known::Glanced(glance))),
-            None => Ok(self.published(name).await?.map(Known::Loaded)),
+            None => Ok(self.published(name).await?.map(|table| Known::Loaded(Box::new(table)))),
         }
     }
 }

@@ -29,6 +29,9 @@ use super::{chronicle, left_out};
 /// A source, and the name that an incremental listing of it begins after.
 type ListingKey = (TableName, Option<String>);
 
+/// What a newest commit says, asked for once; `None` where that is not enough.
+type Glanced = Arc<OnceCell<Option<Arc<Glance>>>>;
+
 /// The world as this run sees it.
 pub struct Inputs {
     runtime: SharedRuntime,
@@ -36,7 +39,7 @@ pub struct Inputs {
     deliveries: Mutex<HashMap<TableName, Arc<OnceCell<Arc<Listing>>>>>,
     published: Mutex<HashMap<TableName, Arc<OnceCell<Option<Published>>>>>,
     /// What their newest commits say, of tables that were not loaded for it.
-    glances: Mutex<HashMap<TableName, Arc<OnceCell<Option<Arc<Glance>>>>>>,
+    glances: Mutex<HashMap<TableName, Glanced>>,
     /// Tables of the lake that this run defers to.
     pub(super) of_other: Mutex<BTreeMap<TableName, Arc<OnceCell<Option<Published>>>>>,
     /// Models whose tables are published together with others.

@@ -136,7 +136,7 @@ impl Inputs {
             return Ok(Some(held.projections()).filter(|contents| !contents.is_empty()));
         }
         let known = match self.deferred(name).await? {
-            Some(other) => Some(Known::Loaded(other)),
+            Some(other) => Some(Known::Loaded(Box::new(other))),
             None => self.known(name).await?,
         };
         let state = known.as_ref().and_then(Known::state);
