@@ -122,7 +122,7 @@ fn every_page_opens_and_tells_what_the_lake_holds() {
         "Runs",
     ];
     shows("#/model/silver.views", &views);
-    shows("#/source/bronze.views", &["csv", "2024-", "Producers write every column as text"]);
+    shows("#/source/bronze.views", &["csv", ".csv", "Producers write every column as text"]);
     shows("#/exposure/weekly", &["Weekly board", "Ada", "ada@example.org", "users_platforms"]);
     shows("#/model/gold.broken", &["error", "platform"]);
     shows("#/nowhere", &["Not found"]);

@@ -20,7 +20,7 @@ export function NodePage({ all, node }) {
   const jump = (event, id) => { event.preventDefault(); document.getElementById(id)?.scrollIntoView({ behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' }); };
   return <article class="page">
     <p class="crumbs"><span class="swatch" style={`--c:var(--${node.color})`} /><a href={href('lineage', '', { select: `layer:${node.layer}` })}>{node.layer}</a> / {node.kind}</p>
-    <div class="title"><h1>{exposure?.label ?? node.short}</h1><Badge status={node.status} /></div>
+    <div class="title"><h1>{exposure?.label ?? node.short}</h1>{(node.status !== 'none' || node.sql) && <Badge status={node.status} />}</div>
     <Chips all={all} node={node} />
     {node.last?.status === 'error' && <p class="card message bad mono">{node.last.reason}</p>}
     {node.last?.status === 'blocked' && <p class="card message warn">{node.last.reason}</p>}
