@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
+use super::log_args::LogArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
@@ -45,6 +46,9 @@ pub(super) struct Global {
     /// Fail on warnings too, or on breaking changes in `lake diff`
     #[arg(long, alias = "fail-on", global = true, value_enum, value_name = "WHAT")]
     pub(super) deny: Option<Deny>,
+    /// What is told while a command goes on.
+    #[command(flatten)]
+    pub(super) log: LogArgs,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
