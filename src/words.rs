@@ -18,6 +18,37 @@ pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(count)) }
 }
 
+/// `1234567` -> `1.2 MB`: with as many digits as a person reads.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let (short, unit) = shortened(bytes, &UNITS);
+    format!("{short} {unit}")
+}
+
+/// `1234567` -> `1.2M`.
+pub fn short(number: u64) -> String {
+    if number < 10_000 {
+        return thousands(number);
+    }
+    let (short, unit) = shortened(number, &["k", "M", "G", "T"]);
+    format!("{short}{unit}")
+}
+
+/// A number of at least a thousand in the greatest unit that leaves something before the point.
+fn shortened<'a>(number: u64, units: &[&'a str]) -> (String, &'a str) {
+    let mut value = number as f64 / 1000.0;
+    let mut at = 0;
+    // What would be rounded to a thousand is one of the next unit.
+    while value >= 999.5 && at + 1 < units.len() {
+        value /= 1000.0;
+        at += 1;
+    }
+    (if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }, units[at])
+}
+
 /// A name as SQL, in its own case: `"Id"`.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -36,5 +67,8 @@ mod tests {
         assert_eq!(super::thousands(999), "999");
         assert_eq!(super::plural(1, "row"), "1 row");
         assert_eq!(super::plural(2000, "row"), "2,000 rows");
+        let sizes = [999, 1000, 9_949, 9_951, 999_499, 999_600, 223_000_000, 9_960_000_000].map(super::size);
+        assert_eq!(sizes, ["999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "223 MB", "10 GB"]);
+        assert_eq!([9_999, 10_000, 310_400].map(super::short), ["9,999", "10k", "310k"]);
     }
 }

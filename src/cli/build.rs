@@ -14,9 +14,10 @@ use crate::artifacts::{self, Announcer, RunEvents};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
 use crate::names::TableName;
-use crate::run::{self, Failure, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
-use crate::tables::{Lake, Resumed};
-use crate::words::plural;
+use crate::run::{self, Failure, Inputs, NodeResult, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
+use crate::session;
+use crate::tables::{Gauges, Lake, Resumed};
+use crate::words::{plural, size};
 
 /// What a command runs of the selected nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +127,9 @@ pub(super) fn run_schedule(
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     async_runtime.block_on(resume(&runtime.lake, printer))?;
     let announcer = announce::begin(&runtime, called, printer);
-    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, (announcer.as_ref(), told), printer));
+    let gauges = runtime.lake.gauges();
+    let report =
+        async_runtime.block_on(execute(Arc::clone(&inputs), schedule, (announcer.as_ref(), told), gauges, printer));
     artifacts::write_run_results(&runtime, &report, called)?;
     announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, called, printer));
@@ -203,6 +206,7 @@ async fn execute(
     inputs: Arc<Inputs>,
     schedule: &Schedule,
     (announcer, told): (Option<&Announcer>, Option<&RunEvents>),
+    gauges: &Gauges,
     printer: &Printer,
 ) -> RunReport {
     let stop = Arc::new(Notify::new());
@@ -212,7 +216,7 @@ async fn execute(
             signal.notify_one();
         }
     });
-    let progress = Progress::new(printer, schedule);
+    let progress = Progress::new(printer, schedule, gauges);
     let on_event = |event| {
         announcer.into_iter().for_each(|announcer| announcer.on(&event));
         if let (Some(told), Some(events)) = (told, printer.stream()) {
@@ -290,11 +294,18 @@ fn summary(report: &RunReport, printer: &Printer) {
         }
         parts.push(text);
     }
-    printer.result(&format!(
-        "{}  {}",
-        parts.join(", "),
-        printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds))
-    ));
+    printer.result(&format!("{}  {}", parts.join(", "), printer.paint(Paint::Dim, &cost(report))));
+}
+
+/// `in 0.19s, 29,186 rows, 1.2 MB, 223 MB of memory`.
+pub(super) fn cost(report: &RunReport) -> String {
+    let sum = |of: fn(&NodeResult) -> Option<u64>| report.nodes.iter().filter_map(of).sum::<u64>();
+    let (rows, bytes) = (sum(|node| node.rows), sum(|node| node.bytes));
+    let written = match rows + bytes {
+        0 => String::new(),
+        _ => format!(", {}, {}", plural(rows, "row"), size(bytes)),
+    };
+    format!("in {:.2}s{written}, {} of memory", report.seconds, size(session::usage().peak_memory))
 }
 
 /// `2 exported, 1 export failed`.

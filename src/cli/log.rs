@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::ExitStatus;
+use super::printer::Printer;
+use super::screen::Above;
+#[cfg(feature = "otel")]
+use super::traces::Traces;
 use crate::artifacts::{Level, LogEvent};
 use crate::session;
 
@@ -64,8 +69,32 @@ impl Events {
     }
 }
 
+/// What ends with the command.
+pub(super) struct Logs {
+    #[cfg(feature = "otel")]
+    traces: Option<Traces>,
+}
+
+impl Logs {
+    /// The span of the command, which is all that the others are part of.
+    pub(super) fn span(command: &str, printer: &Printer) -> tracing::Span {
+        let (name, invocation_id) = (format!("lake {command}"), printer.invocation_id());
+        let span = tracing::info_span!("command", otel.name = name, invocation_id);
+        #[cfg(feature = "otel")]
+        super::traces::adopt(&span);
+        span
+    }
+
+    /// Sends what is still to be sent.
+    #[cfg_attr(not(feature = "otel"), allow(unused_variables))]
+    pub(super) fn end(self, printer: &Printer) {
+        #[cfg(feature = "otel")]
+        self.traces.into_iter().for_each(|traces| traces.finish(printer));
+    }
+}
+
 /// Begins to log: what is worth a warning, and more with each `-v`.
-pub(super) fn start(verbose: u8, events: Option<&Events>) {
+pub(super) fn start(verbose: u8, printer: &Printer) -> Logs {
     let default = match verbose {
         0 => "off,lake=warn",
         1 => "off,lake=info",
@@ -73,10 +102,24 @@ pub(super) fn start(verbose: u8, events: Option<&Events>) {
         _ => "info,lake=trace",
     };
     let filter = EnvFilter::try_from_env("LAKE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::registry().with(filter);
-    match events {
-        Some(events) => logs.with(Notes(events.clone())).init(),
-        None => logs.with(fmt::layer().with_writer(std::io::stderr).with_target(verbose > 1)).init(),
+    // Spans of `lake` are for traces: no line is to begin with them.
+    let filter = filter.and(filter_fn(|metadata| !(metadata.is_span() && metadata.target().starts_with("lake"))));
+    let logs = tracing_subscriber::registry();
+    #[cfg(feature = "otel")]
+    let (logs, traces) = {
+        let traces = Traces::start(printer);
+        (logs.with(traces.as_ref().map(Traces::layer)), traces)
+    };
+    match printer.events() {
+        Some(events) => logs.with(Notes(events.clone()).with_filter(filter)).init(),
+        None => {
+            let lines = fmt::layer().with_writer(Above(printer.screen())).with_target(verbose > 1);
+            logs.with(lines.with_ansi(printer.painter_err().is_on()).with_filter(filter)).init();
+        }
+    }
+    Logs {
+        #[cfg(feature = "otel")]
+        traces,
     }
 }
 

@@ -10,6 +10,15 @@ pub(super) struct LogArgs {
     /// Lines for people, or events for programs, one JSON object a line [default: text]
     #[arg(long, global = true, env = "LAKE_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+    /// Colours wherever output goes [default: on a terminal, unless NO_COLOR is set]
+    #[arg(long, alias = "color", global = true, overrides_with = "no_use_colors")]
+    use_colors: bool,
+    /// No colours
+    #[arg(long, alias = "no-color", global = true)]
+    no_use_colors: bool,
+    /// Lines as nodes end, without the live board on a terminal
+    #[arg(long, global = true, env = "LAKE_NO_PROGRESS", value_parser = clap::builder::FalseyValueParser::new())]
+    no_progress: bool,
 }
 
 /// The form of logs.
@@ -29,6 +38,28 @@ impl LogArgs {
             Some(format) => format == LogFormat::Json,
             None => std::env::var_os("DBT_LOG_FORMAT").is_some_and(|format| format == "json"),
         }
+    }
+}
+
+/// Whether a variable of the environment has a value.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+impl LogArgs {
+    /// Whether texts that go to a terminal, or not to one, have colours.
+    pub(super) fn use_colors(&self, is_terminal: bool) -> bool {
+        // https://no-color.org
+        !self.no_use_colors && (self.use_colors || is_terminal && !is_set("NO_COLOR") && !is_dumb())
+    }
+
+    /// Whether a board may be drawn on a terminal: its writer can move, and nobody keeps what it shows as a log.
+    pub(super) fn draws(&self) -> bool {
+        !self.no_progress && !is_dumb() && !is_set("CI")
     }
 }
 

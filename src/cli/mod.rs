@@ -5,6 +5,7 @@
 
 mod announce;
 mod args;
+mod board;
 mod build;
 mod choice;
 mod clean;
@@ -36,12 +37,15 @@ mod progress;
 mod record;
 mod retry;
 mod schema;
+mod screen;
 mod show;
 mod source;
 mod suggest;
 mod targets;
 mod test;
 mod test_args;
+#[cfg(feature = "otel")]
+mod traces;
 mod unit;
 
 use std::process::ExitCode;
@@ -111,13 +115,15 @@ fn start() -> ExitCode {
     }
     let cli = Cli::parse();
     let printer = Printer::new(&cli.global, cli.command.has_data());
-    log::start(cli.global.verbose, printer.events());
+    let logs = log::start(cli.global.verbose, &printer);
     let start = std::time::Instant::now();
     printer.events().into_iter().for_each(|events| events.write(&LogEvent::begun()));
-    let status = run(&cli, &printer).unwrap_or_else(|error| {
+    let ended = log::Logs::span(cli.command.name(), &printer).in_scope(|| run(&cli, &printer));
+    let status = ended.unwrap_or_else(|error| {
         printer.error(&error);
         ExitStatus::Wrong
     });
+    logs.end(&printer);
     printer.events().into_iter().for_each(|events| events.end(cli.command.name(), status, start.elapsed()));
     status.into()
 }

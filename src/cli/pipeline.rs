@@ -249,7 +249,7 @@ fn build_stamp() -> String {
 /// Runs a stage and logs how long it took: shown with `-v`.
 pub(super) fn timed<T>(stage: &str, run: impl FnOnce() -> T) -> T {
     let start = std::time::Instant::now();
-    let product = run();
+    let product = tracing::info_span!("stage", otel.name = stage).in_scope(run);
     tracing::info!("{stage}: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     product
 }

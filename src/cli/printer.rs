@@ -1,9 +1,11 @@
 //! Where text goes: results to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use super::args::{Global, Output};
 use super::log::Events;
+use super::screen::Screen;
 use crate::artifacts::{Level, LogEvent};
 use crate::diagnostics::render::{self, Color};
 use crate::diagnostics::{Diagnostics, Severity};
@@ -18,9 +20,29 @@ pub(super) struct Printer {
     output: Output,
     /// Programs are told of everything, in events.
     events: Option<Events>,
+    /// Where a live board may be drawn.
+    screen: Option<Arc<Screen>>,
     quiet: bool,
-    color_out: bool,
-    color_err: bool,
+    out: Painter,
+    err: Painter,
+}
+
+/// Gives texts colours, or leaves them as they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Painter(bool);
+
+impl Painter {
+    pub(super) fn new(on: bool) -> Self {
+        Self(on)
+    }
+
+    pub(super) fn is_on(self) -> bool {
+        self.0
+    }
+
+    pub(super) fn paint(self, paint: Paint, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
+    }
 }
 
 /// A colour of the terminal's own palette.
@@ -73,18 +95,20 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
 impl Printer {
     /// The printer of a call; what a command `has_data` for stands alone on standard output.
     pub(super) fn new(global: &Global, has_data: bool) -> Self {
-        // https://no-color.org
-        let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let invocation_id = uuid::Uuid::now_v7().to_string();
         let events = global.log.is_json().then(|| Events::new(&invocation_id, has_data, global.quiet));
-        let allowed = allowed && events.is_none();
+        let (on_out, on_err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let painter = |is_terminal| Painter::new(events.is_none() && global.log.use_colors(is_terminal));
+        let is_text = events.is_none() && !global.quiet && global.output == Output::Text;
+        let live = is_text && on_out && on_err && global.log.draws();
         Self {
             invocation_id,
             output: global.output,
-            events,
+            screen: live.then(|| Arc::new(Screen::new())),
             quiet: global.quiet,
-            color_out: allowed && std::io::stdout().is_terminal(),
-            color_err: allowed && std::io::stderr().is_terminal(),
+            out: painter(on_out),
+            err: painter(on_err),
+            events,
         }
     }
 
@@ -101,6 +125,31 @@ impl Printer {
     /// Where events go, if nothing else stands on standard output.
     pub(super) fn stream(&self) -> Option<&Events> {
         self.events.as_ref().filter(|events| !events.beside_data())
+    }
+
+    /// The terminal, if a live board may be drawn there.
+    pub(super) fn screen(&self) -> Option<Arc<Screen>> {
+        self.screen.clone()
+    }
+
+    /// Colours of standard error.
+    pub(super) fn painter_err(&self) -> Painter {
+        self.err
+    }
+
+    /// A text on standard output, or above what is drawn on the terminal.
+    fn write_out(&self, text: &str) {
+        if self.screen.as_ref().is_none_or(|screen| !screen.say(text)) {
+            // A closed pipe (`lake ls | head`) is the reader's wish, not a fault.
+            let _ = writeln!(std::io::stdout().lock(), "{text}");
+        }
+    }
+
+    /// A text on standard error, or above what is drawn on the terminal.
+    fn write_err(&self, text: &str) {
+        if self.screen.as_ref().is_none_or(|screen| !screen.say(text)) {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
     }
 
     /// Lines that begin with a word of a colour of its own.
@@ -125,8 +174,7 @@ impl Printer {
         if let Some(events) = self.stream() {
             return events.write(&LogEvent::note(Level::Info, line.trim().to_owned()));
         }
-        // A closed pipe (`lake ls | head`) is the reader's wish, not a fault.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        self.write_out(line);
     }
 
     /// A result for programs.
@@ -142,7 +190,7 @@ impl Printer {
         if let Some(events) = &self.events {
             events.write(&LogEvent::note(Level::Info, line.to_owned()));
         } else if self.shows_progress() {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            self.write_err(line);
         }
     }
 
@@ -186,7 +234,7 @@ impl Printer {
         if let Some(events) = &self.events {
             return events.write(&LogEvent::note(Level::Error, text.to_owned()));
         }
-        let _ = writeln!(std::io::stderr().lock(), "{}: {text}", self.paint_err(Paint::Red, "error"));
+        self.write_err(&format!("{}: {text}", self.paint_err(Paint::Red, "error")));
     }
 
     /// Diagnostics, in the order of the files.
@@ -195,7 +243,7 @@ impl Printer {
             let list = diagnostics.sorted();
             return list.into_iter().for_each(|diagnostic| events.write(&LogEvent::diagnostic(diagnostic)));
         }
-        let color = if self.color_err { Color::Always } else { Color::Never };
+        let color = if self.err.is_on() { Color::Always } else { Color::Never };
         let mut list = diagnostics.sorted();
         list.retain(|diagnostic| !self.quiet || diagnostic.severity == Severity::Error);
         let hidden = list.len().saturating_sub(SHOWN);
@@ -203,22 +251,18 @@ impl Printer {
             list.sort_by_key(|diagnostic| diagnostic.severity);
         }
         for diagnostic in list.iter().take(SHOWN) {
-            let _ = writeln!(std::io::stderr().lock(), "{}\n", render::text(diagnostic, color));
+            self.write_err(&format!("{}\n", render::text(diagnostic, color)));
         }
         if hidden > 0 {
-            let _ = writeln!(std::io::stderr().lock(), "... and {hidden} more; --output json has them all\n");
+            self.write_err(&format!("... and {hidden} more; --output json has them all\n"));
         }
     }
 
     pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
-        painted(self.color_out, paint, text)
+        self.out.paint(paint, text)
     }
 
     pub(super) fn paint_err(&self, paint: Paint, text: &str) -> String {
-        painted(self.color_err, paint, text)
+        self.err.paint(paint, text)
     }
-}
-
-fn painted(on: bool, paint: Paint, text: &str) -> String {
-    if on { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
 }

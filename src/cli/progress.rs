@@ -1,54 +1,43 @@
-//! What a run shows while it goes on: a live line for each running node on a terminal, plain lines elsewhere.
+//! What a run shows while it goes on: a line for each node that ended, and below them a live board on a terminal.
 
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
+use super::board::Board;
 use super::printer::{Paint, Printer};
 use crate::names::TableName;
 use crate::run::{Event, ExportResult, NodeResult, Schedule, Status, TestResult, TestStatus};
+use crate::tables::Gauges;
 use crate::words::{plural, thousands};
 
 pub(super) struct Progress<'a> {
     printer: &'a Printer,
     total: usize,
     width: usize,
-    live: Option<Live>,
+    board: Option<Board>,
     done: Mutex<usize>,
 }
 
-struct Live {
-    bars: MultiProgress,
-    head: ProgressBar,
-    running: Mutex<BTreeMap<TableName, ProgressBar>>,
-}
-
 impl<'a> Progress<'a> {
-    pub(super) fn new(printer: &'a Printer, schedule: &Schedule) -> Self {
+    pub(super) fn new(printer: &'a Printer, schedule: &Schedule, gauges: &Gauges) -> Self {
         let total = schedule.steps.len();
         let steps = schedule.steps.iter().map(|step| step.name.as_str());
         let names = steps.chain(schedule.exports.iter().map(|export| export.name.table));
         let width = names.map(|name| name.chars().count()).max().unwrap_or_default();
-        let wanted = printer.shows_progress() && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
-        let live = (wanted && total > 0).then(|| {
-            let bars = MultiProgress::new();
-            let style = ProgressStyle::with_template("{bar:24.cyan/dim} {pos} of {len}  {elapsed}");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─");
-            let head = bars.add(ProgressBar::new(total as u64).with_style(style));
-            head.enable_steady_tick(Duration::from_millis(200));
-            Live { bars, head, running: Mutex::default() }
-        });
-        Self { printer, total, width, live, done: Mutex::new(0) }
+        let screen = printer.screen().filter(|_| total > 0);
+        let board = screen.map(|screen| Board::new(screen, printer.painter_err(), gauges.clone(), total));
+        Self { printer, total, width, board, done: Mutex::new(0) }
     }
 
     pub(super) fn on(&self, event: &Event) {
         match event {
             Event::Started(name) => self.started(name),
             Event::Finished(result) => self.finished(result),
-            Event::Exported(result) => self.say(&self.export_line(result)),
+            Event::Exported(result) => {
+                if let (Some(board), Status::Error) = (&self.board, result.status) {
+                    board.failed(&format!("{}  {}", result.name, result.reason));
+                }
+                self.say(&self.export_line(result));
+            }
             Event::Together(names) => self.say(&format!("published together: {}", listed(names))),
             Event::Withdrawn(names, why) if names.is_empty() => self.say(why),
             Event::Withdrawn(names, why) => {
@@ -58,50 +47,22 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// A line about several nodes.
     fn say(&self, line: &str) {
-        if !self.printer.shows_progress() {
-            return;
-        }
-        match &self.live {
-            Some(live) => {
-                let _ = live.bars.println(line);
-            }
-            None => self.printer.result(line),
+        if self.printer.shows_progress() {
+            self.printer.result(line);
         }
     }
 
     fn started(&self, name: &TableName) {
-        let Some(live) = &self.live else { return };
-        let style = ProgressStyle::with_template("  {spinner} {msg}  {elapsed}");
-        let bar = live.bars.add(ProgressBar::new_spinner());
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.set_message(name.to_string());
-        bar.enable_steady_tick(Duration::from_millis(100));
-        live.running.lock().expect("no holder panics").insert(name.clone(), bar);
+        self.board.iter().for_each(|board| board.started(name));
     }
 
     fn finished(&self, result: &NodeResult) {
         let mut done = self.done.lock().expect("no holder panics");
         *done += 1;
-        if let Some(live) = &self.live {
-            if let Some(bar) = live.running.lock().expect("no holder panics").remove(&result.name) {
-                bar.finish_and_clear();
-                live.bars.remove(&bar);
-            }
-            live.head.inc(1);
-        }
-        if !self.printer.shows_progress() {
-            return;
-        }
-        for line in self.lines(result, *done) {
-            match &self.live {
-                // Through the bars, so that a line never cuts through one.
-                Some(live) => {
-                    let _ = live.bars.println(line);
-                }
-                None => self.printer.result(&line),
-            }
+        self.board.iter().for_each(|board| board.finished(result));
+        if self.printer.shows_progress() {
+            self.lines(result, *done).iter().for_each(|line| self.printer.result(line));
         }
     }
 
@@ -172,10 +133,10 @@ impl<'a> Progress<'a> {
         test_line(self.printer, test)
     }
 
-    pub(super) fn finish(&self) {
-        if let Some(live) = &self.live {
-            live.head.finish_and_clear();
-        }
+    /// Takes the board away; what failed is told once more where it may have gone out of sight.
+    pub(super) fn finish(self) {
+        let Some(mut board) = self.board else { return };
+        board.end().iter().for_each(|failure| self.printer.result(failure));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::args::Global;
-use super::build::remember;
+use super::build::{cost, remember};
 use super::pipeline;
 use super::printer::{Paint, Printer};
 use super::progress::test_line;
@@ -125,6 +125,6 @@ fn summary(report: &RunReport, printer: &Printer) -> String {
         }
     }
     let total = plural((report.tests.len() + report.unit_tests.len()) as u64, "test");
-    let time = printer.paint(Paint::Dim, &format!("in {:.2}s", report.seconds));
+    let time = printer.paint(Paint::Dim, &cost(report));
     if parts.is_empty() { format!("{total}  {time}") } else { format!("{total}: {}  {time}", parts.join(", ")) }
 }

@@ -30,6 +30,7 @@ use crate::session::{self, Tables};
 use crate::words::thousands;
 
 /// Runs the selected tests over what is published: `lake test`.
+#[tracing::instrument(name = "run", skip_all)]
 pub async fn run_tests(
     inputs: &Inputs,
     selection: &Selection,

@@ -10,7 +10,7 @@ use super::world::World;
 use crate::bronze::{Change, manifest};
 use crate::compile::{CompiledTest, Input, parts};
 use crate::names::TableName;
-use crate::tables::{self, Commit, Published, Staged, TableState};
+use crate::tables::{self, Commit, Phase, Published, Staged, TableState};
 use crate::template::SourceRead;
 
 /// What a test reads beside the table that it is about.
@@ -158,6 +158,7 @@ impl Node<'_> {
         commit: &Commit,
     ) -> Result<(Published, bool), Failure> {
         let lake = &self.inputs.runtime().lake;
+        self.inputs.enter(&self.model.name, Phase::Publishing);
         let same = published.filter(|published| self.holds_the_same(published, &staged));
         match same {
             Some(published) => Ok((tables::publish_same(lake, published, staged, commit).await?, true)),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::after_load::archive;
 use super::audit::audit;
@@ -39,6 +40,7 @@ pub enum Event {
 
 /// Runs a schedule to its end, or until `stop` is notified: then nothing new starts, what runs is dropped, and
 /// every table is at its last published version.
+#[tracing::instrument(name = "run", skip_all, fields(target = %inputs.runtime().project.target.name))]
 pub async fn execute(
     inputs: Arc<Inputs>,
     schedule: &Schedule,
@@ -129,7 +131,8 @@ async fn work(
             && let Some(name) = board.take_export()
         {
             let inputs = Arc::clone(inputs);
-            running.spawn(async move { Ended::Export(Box::new(inputs.export(&name).await)) });
+            let export = async move { Ended::Export(Box::new(inputs.export(&name).await)) };
+            running.spawn(export.in_current_span());
         }
         while running.len() < options.nodes_at_once
             && let Some(index) = board.take_ready()
@@ -138,13 +141,14 @@ async fn work(
             on_event(Event::Started(step.name.clone()));
             // Rows of a query that does not do what it should are not worth making.
             let refused = schedule.refusal(&step.name);
-            running.spawn(async move {
+            let node = async move {
                 let result = match refused {
                     Some(why) => not_run(inputs.runtime(), &step, Status::Error, &why),
                     None => materialize(&inputs, &step).await,
                 };
                 Ended::Node(index, Box::new(result))
-            });
+            };
+            running.spawn(node.in_current_span());
         }
         if running.is_empty() {
             return None;

@@ -24,7 +24,7 @@ use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
 use crate::project::{Model, Profile};
 use crate::session::{self, Tables};
-use crate::tables::{self, Kept, Known, Published, Staged, TableState};
+use crate::tables::{self, Kept, Known, Phase, Published, Staged, TableState};
 
 impl Node<'_> {
     /// Tests that decide whether staged rows are published. What a contract promises is never left out.
@@ -39,6 +39,7 @@ impl Node<'_> {
     }
 
     /// Runs these tests over the table as it will be.
+    #[tracing::instrument(name = "test", skip_all)]
     pub(super) async fn gate(
         &self,
         published: Option<&Published>,
@@ -46,6 +47,7 @@ impl Node<'_> {
         mut seen: Seen,
     ) -> Result<Vec<TestResult>, Failure> {
         let (name, gates) = (&self.model.name, self.gates());
+        self.inputs.enter(name, Phase::Testing);
         seen.extend(self.of_new_keys(published, staged).await?);
         let mut due: Vec<&CompiledTest> = Vec::new();
         let mut of_new_rows: Vec<&CompiledTest> = Vec::new();
@@ -168,6 +170,7 @@ impl Node<'_> {
     }
 
     /// Runs the tests that do not gate, over what is published now.
+    #[tracing::instrument(name = "test", skip_all)]
     pub(super) async fn audit_after(&self, fresh: &Published) -> Result<Vec<TestResult>, Failure> {
         let (memo, mut due) = (&self.inputs.runtime().memo, Vec::new());
         let of = (fresh.version(), fresh.state.as_ref());
@@ -176,6 +179,9 @@ impl Node<'_> {
             if memo.get::<bool>(self.pass(of, test).await?).is_none() {
                 due.push(*test);
             }
+        }
+        if !due.is_empty() {
+            self.inputs.enter(&self.model.name, Phase::Testing);
         }
         let results = audit(self.inputs, &due, None).await;
         let passed = |test: &&&CompiledTest| results.iter().any(|found| found.name == test.name && !found.blocks());

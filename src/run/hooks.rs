@@ -14,6 +14,7 @@ use super::materialize::Failure;
 use crate::paths;
 use crate::project::{Hook, Model, OwnedHooks};
 use crate::session;
+use crate::tables::Phase;
 
 /// How much of a command's output is kept.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -98,6 +99,9 @@ impl Inputs {
         results: &mut Vec<HookResult>,
     ) -> Result<(), Failure> {
         let hooks = if key == "pre_hook" { &model.config.pre_hook } else { &model.config.post_hook };
+        if !hooks.is_empty() {
+            self.enter(&model.name, Phase::Hooks);
+        }
         self.run_hooks(&OwnedHooks { model: Some(model), key, hooks }, None, results).await
     }
 

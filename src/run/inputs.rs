@@ -15,7 +15,7 @@ use crate::exact_files::{empty, rows_of};
 use crate::names::{TableName, nearest};
 use crate::project::{Format, OnBadRow, OnNewColumn, Source};
 use crate::session::{self, Tables};
-use crate::tables::{self, Glance, Published, TableError};
+use crate::tables::{self, Glance, Phase, Published, TableError};
 use crate::template::{SourceRead, plain_relation, source_relation};
 
 use super::anomalies::Measured;
@@ -90,6 +90,11 @@ impl Inputs {
     /// The runtime that these inputs belong to.
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Tells those who watch a run what is done for a table from now on.
+    pub(super) fn enter(&self, name: &TableName, phase: Phase) {
+        self.runtime.lake.gauge(name).iter().for_each(|gauge| gauge.enter(phase));
     }
 
     /// What tests measured in earlier runs, read at the first call.

@@ -96,6 +96,21 @@ impl Outcome {
         }
     }
 
+    /// Writes it down in the span of the node.
+    fn trace(&self) {
+        let span = tracing::Span::current();
+        span.record("status", format!("{:?}", self.status).to_lowercase().as_str());
+        span.record("action", self.action);
+        span.record("reason", self.reason.as_str());
+        for (key, value) in [("rows", self.rows), ("bytes", self.bytes), ("version", self.version)] {
+            value.iter().for_each(|value| drop(span.record(key, value)));
+        }
+        if self.status == Status::Error {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", self.reason.as_str());
+        }
+    }
+
     /// The batches before this one and this one, as one outcome.
     fn after(self, before: Option<Self>, batches: usize) -> Self {
         let Some(before) = before else { return self };
@@ -122,6 +137,9 @@ impl Outcome {
 }
 
 /// Runs one step to its end; a failure is a result like any other.
+#[tracing::instrument(name = "node", skip_all, fields(
+    otel.name = %step.name, otel.status_code, otel.status_description, status, action, reason, rows, bytes, version,
+))]
 pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let model = &inputs.runtime().project.models[&step.name];
@@ -155,6 +173,7 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
             (outcome.status, outcome.reason) = (Status::Error, format!("{failure}; what it built is published"));
         }
     }
+    outcome.trace();
     NodeResult {
         name: step.name.clone(),
         materialized: model.config.materialized.name(),

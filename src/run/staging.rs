@@ -127,6 +127,7 @@ impl Node<'_> {
         Ok((all, traces))
     }
 
+    #[tracing::instrument(name = "plan", skip_all)]
     pub(super) async fn plan(
         &self,
         world: &World,

@@ -43,6 +43,7 @@ impl World {
 }
 
 impl Node<'_> {
+    #[tracing::instrument(name = "look", skip_all)]
     pub(super) async fn look(&self, progress: &mut Progress) -> Result<World, Failure> {
         self.look_from(self.settled().await?, progress).await
     }

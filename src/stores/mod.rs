@@ -4,6 +4,7 @@
 //! holds a [`Store`] need not know of which kind it is, apart from what only folders can do.
 
 mod aws;
+mod counted;
 mod faults;
 mod lease;
 mod listing;
@@ -34,6 +35,7 @@ use url::Url;
 
 use crate::paths;
 
+pub use counted::counted;
 pub use faults::arm as arm_faults;
 pub use lease::Lease;
 pub use listing::list_all;

@@ -9,6 +9,7 @@ mod content;
 mod diff;
 mod drop;
 mod files;
+mod gauge;
 mod glance;
 mod history;
 mod intervals;
@@ -58,6 +59,7 @@ pub use bring::{Arrived, Brought, bring};
 pub use changes::Changes;
 pub use content::columns_key;
 pub use diff::{FileDiff, FileSet, compare_files, existing_version, same_content};
+pub use gauge::{Gauge, Gauges, Phase};
 pub use glance::Glance;
 pub use history::{History, add_versions, first_versions};
 pub use intervals::{replace_intervals, rows_outside, with_intervals, within};
@@ -87,6 +89,7 @@ pub struct Lake {
     root: Url,
     place: Place,
     layouts: Arc<BTreeMap<TableName, Layout>>,
+    gauges: Gauges,
 }
 
 /// Storage that refuses, or a table that cannot be used.
@@ -309,7 +312,7 @@ impl Lake {
             url.set_path(&format!("{}/", url.path()));
         }
         let (store, path) = Store::open(&url, options).map_err(|error| bad(&error.to_string()))?;
-        Ok(Self { root: url, place: Place { store, path }, layouts: Arc::default() })
+        Ok(Self { root: url, place: Place { store, path }, layouts: Arc::default(), gauges: Gauges::default() })
     }
 
     /// The lake of a target of a project in `folder`.

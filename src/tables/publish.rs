@@ -46,6 +46,7 @@ const CHECKPOINT_EVERY: u64 = 100;
 ///
 /// # Errors
 /// [`TableError::Conflict`] when another writer was faster; otherwise the storage's error.
+#[tracing::instrument(name = "publish", skip_all)]
 pub async fn publish(
     lake: &Lake,
     published: Option<&Published>,
@@ -62,6 +63,7 @@ pub async fn publish(
 ///
 /// # Errors
 /// As [`publish`].
+#[tracing::instrument(name = "publish", skip_all)]
 pub async fn publish_same(
     lake: &Lake,
     published: &Published,

@@ -25,7 +25,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use super::content::Sums;
-use super::{Lake, Layout, TableError, Watch, read, zorder};
+use super::{Gauge, Lake, Layout, TableError, Watch, read, zorder};
 use crate::exact_files::rows_of;
 use crate::fail_points;
 use crate::names::TableName;
@@ -199,6 +199,7 @@ pub async fn stage(
 ///
 /// # Errors
 /// As there.
+#[tracing::instrument(name = "stage", skip_all, fields(table = %name))]
 pub async fn stage_watched(
     lake: &Lake,
     name: &TableName,
@@ -239,7 +240,7 @@ pub(super) async fn stage_streams(
     probe(&store, name).await?;
     hide_caught_panics();
     let config = lake.layout(name).writer(schema, partition_by, session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None };
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None, gauge: None };
     let (adds, _) = write_partitions(&target, streams, Vec::new(), 0).await?;
     Ok(Staged { adds, ..Staged::nothing(lake, name, schema, partition_by) })
 }
@@ -259,7 +260,7 @@ pub(super) async fn write_beside(
     let store: ObjectStoreRef = Arc::new(PrefixStore::new(lake.files_of(name), folder.clone()));
     probe(&store, name).await?;
     let config = Layout::default().writer(schema, &[], session)?;
-    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None };
+    let target = Target { store, config, schema: Arc::clone(schema), name: name.clone(), sums: None, gauge: None };
     write_files(&target, rows_of(read::view(plan), schema)?, session, None).await.map(|_| ())
 }
 
@@ -279,6 +280,7 @@ fn hide_caught_panics() {
 }
 
 /// Runs a plan of exactly the columns of `schema`, once more with less memory if that is not enough.
+#[tracing::instrument(name = "execute", skip_all)]
 async fn write_files(
     target: &Target,
     plan: LogicalPlan,
@@ -291,6 +293,9 @@ async fn write_files(
     let (plan, name) = (&plan, &target.name);
     let run = |session: SessionState| async move {
         let physical = session.create_physical_plan(plan).await?;
+        if let Some(gauge) = &target.gauge {
+            gauge.runs(&physical);
+        }
         tracing::debug!("plan of `{name}`:\n{}", displayable(physical.as_ref()).indent(false));
         let context = session.task_ctx();
         let streams = |partition| physical.execute(partition, Arc::clone(&context));
@@ -329,7 +334,9 @@ async fn write_watched(
     let store = lake.files_of(&staged.name);
     let config = lake.layout(&staged.name).writer(&staged.schema, &staged.partition_by, session)?;
     let sums = watch.and_then(Watch::sums).map(|sets| Sums::of(&staged.schema, &sets));
-    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), sums };
+    let gauge = lake.gauge(&staged.name);
+    let store = gauge.as_ref().map_or_else(|| Arc::clone(&store), |gauge| gauge.counting(Arc::clone(&store)));
+    let target = Target { store, config, schema: Arc::clone(&staged.schema), name: staged.name.clone(), sums, gauge };
     let (adds, content) = write_files(&target, plan, session, watch).await?;
     staged.adds.extend(adds);
     staged.content = target.sums.is_some().then(|| content.texts(&staged.schema));
@@ -383,7 +390,8 @@ async fn write_partitions(
     if failure.is_none() {
         let rows = futures::stream::iter(left.into_values().flatten().map(Ok));
         let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&target.schema), rows));
-        match Writing::new(target).write(rows, 0).await {
+        let again = Writing { gauge: None, ..Writing::new(target) };
+        match again.write(rows, 0).await {
             Ok(written) => {
                 adds.extend(written.adds);
                 content = content.and(written.content);
@@ -408,6 +416,8 @@ struct Target {
     name: TableName,
     /// What is summed up, if the rows are all that the table will hold.
     sums: Option<Sums>,
+    /// Who watches.
+    gauge: Option<Arc<Gauge>>,
 }
 
 /// What came of a stream.
@@ -425,13 +435,15 @@ struct Writing {
     name: TableName,
     watched: Vec<Sender<RecordBatch>>,
     content: Option<Sums>,
+    gauge: Option<Arc<Gauge>>,
 }
 
 impl Writing {
     fn new(target: &Target) -> Self {
         let writer = DeltaWriter::new(Arc::clone(&target.store), target.config.clone());
         let content = target.sums.clone();
-        Self { writer, schema: Arc::clone(&target.schema), name: target.name.clone(), watched: Vec::new(), content }
+        let (schema, gauge) = (Arc::clone(&target.schema), target.gauge.clone());
+        Self { writer, schema, name: target.name.clone(), watched: Vec::new(), content, gauge }
     }
 
     /// Writes a stream; gives it back instead if it is not longer than `few` bytes.
@@ -441,6 +453,7 @@ impl Writing {
             let written = match batch {
                 Ok(batch) if batch.num_rows() == 0 => continue,
                 Ok(batch) => {
+                    self.gauge.iter().for_each(|gauge| gauge.comes(batch.num_rows()));
                     self.show(&batch).await;
                     if bytes < few {
                         bytes += batch.get_array_memory_size();

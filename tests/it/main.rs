@@ -10,6 +10,7 @@ mod architecture;
 mod artifacts;
 mod atomic;
 mod bad_rows;
+mod board;
 mod care;
 mod changes;
 mod compact;
@@ -68,6 +69,8 @@ mod strategies;
 mod terminal;
 mod text_files;
 mod together;
+#[cfg(feature = "otel")]
+mod traces;
 mod types;
 mod unit_record;
 mod unit_runs;

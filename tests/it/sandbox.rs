@@ -160,7 +160,7 @@ pub fn snapshots() -> insta::Settings {
     settings.set_snapshot_path("../../snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.add_filter(r"in \d+\.\d+s", "in [time]");
+    settings.add_filter(r"in \d+\.\d+s(, [\d,]+ rows?, [\d.]+ [kMG]?B)?(, [\d.]+ [kMG]B of memory)?", "in [time]");
     settings
 }
 

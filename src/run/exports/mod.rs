@@ -140,6 +140,7 @@ enum Need {
 
 impl Inputs {
     /// Writes the file of an export, if it is not what it should be.
+    #[tracing::instrument(name = "export", skip_all, fields(otel.name = %name))]
     pub(super) async fn export(&self, name: &TableName) -> ExportResult {
         let export = &self.runtime().project.exports[name];
         let (started_at, start) = (Utc::now(), Instant::now());

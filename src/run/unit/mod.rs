@@ -74,6 +74,7 @@ impl UnitTestResult {
 
 /// Runs the selected unit tests; results come in the order of their declarations. With `trusting`, a test that has
 /// passed before is not run again while nothing that decides it has changed.
+#[tracing::instrument(name = "unit tests", skip_all)]
 pub async fn run_unit_tests(
     runtime: &SharedRuntime,
     selection: &Selection,
