@@ -42,6 +42,9 @@
 //!
 //! `ARCHITECTURE.md` in the repository tells the reasons and the formats on disk.
 
+// The futures of a run stand one in another, and so do the spans around them: more deeply than the compiler looks unless told.
+#![recursion_limit = "256"]
+
 // -- words that every stage speaks --
 
 pub mod names;

@@ -330,7 +330,7 @@ mod tests {
 
     fn running(count: usize) -> Vec<Running> {
         let one = |at| Running {
-            name: TableName::new("silver", &format!("a_model_with_a_long_name_{at}")),
+            name: TableName::new("silver", format!("a_model_with_a_long_name_{at}")),
             gauge: Gauges::default().watch(&TableName::new("silver", "x")),
             start: Instant::now(),
             seen: VecDeque::new(),
@@ -354,7 +354,7 @@ mod tests {
         let lines = state.lines((12, 80), Instant::now());
         assert_eq!(lines.len(), 11, "{lines:#?}");
         assert_eq!(lines[9], "    and 31 more");
-        assert!(lines[0].contains("silver.a_model_with_a_long_name_0     0s  looking"), "{lines:#?}");
+        assert!(lines[0].contains("silver.a_model_with_a_long_name…    0s  looking"), "{lines:#?}");
         let narrow = state.lines((12, 40), Instant::now());
         assert!(narrow[0].starts_with("  ⠋ silver.a_model_… "), "{narrow:#?}");
         assert!(narrow.last().is_some_and(|line| line.starts_with("14 of 30  ok 12  warn 1")), "{narrow:#?}");

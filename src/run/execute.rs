@@ -51,7 +51,7 @@ pub async fn execute(
     let mut report = RunReport::begun(&inputs.runtime().options);
     report.unit_tests.clone_from(&schedule.unit_tests);
     let why = match run_level(&inputs, schedule, "on-run-start", &mut report).await {
-        Ok(()) => run_steps(&inputs, schedule, &stop, &on_event, &mut report).await,
+        Ok(()) => Box::pin(run_steps(&inputs, schedule, &stop, &on_event, &mut report)).await,
         Err(failure) => Some(failure),
     };
     let done: BTreeSet<TableName> = report.nodes.iter().map(|node| node.name.clone()).collect();
@@ -132,7 +132,7 @@ async fn work(
         {
             let inputs = Arc::clone(inputs);
             let export = async move { Ended::Export(Box::new(inputs.export(&name).await)) };
-            running.spawn(export.in_current_span());
+            running.spawn(Box::pin(export.in_current_span()));
         }
         while running.len() < options.nodes_at_once
             && let Some(index) = board.take_ready()
@@ -141,13 +141,14 @@ async fn work(
             on_event(Event::Started(step.name.clone()));
             // Rows of a query that does not do what it should are not worth making.
             let refused = schedule.refusal(&step.name);
-            let node = async move {
+            // What a node does is deep enough to be laid out by itself.
+            let node = Box::pin(async move {
                 let result = match refused {
                     Some(why) => not_run(inputs.runtime(), &step, Status::Error, &why),
                     None => materialize(&inputs, &step).await,
                 };
                 Ended::Node(index, Box::new(result))
-            };
+            });
             running.spawn(node.in_current_span());
         }
         if running.is_empty() {

@@ -103,7 +103,9 @@ impl Outcome {
         span.record("action", self.action);
         span.record("reason", self.reason.as_str());
         for (key, value) in [("rows", self.rows), ("bytes", self.bytes), ("version", self.version)] {
-            value.iter().for_each(|value| drop(span.record(key, value)));
+            if let Some(value) = value {
+                span.record(key, value);
+            }
         }
         if self.status == Status::Error {
             span.record("otel.status_code", "ERROR");
