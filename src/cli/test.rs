@@ -9,7 +9,7 @@ use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
-use super::{ExitStatus, Pipeline, announce, failures, record, suggest, targets, unit};
+use super::{ExitStatus, Pipeline, announce, failures, notify, record, suggest, targets, unit};
 use crate::artifacts;
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
@@ -69,6 +69,7 @@ pub(super) fn run_loaded(
     } else {
         printer.result(&summary(&report, printer));
     }
+    notify::finish(&inputs, &async_runtime, &report, &called, None, printer);
     Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
 }
 
