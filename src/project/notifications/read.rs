@@ -6,12 +6,65 @@ use super::ChannelType::{Command, Email, Slack, Teams, Webhook};
 use super::{
     Channel, ChannelType, KEYS, MAIL_TLS, OCCASIONS, Occasion, REMIND_AFTER, SEVERITIES, TIMEOUT, TYPES, Written,
 };
-use crate::diagnostics::{Diagnostic, Id, Span};
+use crate::diagnostics::{Diagnostic, Diagnostics, Id, Span};
 use crate::project::durations;
 use crate::project::yaml::{Mapping, Node, Raw, Reader};
 
 /// Reads the list. Channels that are turned off are checked, and left out.
+///
+/// No diagnostic shows a line with a literal secret, whatever it is about.
 pub(in crate::project) fn read(node: &Node, targets: &[&str], reader: &mut Reader<'_>) -> Vec<Channel> {
+    let mut own = Diagnostics::new();
+    let found = read_all(node, targets, &mut Reader { diagnostics: &mut own });
+    let mut secrets = Vec::new();
+    literal_secrets(node, &mut secrets);
+    for diagnostic in own.sorted() {
+        reader.diagnostics.push(without_secrets(diagnostic.clone(), &secrets));
+    }
+    found
+}
+
+/// The values of keys that may be secrets, where they do not come from the environment.
+fn literal_secrets<'n>(node: &'n Node, found: &mut Vec<&'n Span>) {
+    match &node.value {
+        Raw::List(items) => items.iter().for_each(|item| literal_secrets(item, found)),
+        Raw::Map(entries) => {
+            for (key, value) in entries {
+                let key = key.plain_text();
+                match &value.value {
+                    Raw::Map(_) if key == "headers" => secrets_of(value, found),
+                    Raw::Scalar(_) if matches!(key.as_str(), "url" | "password") => secrets_of(value, found),
+                    _ => literal_secrets(value, found),
+                }
+            }
+        }
+        Raw::Null | Raw::Scalar(_) => {}
+    }
+}
+
+fn secrets_of<'n>(value: &'n Node, found: &mut Vec<&'n Span>) {
+    match &value.value {
+        Raw::Map(entries) => entries.iter().for_each(|(_, value)| secrets_of(value, found)),
+        _ if value.plain_text().contains("env_var") => {}
+        _ => found.push(&value.span),
+    }
+}
+
+fn without_secrets(mut diagnostic: Diagnostic, secrets: &[&Span]) -> Diagnostic {
+    let lines = |span: &Span| (span.position().0, span.file.position(span.end).0);
+    let shows = |span: &Span| {
+        let (first, last) = lines(span);
+        secrets.iter().any(|secret| lines(secret).0 <= last && first <= lines(secret).1)
+    };
+    diagnostic.related.retain(|(span, _)| !shows(span));
+    if let Some(span) = diagnostic.span.as_ref().filter(|span| shows(span)) {
+        diagnostic.message.push_str(&format!(", in line {}", lines(span).0));
+        diagnostic.span = Some(Span::file_start(&span.file));
+    }
+    diagnostic
+}
+
+fn read_all(node: &Node, targets: &[&str], reader: &mut Reader<'_>) -> Vec<Channel> {
     let mut found: Vec<Channel> = Vec::new();
     for node in reader.list(node) {
         let Some(mut mapping) = reader.mapping(node, "notification channel") else { continue };
