@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
+use super::words::without_values;
 use super::{Happened, Problem, RunFacts};
 use crate::compile::CompiledTest;
 use crate::diagnostics::{Diagnostics, Severity};
@@ -186,27 +187,39 @@ struct Looking<'a> {
     run: RunFacts,
     declared: HashMap<&'a str, &'a CompiledTest>,
     blocked: BTreeSet<&'a TableName>,
+    /// Those of them that read nothing that failed, and are published together with something that did.
+    beside: BTreeSet<&'a TableName>,
 }
 
 impl<'a> Looking<'a> {
     fn new(runtime: &'a Runtime, report: &'a RunReport, run: &RunFacts) -> Self {
         let declared = runtime.compiled.tests.iter().map(|test| (test.name.as_str(), test)).collect();
-        let blocked =
-            report.nodes.iter().filter(|node| node.status == Status::Blocked).map(|node| &node.name).collect();
-        Self { runtime, report, run: run.clone(), declared, blocked }
+        let of = |status| report.nodes.iter().filter(move |node| node.status == status).map(|node| &node.name);
+        let (blocked, beside) = (of(Status::Blocked).collect(), BTreeSet::new());
+        let mut looking = Self { runtime, report, run: run.clone(), declared, blocked, beside };
+        let below: BTreeSet<&TableName> = of(Status::Error).flat_map(|name| looking.below(name)).collect();
+        looking.beside = &looking.blocked - &below;
+        looking
     }
 
     /// Tables that were not built because this one failed.
     fn blocks(&self, name: &TableName) -> Vec<TableName> {
-        let (mut found, mut pending) = (BTreeSet::new(), vec![name]);
+        self.below(name).union(&self.beside).map(|name| (*name).clone()).collect()
+    }
+
+    /// Blocked tables that read this one, or what reads it.
+    fn below(&self, name: &TableName) -> BTreeSet<&'a TableName> {
+        let (mut found, mut pending) = (BTreeSet::new(), vec![name.clone()]);
         while let Some(next) = pending.pop() {
-            for child in self.runtime.graph.children(next) {
-                if self.blocked.contains(child) && found.insert(child.clone()) {
-                    pending.push(child);
+            for child in self.runtime.graph.children(&next) {
+                if let Some(blocked) = self.blocked.get(child)
+                    && found.insert(*blocked)
+                {
+                    pending.push(child.clone());
                 }
             }
         }
-        found.into_iter().collect()
+        found
     }
 
     /// What is known of a problem of a table, whatever it is.
@@ -235,6 +248,19 @@ impl<'a> Looking<'a> {
         by_unit_test || node.tests.iter().any(TestResult::blocks)
     }
 
+    /// Why a table failed. An error may quote a value; where that may be one of a sensitive column it does not leave the machine.
+    fn in_words(&self, name: &TableName, error: &str) -> String {
+        let tables: BTreeSet<&TableName> = self.runtime.compiled.sensitive.keys().map(|column| &column.table).collect();
+        let (mut seen, mut pending) = (BTreeSet::from([name]), vec![name]);
+        while let Some(next) = pending.pop() {
+            if tables.contains(next) {
+                return without_values(error);
+            }
+            pending.extend(self.runtime.graph.parents(next).into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        error.to_owned()
+    }
+
     fn node(&self, node: &NodeResult, happened: &mut Happened) {
         let Some(model) = self.runtime.project.models.get(&node.name) else { return };
         let kind = model.resource_type();
@@ -253,7 +279,13 @@ impl<'a> Looking<'a> {
                 happened.problems.push(self.about(&node.name, problem, false));
             }
             Status::Error if !self.is_refused(node) => {
-                let problem = Problem::new(subject, kind, node.name.as_str(), TestSeverity::Error, node.reason.clone());
+                let problem = Problem::new(
+                    subject,
+                    kind,
+                    node.name.as_str(),
+                    TestSeverity::Error,
+                    self.in_words(&node.name, &node.reason),
+                );
                 let look = self.run.with_target(&format!("lake why {}", node.name));
                 let problem = Problem { file: Some(model.path.clone()), look: Some(look), ..problem };
                 happened.problems.push(self.about(&node.name, problem, true));
@@ -273,11 +305,14 @@ impl<'a> Looking<'a> {
             TestStatus::Fail | TestStatus::Error => (Occasion::Failure, TestSeverity::Error),
         };
         let declared = self.declared.get(test.name.as_str());
-        let message = test.message.clone().unwrap_or_else(|| match test.failures {
-            Some(1) => "1 row fails".to_owned(),
-            Some(count) => format!("{} fail", plural(count, "row")),
-            None => "it fails".to_owned(),
-        });
+        let of_test = declared.and_then(|test| test.table.clone().or_else(|| test.reads.first().cloned()));
+        let message = match (&test.message, test.failures, &of_test) {
+            (Some(error), _, Some(table)) if test.status == TestStatus::Error => self.in_words(table, error),
+            (Some(message), ..) => message.clone(),
+            (None, Some(1), _) => "1 row fails".to_owned(),
+            (None, Some(count), _) => format!("{} fail", plural(count, "row")),
+            (None, None, _) => "it fails".to_owned(),
+        };
         let place = test.declared.as_deref().and_then(|place| place.rsplit_once(':'));
         let look = self.run.with_target(&format!("lake test --failures {}", test.name));
         let problem = Problem {
@@ -291,7 +326,6 @@ impl<'a> Looking<'a> {
             look: Some(look),
             ..Problem::new(subject, "test", &test.name, severity, message)
         };
-        let of_test = declared.and_then(|test| test.table.clone().or_else(|| test.reads.first().cloned()));
         let stops = node.is_some_and(|node| node.status == Status::Error) && test.blocks();
         let table = node.filter(|_| stops).map(|node| node.name.clone()).or(of_test);
         happened.problems.push(match table {

@@ -20,15 +20,16 @@ pub(super) fn payload(message: &Message) -> Value {
     let mut left = BYTES;
     for section in &message.sections {
         body.push(of_title(section));
-        for block in section.entries.iter().map(of_entry).chain(section.more().map(|more| rich(vec![subtle(&more)]))) {
-            let size = block.to_string().len();
+        let more = section.more().map(|more| vec![rich(vec![subtle(&more)])]);
+        for blocks in section.entries.iter().map(of_entry).chain(more) {
+            let size = blocks.iter().map(|block| block.to_string().len()).sum();
             if size > left {
                 body.push(rich(vec![subtle("and more: see _lake.notifications")]));
                 left = 0;
                 break;
             }
             left -= size;
-            body.push(block);
+            body.extend(blocks);
         }
     }
     body.extend(message.look.iter().map(|command| rich(vec![code(command)])));
@@ -59,20 +60,21 @@ fn of_title(section: &Section) -> Value {
     json!({"type": "RichTextBlock", "separator": true, "spacing": "Medium", "inlines": [run]})
 }
 
-fn of_entry(entry: &Entry) -> Value {
+/// Blocks that stand close together, one for each line: a run has no lines of its own.
+fn of_entry(entry: &Entry) -> Vec<Value> {
     let mut runs = vec![json!({"type": "TextRun", "text": entry.name, "weight": "Bolder"})];
     if !entry.about.is_empty() {
         runs.push(subtle(&format!(" ({})", entry.about)));
     }
-    runs.push(plain(&format!(": {}", entry.text)));
-    for line in entry.place.iter().chain(&entry.waits) {
-        runs.push(subtle(&format!("\n{line}")));
-    }
-    if let Some(look) = &entry.look {
-        runs.push(plain("\n"));
-        runs.push(code(look));
-    }
-    rich(runs)
+    let mut lines = entry.text.lines();
+    runs.push(plain(&format!(": {}", lines.next().unwrap_or_default())));
+    let below = lines.map(plain).chain(entry.place.iter().chain(&entry.waits).map(|line| subtle(line)));
+    let below = below.chain(entry.look.iter().map(|look| code(look))).map(|run| {
+        let mut block = rich(vec![run]);
+        block["spacing"] = "None".into();
+        block
+    });
+    std::iter::once(rich(runs)).chain(below).collect()
 }
 
 fn rich(inlines: Vec<Value>) -> Value {

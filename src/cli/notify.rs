@@ -46,12 +46,15 @@ pub(super) fn run(global: &Global, args: &NotifyArgs, printer: &Printer) -> anyh
         list(&project.notifications, target, printer);
         return Ok(ExitStatus::Fine);
     };
-    let channels: Vec<&Channel> = match which {
+    let mut channels: Vec<&Channel> = match which {
         Some(name) => vec![named(&project.notifications, name)?],
         None => project.notifications.iter().filter(|channel| channel.is_of(target)).collect(),
     };
+    if which.is_none() {
+        channels.retain(|channel| !is_off(channel));
+    }
     if channels.is_empty() {
-        printer.note(&format!("no channel is told of runs on target `{target}`"));
+        printer.note(&format!("no channel is told of runs on target `{target}`: see `lake notify`"));
     }
     let facts = pipeline.facts("notify");
     let outcomes = alerts::tell_test(&channels, &project.folder, &facts);
@@ -239,8 +242,12 @@ pub(super) fn not_loaded(
 
 /// Channels that are told of runs on a target, and are not turned off by the environment.
 fn of_target(channels: &[Channel], target: &str) -> Vec<Channel> {
-    let is_on = |channel: &&Channel| channel.is_of(target) && !matches!(channel.reach(), Ok(None));
+    let is_on = |channel: &&Channel| channel.is_of(target) && !is_off(channel);
     channels.iter().filter(is_on).cloned().collect()
+}
+
+fn is_off(channel: &Channel) -> bool {
+    matches!(channel.reach(), Ok(None))
 }
 
 /// Tells what is new beside what the lake remembers, and lets it remember that.

@@ -258,6 +258,39 @@ fn a_channel_hears_what_it_asks_for() {
 }
 
 #[test]
+fn tables_that_are_published_together_wait_for_the_one_that_failed() {
+    let (url, received) = server("200 OK");
+    let sandbox = shop(WEBHOOK);
+    sandbox.write(
+        "models/all.yml",
+        "groups:\n  - { name: finance, owner: { name: Finance team }, config: { publish: together } }\nmodels:
+  - { name: other, config: { group: finance } }
+  - name: total
+    config: { group: finance }
+    columns: [{ name: n, data_tests: [{ accepted_values: { name: many, arguments: { values: [99], quote: false } } }] }]\n",
+    );
+    assert_eq!(lake(&sandbox, &url, &["build"]).code, 1);
+    let message = taken(&received).remove(0);
+    assert_eq!(told(&message), ["failure test.many"]);
+    assert_eq!(message["alerts"][0]["blocks"], json!(["gold.other"]));
+}
+
+#[test]
+fn errors_do_not_tell_values_of_sensitive_columns() {
+    let (url, received) = server("200 OK");
+    let sandbox = shop(WEBHOOK);
+    sandbox.write("in/items/1.csv", "id,value\n1,CANARY\n");
+    sandbox.write(
+        "models/gold/other.sql",
+        "{{ config(materialized='table') }} select cast(value as bigint) as n from {{ ref('items') }}",
+    );
+    assert_eq!(lake(&sandbox, &url, &["build"]).code, 1);
+    let message = taken(&received).remove(0);
+    assert!(told(&message).contains(&"failure model.gold.other".to_owned()), "{message}");
+    assert!(message.to_string().contains("cast") && !message.to_string().contains("CANARY"), "{message}");
+}
+
+#[test]
 fn stale_sources_are_told() {
     let (url, received) = server("200 OK");
     let sandbox = shop(WEBHOOK);
@@ -537,6 +570,7 @@ fn a_newcomer_sees_whether_it_works() {
     assert_eq!((&message["test"], &message["title"]), (&json!(true), &json!("lake shop (dev): a test message")));
     assert_eq!(lake(&sandbox, &url, &["notify", "--test", "hook"]).code, 0);
     assert_eq!(taken(&received).len(), 1);
+    lake(&sandbox, &url, &["notify", "--test", "off"]).assert_failed(1, "its address is empty");
     lake(&sandbox, &url, &["notify", "--test", "hok"]).assert_failed(2, "did you mean `hook`?");
     let listed = sandbox.command(&["notify", "--output", "json"]).env("HOOK", &url).output().unwrap();
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();

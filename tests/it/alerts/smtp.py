@@ -46,7 +46,8 @@ def serve(connection):
             say("354 go on")
             text = []
             while (part := stream.readline().decode().rstrip("\r\n")) != ".":
-                text.append(part)
+                # RFC 5321, section 4.5.2
+                text.append(part.removeprefix(".") if part.startswith("..") else part)
             mail["data"] = "\n".join(text)
             print(json.dumps(mail), flush=True)
             say("250 fine")
