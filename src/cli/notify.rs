@@ -162,13 +162,14 @@ pub(super) fn freshness(
     tell(inputs, async_runtime, &channels, &happened, printer);
 }
 
-/// Sources that the steps of a run read, where that takes no query over all files.
+/// Sources that the steps of a run read, where that takes neither a query over all files nor a listing that the run saves.
 async fn look(inputs: &Inputs, schedule: &Schedule) -> Vec<FreshnessResult> {
     let runtime = inputs.runtime();
     let parents = schedule.steps.iter().flat_map(|step| runtime.graph.parents(&step.name));
     let read: BTreeSet<&TableName> = parents.collect();
     let is_cheap = |name: &&TableName| {
-        runtime.project.sources.get(*name).is_some_and(|source| source.ingestion.loaded_at_field.is_none())
+        let ingestion = runtime.project.sources.get(*name).map(|source| &source.ingestion);
+        ingestion.is_some_and(|how| how.loaded_at_field.is_none() && how.incremental_listing.is_none())
     };
     let looks: Vec<_> = read.into_iter().filter(is_cheap).map(|name| run::source_freshness(inputs, name)).collect();
     let results: Vec<_> = futures::stream::iter(looks).buffered(AT_ONCE).collect().await;
