@@ -22,7 +22,7 @@ pub(super) fn payload(message: &Message) -> Value {
         body.push(of_title(section));
         let more = section.more().map(|more| vec![rich(vec![subtle(&more)])]);
         for blocks in section.entries.iter().map(of_entry).chain(more) {
-            let size = blocks.iter().map(|block| block.to_string().len()).sum();
+            let size: usize = blocks.iter().map(|block| block.to_string().len()).sum();
             if size > left {
                 body.push(rich(vec![subtle("and more: see _lake.notifications")]));
                 left = 0;
