@@ -37,6 +37,7 @@
 //! | [`tables`] | Delta tables: inspect, read, stage, merge, publish |
 //! | [`run`] | `CompiledProject` -> `RunReport`: schedule, decide, materialise, audit |
 //! | [`artifacts`] | `.lake/`: what other programs read |
+//! | [`alerts`] | who is told how a run ended: Slack, Teams, webhooks, mail, commands |
 //! | [`docs`] | lineage as text, and the documentation page |
 //! | [`cli`] | arguments, printing, exit codes; the only module that sees all |
 //!
@@ -88,6 +89,8 @@ pub mod tables;
 pub mod run;
 
 pub mod artifacts;
+
+pub mod alerts;
 
 pub mod docs;
 

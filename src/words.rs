@@ -49,6 +49,15 @@ fn shortened<'a>(number: u64, units: &[&'a str]) -> (String, &'a str) {
     (if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }, units[at])
 }
 
+/// `3 days 4 hours`, `5 minutes`, `12 seconds`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let parts = [(seconds / 86_400, "day"), (seconds / 3_600 % 24, "hour"), (seconds / 60 % 60, "minute")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).take(2).map(|(count, noun)| plural(*count, noun)).collect();
+    if parts.is_empty() { plural(seconds, "second") } else { parts.join(" ") }
+}
+
 /// A name as SQL, in its own case: `"Id"`.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

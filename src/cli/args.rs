@@ -9,6 +9,7 @@ use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::log_args::LogArgs;
+use super::notify::NotifyArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
@@ -49,6 +50,12 @@ pub(super) struct Global {
     /// What is told while a command goes on.
     #[command(flatten)]
     pub(super) log: LogArgs,
+    /// Tell nobody how the run ends: see `notifications` of project.yml
+    #[arg(long, global = true)]
+    pub(super) no_notify: bool,
+    /// The command whose end channels are told
+    #[arg(skip)]
+    pub(super) watched: Option<&'static str>,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
@@ -121,6 +128,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Look at project, store and tables for what is wrong, and say how to mend it; nothing is changed
     Doctor,
+    /// List the channels that are told how runs end, or send them a test message
+    Notify(NotifyArgs),
     /// Explain a diagnostic: lake explain L0102
     Explain {
         /// Its code or name; all of them if none is given

@@ -9,7 +9,7 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, announce, plan, unit};
+use super::{ExitStatus, Pipeline, announce, notify, plan, unit};
 use crate::artifacts::{self, Announcer, RunEvents};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
@@ -134,8 +134,6 @@ pub(super) fn run_schedule(
     announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, called, printer));
     artifacts::keep(&runtime.memo, false);
-    // What still runs on other threads after a stop must not be waited for.
-    async_runtime.shutdown_background();
     match (told, printer.stream()) {
         (Some(told), Some(events)) => {
             remarks(&report, printer);
@@ -150,6 +148,9 @@ pub(super) fn run_schedule(
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
     }
+    notify::finish(&inputs, &async_runtime, &report, called, Some(schedule), printer);
+    // What still runs on other threads after a stop must not be waited for.
+    async_runtime.shutdown_background();
     Ok(match (report.cancelled, report.succeeded()) {
         (true, _) => ExitStatus::Interrupted,
         (false, true) => ExitStatus::Fine,

@@ -29,6 +29,7 @@ mod log;
 mod log_args;
 mod ls;
 mod maintain;
+mod notify;
 mod pipeline;
 mod plan;
 mod printer;
@@ -52,7 +53,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, SourceCommand};
 pub(crate) use pipeline::Pipeline;
 use printer::Printer;
 
@@ -113,7 +114,8 @@ fn start() -> ExitCode {
     if let Ok(point) = std::env::var("LAKE_FAIL_POINT") {
         crate::fail_points::arm(&point);
     }
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.global.watched = if cli.global.no_notify { None } else { watched(&cli.command) };
     let printer = Printer::new(&cli.global, cli.command.has_data());
     let logs = log::start(cli.global.verbose, &printer);
     let start = std::time::Instant::now();
@@ -121,6 +123,9 @@ fn start() -> ExitCode {
     let ended = log::Logs::span(cli.command.name(), &printer).in_scope(|| run(&cli, &printer));
     let status = ended.unwrap_or_else(|error| {
         printer.error(&error);
+        if let Some(command) = cli.global.watched {
+            notify::died(&cli.global, command, &error, &printer);
+        }
         ExitStatus::Wrong
     });
     logs.end(&printer);
@@ -152,10 +157,25 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Doctor => doctor::run(&cli.global, printer),
+        Command::Notify(args) => notify::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
         Command::Clone(args) => environments::clone(&cli.global, args, printer),
         Command::Promote(args) => environments::promote(&cli.global, args, printer),
         Command::Drop(args) => drop::run(&cli.global, args, printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
+    }
+}
+
+/// The name of a command whose end channels are told.
+fn watched(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Build(args) if !args.dry_run => Some("build"),
+        Command::Run(args) if !args.dry_run => Some("run"),
+        Command::Seed(_) => Some("seed"),
+        Command::Retry(_) => Some("retry"),
+        Command::Test(args) if args.is_a_run() => Some("test"),
+        Command::Source { command: SourceCommand::Freshness(_) } => Some("source freshness"),
+        Command::Source { command: SourceCommand::Replay(_) } => Some("source replay"),
+        _ => None,
     }
 }

@@ -9,7 +9,8 @@ use tokio::runtime;
 
 use super::args::{Deny, Global};
 use super::printer::Printer;
-use super::targets;
+use super::{notify, targets};
+use crate::alerts;
 use crate::artifacts;
 use crate::bronze::{self, Listings, Slice};
 use crate::compile::{self, CompiledProject};
@@ -35,6 +36,8 @@ pub(crate) struct Pipeline {
     diagnostics: Diagnostics,
     threads: Option<usize>,
     deny_warnings: bool,
+    /// The command whose end channels are told.
+    watched: Option<&'static str>,
     memo: Memo,
 }
 
@@ -57,6 +60,7 @@ pub(super) struct Compiled {
     pub(super) force: bool,
     /// The lake of another target, for tables that are not here.
     pub(super) deferral: Option<Deferral>,
+    watched: Option<&'static str>,
     memo: Memo,
     listings: Listings,
 }
@@ -82,12 +86,22 @@ impl Pipeline {
         let memo = timed("remember", || artifacts::open_memo(&files.folder, &build_stamp()));
         let Some(project) = timed("load", || project::load(&files, &options, &memo, &mut diagnostics)) else {
             report(&diagnostics, printer);
+            if let Some(command) = global.watched {
+                notify::not_loaded(&files, &options, &diagnostics, command, printer);
+            }
             return Ok(Err(Reported));
         };
         let graph = timed("resolve", || graph::resolve(&project, &mut diagnostics));
+        alerts::check(&project, &graph, &mut diagnostics);
         let threads = global.threads.map(usize::from);
         let deny_warnings = global.deny == Some(Deny::Warnings);
-        Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings, memo }))
+        let watched = global.watched;
+        Ok(Ok(Self { project, graph, options, diagnostics, threads, deny_warnings, watched, memo }))
+    }
+
+    /// The facts of a run that did not happen, for alerts.
+    pub(super) fn facts(&self, command: &str) -> alerts::RunFacts {
+        alerts::of_run(&self.project, &self.options.invocation_id, self.options.run_started_at, command)
     }
 
     /// Stops here if anything is wrong so far.
@@ -98,15 +112,7 @@ impl Pipeline {
 
     /// Graph -> catalog -> compiled project.
     pub(super) fn compile(mut self, printer: &Printer) -> anyhow::Result<Result<Compiled, Reported>> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.or(self.project.target.threads).unwrap_or(cores);
-        let session = session::state(Resources { threads, memory: self.project.target.memory })?;
-        let async_runtime = runtime::Builder::new_multi_thread()
-            .enable_all()
-            .worker_threads(threads.max(2))
-            .thread_stack_size(super::STACK)
-            .build()
-            .context("cannot start the async runtime")?;
+        let (threads, session, async_runtime) = self.engine()?;
         let (catalog, listings) = timed("inspect", || {
             async_runtime.block_on(async {
                 let (project, diagnostics) = (&self.project, &mut self.diagnostics);
@@ -125,16 +131,49 @@ impl Pipeline {
         timed("keep", || artifacts::keep(&self.memo, !self.diagnostics.has_errors()));
         report(&self.diagnostics, printer);
         let warnings = self.diagnostics.count(Severity::Warning);
-        if self.diagnostics.has_errors() || self.deny_warnings && warnings > 0 {
+        let is_wrong = self.diagnostics.has_errors() || self.deny_warnings && warnings > 0;
+        if is_wrong {
             let mut summary = format!("could not compile `{}`: {}", self.project.name, self.mistakes());
             if !compiled.unchecked.is_empty() {
                 let names: Vec<String> = compiled.unchecked.iter().map(ToString::to_string).collect();
                 summary.push_str(&format!("; not checked because of them: {}", names.join(", ")));
             }
             printer.failure(&summary);
+        }
+        let (watched, denied) = (self.watched, self.deny_warnings);
+        let compiled = self.compiled(compiled, listings, (threads, session, async_runtime));
+        if is_wrong {
+            if let Some(command) = watched {
+                notify::not_compiled(compiled, command, denied, printer);
+            }
             return Ok(Err(Reported));
         }
-        Ok(Ok(Compiled {
+        Ok(Ok(compiled))
+    }
+
+    /// The project without a look at its SQL: for what is about the lake alone.
+    pub(super) fn uncompiled(self) -> anyhow::Result<Compiled> {
+        let engine = self.engine()?;
+        Ok(self.compiled(CompiledProject::default(), Listings::default(), engine))
+    }
+
+    /// Threads, DataFusion, and what waits for IO.
+    fn engine(&self) -> anyhow::Result<Engine> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.or(self.project.target.threads).unwrap_or(cores);
+        let session = session::state(Resources { threads, memory: self.project.target.memory })?;
+        let async_runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(threads.max(2))
+            .thread_stack_size(super::STACK)
+            .build()
+            .context("cannot start the async runtime")?;
+        Ok((threads, session, async_runtime))
+    }
+
+    fn compiled(self, compiled: CompiledProject, listings: Listings, engine: Engine) -> Compiled {
+        let (threads, session, async_runtime) = engine;
+        Compiled {
             project: self.project,
             graph: self.graph,
             compiled,
@@ -147,11 +186,22 @@ impl Pipeline {
             prove: true,
             force: false,
             deferral: None,
+            watched: self.watched,
             memo: self.memo,
             listings,
-        }))
+        }
     }
 }
+
+impl Compiled {
+    /// The facts of a run that did not happen, for alerts.
+    pub(super) fn facts(&self, command: &str) -> alerts::RunFacts {
+        alerts::of_run(&self.project, &self.options.invocation_id, self.options.run_started_at, command)
+    }
+}
+
+/// What runs queries.
+type Engine = (usize, SessionState, runtime::Runtime);
 
 impl Pipeline {
     fn mistakes(&self) -> String {
@@ -190,6 +240,7 @@ impl Compiled {
             replay,
             event_time,
             fail_fast: self.fail_fast,
+            notify: self.watched.is_some(),
             prove: self.prove,
             retries: self.project.target.retries.map_or(RETRIES, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             threads: self.threads,

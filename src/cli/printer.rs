@@ -229,6 +229,11 @@ impl Printer {
         }
     }
 
+    /// What went wrong beside the result, also where progress is not shown.
+    pub(super) fn warning(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}: {text}", self.paint_err(Paint::Yellow, "warning"));
+    }
+
     /// The last line of a program that could not do what it was asked.
     pub(super) fn failure(&self, text: &str) {
         if let Some(events) = &self.events {

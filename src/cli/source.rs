@@ -7,12 +7,12 @@ use futures::StreamExt;
 
 use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs, SourceReplayArgs};
 use super::printer::{Paint, Printer};
-use super::{ExitStatus, Pipeline, build, infer};
+use super::{ExitStatus, Pipeline, build, infer, notify};
 use crate::artifacts::{self, RunEvents};
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
 use crate::run::{self, FileState, FreshnessResult, FreshnessStatus, Inputs, Intake, TestMode};
-use crate::words::{plural, thousands};
+use crate::words::{duration, thousands};
 
 /// Sources that are looked at at once.
 const AT_ONCE: usize = 4;
@@ -173,6 +173,7 @@ fn freshness(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::R
     if printer.is_json() {
         printer.json(&written);
     }
+    notify::freshness(&inputs, &async_runtime, &results, printer);
     let stale =
         |result: &FreshnessResult| matches!(result.status, FreshnessStatus::Error | FreshnessStatus::RuntimeError);
     Ok(if results.iter().any(stale) { ExitStatus::Failed } else { ExitStatus::Fine })
@@ -205,13 +206,4 @@ fn print_freshness(results: &[FreshnessResult], printer: &Printer) {
             "no selected source says what is fresh: give it `freshness: { warn_after: { count: 1, period: day } }`",
         );
     }
-}
-
-/// `3 days 4 hours`, `5 minutes`, `12 seconds`.
-fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
-    let parts = [(seconds / 86_400, "day"), (seconds / 3_600 % 24, "hour"), (seconds / 60 % 60, "minute")];
-    let parts: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).take(2).map(|(count, noun)| plural(*count, noun)).collect();
-    if parts.is_empty() { plural(seconds, "second") } else { parts.join(" ") }
 }

@@ -38,6 +38,13 @@ pub(super) struct TestArgs {
     pub(super) list: bool,
 }
 
+impl TestArgs {
+    /// Whether tests run.
+    pub(super) fn is_a_run(&self) -> bool {
+        self.command.is_none() && self.failures.is_none() && !self.list
+    }
+}
+
 /// Beside testing.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum TestCommand {

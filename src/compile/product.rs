@@ -11,7 +11,7 @@ use crate::names::TableName;
 use crate::template::SourceRead;
 
 /// A project whose every model has a type.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CompiledProject {
     /// Models that compiled.
     pub models: BTreeMap<TableName, CompiledModel>,

@@ -18,8 +18,8 @@ use super::targets::{self, Targets};
 use super::test_lists;
 use super::yaml::{self, Reader};
 use super::{
-    Column, Export, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, seeds,
-    selectors, settings, sources, unit_tests,
+    Column, Export, Model, Project, Source, Target, contracts, custom_tests, exports, exposures, groups, notifications,
+    seeds, selectors, settings, sources, unit_tests,
 };
 use crate::diagnostics::{Diagnostic, Diagnostics, Id, SourceFile, Span};
 use crate::memo::{Key, KeyMaker, Memo};
@@ -179,6 +179,7 @@ pub fn load(
         folder: files.folder.to_path_buf(),
         target,
         openlineage: OpenLineageSettings::new(settings.openlineage, bare.clone()),
+        notifications: notifications::bound(settings.notifications, &bare),
         targets: Targets::new(settings.targets, bare),
         sources: declared,
         models,
@@ -232,7 +233,7 @@ fn choose_target(
     }
 }
 
-fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settings {
+pub(super) fn base_settings(settings: &Settings, options: &LoadOptions) -> template::Settings {
     let mut vars = settings.vars.clone();
     vars.extend(options.vars.clone());
     template::Settings {

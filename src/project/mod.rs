@@ -23,6 +23,7 @@ mod layout;
 mod load;
 mod microbatch;
 mod models;
+mod notifications;
 mod openlineage;
 mod path_columns;
 mod schema;
@@ -72,6 +73,7 @@ pub use ingestion::{
 };
 pub use layout::{Codec, CodecName, Maintain, PersistDocs, RETENTION, SHORTEST_RETENTION};
 pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
+pub use notifications::{Channel, ChannelType, Delivery, Mail, MailTls, Occasion, Reached, Secret, channels_alone};
 pub use openlineage::{ApiKey, OpenLineage, OpenLineageSettings};
 pub use path_columns::{PathColumn, PathColumns, PathType};
 pub use schema::YamlFile;
@@ -129,6 +131,8 @@ pub struct Project {
     pub on_run_end: Vec<Hook>,
     /// `openlineage`: where events of a run go.
     pub openlineage: OpenLineageSettings,
+    /// `notifications`: who is told how runs end.
+    pub notifications: Vec<Channel>,
     templates: Arc<Templates>,
     known: Arc<KnownNames>,
 }

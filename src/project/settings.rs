@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hooks::{self, Hook};
+use super::notifications::{self, Channel};
 use super::yaml::{Mapping, Node, Raw, Reader};
 use super::{config, openlineage, seeds};
 use crate::diagnostics::{Diagnostic, Id, Span};
@@ -51,6 +52,7 @@ pub(super) struct Settings {
     pub(super) on_run_start: Vec<Hook>,
     pub(super) on_run_end: Vec<Hook>,
     pub(super) openlineage: Option<openlineage::Written>,
+    pub(super) notifications: Vec<Channel>,
 }
 
 /// Settings of models or seeds by folder, then by name.
@@ -101,9 +103,12 @@ pub(super) fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Settings> {
     let (on_run_start, on_run_end) = (hooks_of("on-run-start"), hooks_of("on-run-end"));
     let forbid_unmasked_in = mapping.take("sensitive").map(|node| forbidden(node, reader)).unwrap_or_default();
     let openlineage = mapping.take("openlineage").map(|node| openlineage::read(node, reader));
+    let names: Vec<&str> = targets.keys().map(String::as_str).collect();
+    let notifications = mapping.take("notifications").map(|node| notifications::read(node, &names, reader));
     mapping.finish(reader);
     Some(Settings {
         name: name?,
+        notifications: notifications.unwrap_or_default(),
         default_target,
         targets,
         vars,

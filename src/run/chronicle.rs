@@ -1,5 +1,5 @@
 //! What happened, as Delta tables of the lake itself: `_lake/runs`, `_lake/node_results`, `_lake/test_results`,
-//! `_lake/failures`, `_lake/profiles`. Every run appends to each of them once, in one commit.
+//! `_lake/failures`, `_lake/profiles`, `_lake/notifications`. Every run appends to each of them at most once, in one commit.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::tables::{self, Commit, TableError};
 /// The folder of these tables, and their schema in SQL.
 const FOLDER: &str = "_lake";
 
-const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures", "profiles"];
+const TABLES: &[&str] = &["runs", "node_results", "test_results", "failures", "profiles", "notifications"];
 
 /// The names of these tables.
 pub(super) fn tables() -> impl Iterator<Item = TableName> {
@@ -123,7 +123,13 @@ async fn profile_rows(inputs: &Inputs, report: &RunReport) -> Vec<ProfileRow> {
     rows
 }
 
-async fn append<T: Serialize>(inputs: &Inputs, table: &str, columns: SchemaRef, rows: &[T]) -> Result<(), Failure> {
+/// Appends rows to one of these tables, in one commit.
+pub(super) async fn append<T: Serialize>(
+    inputs: &Inputs,
+    table: &str,
+    columns: SchemaRef,
+    rows: &[T],
+) -> Result<(), Failure> {
     if rows.is_empty() {
         return Ok(());
     }

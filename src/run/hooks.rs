@@ -197,7 +197,7 @@ impl Inputs {
 }
 
 /// A command that does not outlive who waits for it: a timeout or Ctrl-C ends it, and what it has started.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -212,7 +212,7 @@ impl Drop for Running {
 }
 
 /// Reads to the end, so that the command never waits for a reader; the last part is kept.
-fn drain(mut pipe: impl Read) -> String {
+pub(crate) fn drain(mut pipe: impl Read) -> String {
     let (mut kept, mut part) = (Vec::new(), [0; 8192]);
     while let Ok(read @ 1..) = pipe.read(&mut part) {
         kept.extend_from_slice(&part[..read]);

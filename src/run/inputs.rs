@@ -88,7 +88,7 @@ impl Inputs {
     }
 
     /// The runtime that these inputs belong to.
-    pub(super) fn runtime(&self) -> &Runtime {
+    pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 

@@ -4,6 +4,7 @@
 //! decided (`decide`), executed, staged, audited and published in `materialize`.
 
 mod after_load;
+mod alerted;
 mod anomalies;
 mod appended;
 mod attempts;
@@ -74,6 +75,7 @@ use crate::names::TableName;
 use crate::project::Project;
 use crate::tables::{Lake, Owner};
 
+pub use alerted::{AlertRow, Alerted, alerted, note_alerts};
 pub use audit::run_tests;
 pub use chronicle::chronicle;
 pub use defer::Deferral;
@@ -86,6 +88,7 @@ pub use environments::{Dropped, Other, Taking, Wanted, drop_tables, take_over, t
 pub use execute::{Event, execute, unfinished};
 pub use exports::{ExportResult, PlannedExport};
 pub use hooks::HookResult;
+pub(crate) use hooks::{Running, drain};
 pub use inputs::Inputs;
 pub use intake::models_that_take_in;
 pub use layouts::layouts;
@@ -149,6 +152,8 @@ pub struct RunOptions {
     pub event_time: Option<Interval>,
     /// End the run at the first failure.
     pub fail_fast: bool,
+    /// Channels are told how it ends.
+    pub notify: bool,
     /// Tests that the plan of their model proves are not run.
     pub prove: bool,
     /// How often a node starts again after its storage failed in a way that passes.

@@ -339,7 +339,7 @@ impl Inputs {
     }
 
     /// Calls `take` for each row of a query over one of these tables; for none where the table is not there yet.
-    async fn each(&self, table: &str, sql: &str, mut take: impl FnMut(Row<'_>)) -> Result<(), Failure> {
+    pub(super) async fn each(&self, table: &str, sql: &str, mut take: impl FnMut(Row<'_>)) -> Result<(), Failure> {
         let runtime = self.runtime();
         if runtime.lake.inspect(&TableName::new("_lake", table)).await?.is_none() {
             return Ok(());
@@ -353,7 +353,7 @@ impl Inputs {
 }
 
 /// A row of a batch of texts and numbers; what is NULL or of another type is empty.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     batch: &'a RecordBatch,
     at: usize,
 }
@@ -376,7 +376,7 @@ impl<'a> Row<'a> {
         self.some(column).unwrap_or_default()
     }
 
-    fn text(&self, column: usize) -> String {
+    pub(super) fn text(&self, column: usize) -> String {
         self.word(column).to_owned()
     }
 
@@ -407,7 +407,7 @@ impl<'a> Row<'a> {
     }
 
     /// Of microseconds since 1970.
-    fn time(&self, column: usize) -> DateTime<Utc> {
+    pub(super) fn time(&self, column: usize) -> DateTime<Utc> {
         self.whole(column).and_then(DateTime::from_timestamp_micros).unwrap_or_default()
     }
 

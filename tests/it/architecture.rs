@@ -26,6 +26,7 @@ const FLOW: &[&str] = &[
     "tables",
     "run",
     "artifacts",
+    "alerts",
     "docs",
     "cli",
 ];
@@ -42,6 +43,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
     ("rmp_serde::", &["memo"]),
     ("aws_config::", &["stores"]),
+    ("lettre::", &["alerts"]),
+    ("reqwest::", &["stores"]),
     ("std::env::", &["cli"]),
     ("std::fs::", &["memo", "diagnostics", "session", "stores", "project", "artifacts", "bronze", "cli"]),
 ];

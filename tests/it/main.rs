@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
+mod alerts;
 mod anomalies;
 mod appended;
 mod architecture;

@@ -259,7 +259,7 @@ fn tests_of_the_published_lake_pass() {
     sandbox.ok(&["build"]);
     let tested = sandbox.lake(&["test"]);
     assert_eq!(tested.code, 0, "{}", tested.stdout);
-    assert!(tested.stdout.contains("20 tests: 17 passed, 3 warned"), "{}", tested.stdout);
+    assert!(tested.stdout.contains("26 tests: 23 passed, 3 warned"), "{}", tested.stdout);
 }
 
 #[test]

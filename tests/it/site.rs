@@ -252,12 +252,12 @@ fn the_site_is_accessible_in_both_themes() {
 #[test]
 fn a_project_without_a_lake_has_a_site_too() {
     let sandbox = Sandbox::sample();
-    std::fs::remove_dir_all(sandbox.path("data/bronze/courses")).unwrap();
+    std::fs::remove_dir_all(sandbox.path("data/bronze/views")).unwrap();
     generate(&sandbox);
     let Some(seen) = browse(
         &sandbox,
         "pages",
-        &json!(["#/", "#/quality", "#/health", "#/model/gold.course_progress", "#/source/bronze.courses"]),
+        &json!(["#/", "#/quality", "#/health", "#/model/gold.course_progress", "#/source/bronze.views"]),
     ) else {
         return;
     };
@@ -265,7 +265,7 @@ fn a_project_without_a_lake_has_a_site_too() {
     assert!(text("#/").contains("none yet") && text("#/quality").contains("not run"), "{seen:#}");
     assert!(text("#/health").contains("No run yet"), "{seen:#}");
     assert!(text("#/model/gold.course_progress").contains("progress"), "{seen:#}");
-    assert!(text("#/source/bronze.courses").contains("cannot be listed"), "{seen:#}");
+    assert!(text("#/source/bronze.views").contains("cannot be listed"), "{seen:#}");
     // And one without a model.
     let empty = Sandbox::new(&[]);
     generate(&empty);

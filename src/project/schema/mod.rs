@@ -15,9 +15,11 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use super::openlineage;
+use super::{notifications, openlineage};
 
-use build::{any, count, definitions, list_of, map_of, mapping, of, reference, text, text_or_list};
+use build::{
+    any, any_of, count, definitions, flag, list_of, map_of, mapping, of, reference, text, text_or_list, words,
+};
 
 /// A kind of YAML file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,10 @@ fn project() -> Value {
             ("on-run-end", hooks("What runs after the last model")),
             ("sensitive", of(sensitive, "Rules for sensitive columns")),
             ("openlineage", of(openlineage(), "Where events of OpenLineage go")),
+            (
+                "notifications",
+                of(list_of(channel()), "Who is told how runs end: Slack, Teams, webhooks, e-mail, commands"),
+            ),
         ],
     );
     let models = settings::tree("model_settings", &settings::all_of_models());
@@ -120,6 +126,26 @@ fn openlineage() -> Value {
     };
     let properties = openlineage::KEYS.iter().map(|key| property(key)).collect::<Vec<_>>();
     mapping("group of openlineage settings", "", &[], properties)
+}
+
+/// One of `notifications`.
+fn channel() -> Value {
+    let property = |(key, _, about): &(&'static str, _, &str)| {
+        let value = match *key {
+            "type" => words(notifications::TYPES),
+            "on" => any_of(vec![words(notifications::OCCASIONS), list_of(words(notifications::OCCASIONS))]),
+            "severity" => any_of(vec![words(notifications::SEVERITIES), list_of(words(notifications::SEVERITIES))]),
+            "tls" => words(notifications::MAIL_TLS),
+            "port" => json!({"type": "integer", "minimum": 1, "maximum": 65535}),
+            "enabled" => flag(),
+            "headers" => map_of(text()),
+            "owners" | "tags" | "select" | "targets" | "to" | "command" => text_or_list(),
+            _ => text(),
+        };
+        (*key, of(value, about))
+    };
+    let properties = notifications::KEYS.iter().map(property).collect();
+    mapping("notification channel", "", &["name", "type"], properties)
 }
 
 /// Owners of groups and exposures.

@@ -15,6 +15,7 @@ name: shop
 targets: { dev: { root: lake } }
 sensitive: { forbid_unmasked_in: [gold] }
 openlineage: { file: events.ndjson }
+notifications: [{ name: log, type: command, command: cat }]
 ";
 
 /// Every kind of mapping, once for each way in which its reader goes. What is missing in them does not matter here: a

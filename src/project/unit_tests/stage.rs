@@ -56,6 +56,7 @@ impl Project {
         target.root = folder.join("lake").to_string_lossy().into_owned();
         Ok(Self {
             forbid_unmasked_in: Vec::new(),
+            notifications: Vec::new(),
             name: self.name.clone(),
             folder: folder.to_path_buf(),
             target,

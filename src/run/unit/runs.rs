@@ -100,6 +100,7 @@ impl Part<'_> {
         let lake = Lake::of(&project.target, folder)?.laid_out(layouts(&project));
         let options = RunOptions {
             prove: true,
+            notify: false,
             force: false,
             full_refresh: false,
             full_listing: false,

@@ -1,5 +1,6 @@
 //! The lakes below `examples/`: each is copied, built from nothing, built again, and given what comes later.
 
+mod courses;
 mod customers;
 mod listening;
 mod movies;
