@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
+use super::reference::ReferenceArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
@@ -130,6 +131,9 @@ pub(super) enum Command {
     Drop(DropArgs),
     /// Remove local artifacts (.lake/); never a table
     Clean(CleanArgs),
+    /// Print a page of the reference
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
 }
 
 /// Which nodes.
@@ -475,4 +479,10 @@ pub(super) struct InitArgs {
     /// The folder; it is made if it does not exist
     #[arg(default_value = ".")]
     pub(super) folder: PathBuf,
+    /// Convert the dbt project of this folder, which stays as it is; what could not be converted is told line by line
+    #[arg(long, value_name = "DIR")]
+    pub(super) from_dbt: Option<PathBuf>,
+    /// How the report of --from-dbt is printed
+    #[arg(long, value_enum, requires = "from_dbt")]
+    pub(super) format: Option<Output>,
 }
