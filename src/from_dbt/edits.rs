@@ -51,9 +51,13 @@ impl Edits {
         all.extend(self.changes.into_iter().filter(|(range, _)| outside(range)));
         all.sort_by_key(|(range, _)| (range.start, !range.is_empty(), std::cmp::Reverse(range.end)));
         let (mut made, mut at) = (String::with_capacity(text.len()), 0);
-        for (range, change) in all {
+        for (mut range, change) in all {
             if range.start < at {
-                continue;
+                // Of two removals that overlap both count.
+                if !change.is_empty() || range.end <= at {
+                    continue;
+                }
+                range.start = at;
             }
             made.push_str(&text[at..range.start]);
             made.push_str(&change);

@@ -189,16 +189,13 @@ impl<'a> Sql<'a> {
             if before.ends_with('.') {
                 continue;
             }
-            let is_own =
-                !full.contains('.') && (before.ends_with("set") || before.ends_with("for") || self.defines(full));
+            let first = full.split('.').next().unwrap_or(full);
+            let is_own = before.ends_with("set") || before.ends_with("for") || self.defines(first);
             let two: String = full.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
             let known = template::instead_of_name(full)
                 .map(|help| (full, help))
                 .or_else(|| template::instead_of_name(&two).map(|help| (two.as_str(), help)))
-                .or_else(|| {
-                    let first = full.split('.').next()?;
-                    template::instead_of_name(first).filter(|_| full.contains('.')).map(|help| (first, help))
-                });
+                .or_else(|| template::instead_of_name(first).map(|help| (first, help)));
             if let (Some((name, help)), false) = (known, is_own) {
                 self.report(Level::Todo, found.start(), format!("`{name}` is of dbt and not of lake"), help, findings);
             } else if let Some(field) = full.strip_prefix("target.") {
