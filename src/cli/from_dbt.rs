@@ -168,6 +168,7 @@ fn left(conversion: &Conversion, new: &Path, global: &Global) -> anyhow::Result<
     let mut diagnostics = Diagnostics::new();
     let _ = project::load(&files, &options, &Memo::none(), &mut diagnostics);
     let is_told = |path: &str, line: usize| {
+        let path = conversion.origins.get(path).map_or(path, String::as_str);
         let mut todo = conversion.findings.iter().filter(|finding| finding.level == Level::Todo);
         todo.any(|finding| finding.file == path && finding.line == line)
     };

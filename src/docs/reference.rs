@@ -63,7 +63,7 @@ impl Page {
     }
 
     fn section(&mut self, path: &str, schema: &Value) {
-        self.text.push_str(&format!("\n### {path}\n\n"));
+        self.text.push_str(&format!("\n### {}\n\n", title(path)));
         let about = schema["description"].as_str().unwrap_or_default();
         if !about.is_empty() {
             self.text.push_str(&format!("{}.\n\n", escaped(about)));
@@ -130,13 +130,17 @@ impl Page {
                 }
                 return format!("[mapping](#{})", anchor(&title));
             }
-            if self.anchors.contains_key(&name) {
-                return format!("as `{}`", self.anchors[&name]);
+            // What refers to itself is told once.
+            let link = format!("[{name}](#{})", anchor(&name));
+            if let Some(known) = self.anchors.get(&name) {
+                return known.clone();
             }
-            self.anchors.insert(name, path.to_owned());
-            return self.kind(path, &definition);
+            self.anchors.insert(name.clone(), link);
+            let kind = self.kind(&name, &definition);
+            self.anchors.insert(name, kind.clone());
+            return kind;
         }
-        if let Some(parts) = schema["anyOf"].as_array() {
+        if let (Some(parts), false) = (schema["anyOf"].as_array(), schema["properties"].is_object()) {
             let mut kinds: Vec<String> = Vec::new();
             for kind in parts.clone().iter().map(|part| self.kind(path, part)) {
                 if !kinds.contains(&kind) {
@@ -203,7 +207,7 @@ impl Page {
         for test in checks::all() {
             let also: String = test.names[1..].iter().map(|name| format!("<br>{name}")).collect();
             let takes = test.parameters.iter().map(|parameter| {
-                parameters.extend(parameter.names.iter().filter(|name| !parameters.contains(*name)));
+                parameters.extend(parameter.names);
                 if parameter.required {
                     format!("`{}`", parameter.names[0])
                 } else {
@@ -251,9 +255,14 @@ fn reference(schema: &Value) -> Option<&str> {
     direct.or_else(|| schema["allOf"][0]["$ref"].as_str())?.rsplit('/').next()
 }
 
+/// What a section is called: the path of its key, with each of a list told apart from the list.
+fn title(path: &str) -> String {
+    path.replace("[]", " (each)")
+}
+
 /// A link to a heading, as GitHub makes it: letters, digits, `-` and `_`.
-fn anchor(heading: &str) -> String {
-    let lower = heading.to_lowercase();
+fn anchor(path: &str) -> String {
+    let lower = title(path).to_lowercase();
     lower
         .chars()
         .filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '))

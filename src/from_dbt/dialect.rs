@@ -99,7 +99,8 @@ static CAST: LazyLock<Regex> = LazyLock::new(|| {
 static PATH: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)[a-z_][a-z0-9_]*:[a-z_\[][a-z0-9_]*").expect("a regular expression"));
 static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(lateral\s+flatten|localtimestamp|pivot\s*\(|unpivot\s*\(|//)").expect("a regular expression")
+    Regex::new(r"(?i)(\b(?:lateral\s+flatten|localtimestamp|pivot\s*\(|unpivot\s*\()|//)")
+        .expect("a regular expression")
 });
 static FROM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?i)\b(?:from|join)\s+([a-z_"`][\w"`$-]*(?:\.["`\w$-]+)+)"#).expect("a regular expression")

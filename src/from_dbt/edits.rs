@@ -48,7 +48,9 @@ impl Edits {
             commented.push(range);
         }
         let outside = |range: &Range<usize>| !commented.iter().any(|lines: &Range<usize>| lines.contains(&range.start));
-        all.extend(self.changes.into_iter().filter(|(range, _)| outside(range)));
+        // A comment may move to the left as its neighbours do.
+        let moves = |range: &Range<usize>, change: &str| change.is_empty() && text[range.clone()].trim().is_empty();
+        all.extend(self.changes.into_iter().filter(|(range, change)| outside(range) || moves(range, change)));
         all.sort_by_key(|(range, _)| (range.start, !range.is_empty(), std::cmp::Reverse(range.end)));
         let (mut made, mut at) = (String::with_capacity(text.len()), 0);
         for (mut range, change) in all {

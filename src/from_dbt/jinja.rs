@@ -162,13 +162,36 @@ pub(super) fn calls(text: &str, jinja: &str) -> Vec<Call> {
     found.collect()
 }
 
+/// The entries of the mapping that is the one argument of a call, `f({'a': 1})`, as if they were arguments.
+pub(super) fn entries(text: &str, jinja: &str, call: &Call) -> Option<(Range<usize>, Vec<Argument>)> {
+    let [Argument { name: None, range, .. }] = call.arguments.as_slice() else { return None };
+    if !jinja[range.clone()].starts_with('{') {
+        return None;
+    }
+    let (end, commas) = arguments_end(jinja, range.start + 1)?;
+    let (mut found, mut start) = (Vec::new(), range.start + 1);
+    for stop in commas.into_iter().chain([end]) {
+        let written = &text[start..stop];
+        if !written.trim().is_empty() {
+            let first = start + (written.len() - written.trim_start().len());
+            let colon = first + jinja[first..stop].find(':')?;
+            let value = colon + 1 + (text[colon + 1..stop].len() - text[colon + 1..stop].trim_start().len());
+            let name = text[first..colon].trim().trim_matches(['\'', '"']).to_owned();
+            let last = start + written.trim_end().len();
+            found.push(Argument { name: Some(name), range: first..last, value: value..last });
+        }
+        start = stop + 1;
+    }
+    Some((range.start..end + 1, found))
+}
+
 /// Where the bracket closes, and the commas before it.
 fn arguments_end(jinja: &str, from: usize) -> Option<(usize, Vec<usize>)> {
     let (mut depth, mut commas) = (0, Vec::new());
     for (at, byte) in jinja.bytes().enumerate().skip(from) {
         match byte {
             b'(' | b'[' | b'{' => depth += 1,
-            b')' if depth == 0 => return Some((at, commas)),
+            b')' | b'}' if depth == 0 => return Some((at, commas)),
             b')' | b']' | b'}' => depth -= 1,
             b',' if depth == 0 => commas.push(at),
             _ => {}

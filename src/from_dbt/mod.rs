@@ -60,6 +60,8 @@ pub struct Conversion {
     pub findings: Vec<Finding>,
     /// How much was converted.
     pub counts: Counts,
+    /// The files of the dbt project that new ones are made of.
+    pub origins: BTreeMap<String, String>,
 }
 
 /// What every file of the conversion may ask about the others.
@@ -141,8 +143,14 @@ pub fn convert(files: &[DbtFile], way_back: &str) -> Result<Conversion, String> 
     let layout = Layout::new(&root);
     let layer = targets.schema.clone().unwrap_or_else(|| name.clone());
     let world = world(files, &layout, World { packages: asked, way_back: way_back.to_owned(), ..empty(name, layer) });
-    let mut conversion =
-        Converter { world: &world, layout: &layout, findings, files: BTreeMap::new(), counts: Counts::default() };
+    let mut conversion = Converter {
+        world: &world,
+        layout: &layout,
+        findings,
+        files: BTreeMap::new(),
+        counts: Counts::default(),
+        origins: BTreeMap::new(),
+    };
     for file in files {
         conversion.file(file);
     }
@@ -159,8 +167,8 @@ pub fn convert(files: &[DbtFile], way_back: &str) -> Result<Conversion, String> 
     layout.report(&mut page, &root);
     let project = page.project(&root, &targets);
     conversion.files.insert("project.yml".to_owned(), Made::Text(project));
-    let Converter { findings, files, counts, .. } = conversion;
-    Ok(Conversion { name: world.name, files, findings: findings.sorted(), counts })
+    let Converter { findings, files, counts, origins, .. } = conversion;
+    Ok(Conversion { name: world.name, files, findings: findings.sorted(), counts, origins })
 }
 
 fn empty(name: String, layer: String) -> World {
@@ -222,6 +230,14 @@ fn identifier(name: &str) -> String {
     if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
+/// The place of a file below a layer whose name can be that of a schema.
+fn in_layer(rest: &str) -> String {
+    match rest.split_once('/') {
+        Some((folder, inner)) => format!("{}/{inner}", identifier(folder)),
+        None => rest.to_owned(),
+    }
+}
+
 /// A conversion on its way.
 struct Converter<'a> {
     world: &'a World,
@@ -229,6 +245,7 @@ struct Converter<'a> {
     findings: Findings,
     files: BTreeMap<String, Made>,
     counts: Counts,
+    origins: BTreeMap<String, String>,
 }
 
 impl Converter<'_> {
@@ -291,7 +308,7 @@ impl Converter<'_> {
             }
             (area, "md", Some(text)) if text.contains("docs ") && text.contains("enddocs") => {
                 let target = match area {
-                    Area::Models => format!("models/{rest}"),
+                    Area::Models => format!("models/{}", in_layer(rest)),
                     _ => format!("docs/{rest}"),
                 };
                 self.put(path, &target, Made::Copy(path.to_owned()));
@@ -308,6 +325,7 @@ impl Converter<'_> {
             return;
         }
         self.files.insert(target.to_owned(), made);
+        self.origins.insert(target.to_owned(), from.to_owned());
     }
 
     fn sql(&mut self, path: &str, text: &str, target: &str, kind: Kind) {
@@ -319,7 +337,7 @@ impl Converter<'_> {
 
     fn properties(&mut self, path: &str, text: &str, area: Area, rest: &str) {
         let target = match area {
-            Area::Models => format!("models/{rest}"),
+            Area::Models => format!("models/{}", in_layer(rest)),
             Area::Snapshots => format!("models/{}/{rest}", snapshots::LAYER),
             _ => format!("seeds/{rest}"),
         };

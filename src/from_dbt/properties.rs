@@ -95,6 +95,7 @@ pub(super) fn convert(path: &str, text: &str, target: &str, world: &World, findi
 fn page(path: &str, text: &str, root: &Node, target: &str, world: &World, findings: &mut Findings) -> Converted {
     let mut page = Page { path, text, edits: Edits::default(), world, findings, made: Vec::new(), sources: 0 };
     page.file(root);
+    page.renamed();
     let Page { edits, made, sources, .. } = page;
     let mut files = made;
     files.push((target.to_owned(), snapshots::tidy(&squeezed(&edits.apply(text)))));
@@ -161,6 +162,18 @@ impl Page<'_> {
             };
             self.say(level, key, format!("`{name}` of {what}"), action);
             self.take(mapping, at);
+        }
+    }
+
+    /// Names that had to change, where `ref()` says them.
+    fn renamed(&mut self) {
+        for (old, new) in &self.world.renamed {
+            for quote in ['\'', '"'] {
+                let said = format!("ref({quote}{old}{quote})");
+                for (at, _) in self.text.match_indices(&said) {
+                    self.edits.replace(at..at + said.len(), format!("ref({quote}{new}{quote})"));
+                }
+            }
         }
     }
 
@@ -241,10 +254,15 @@ impl Page<'_> {
             let name = key.plain_text();
             let plain = name.trim_start_matches('+');
             let json = value.to_json();
-            if is_seed && project::check_seed_property(plain, &json).is_ok() {
-                continue;
-            }
-            self.verdict(sql::setting(plain, Some(&json)), config, at);
+            let verdict = match project::check_seed_property(plain, &json) {
+                Ok(()) if is_seed => continue,
+                Err(why) if is_seed && plain == "schema" => {
+                    let (what, action) = why.split_once("; ").unwrap_or((&why, "is a comment now"));
+                    Verdict::Remove(Level::Todo, what.to_owned(), action.to_owned())
+                }
+                _ => sql::setting(plain, Some(&json)),
+            };
+            self.verdict(verdict, config, at);
         }
     }
 

@@ -105,6 +105,7 @@ impl Page<'_> {
             // In dbt a list of columns describes some of them; here it says what is read.
             lines.push("on_new_column: add".to_owned());
         }
+        self.untyped(table, lines.iter().any(|line| line == "format: parquet" || line == "format: delta"));
         edits::insert_beside(self.text, table, name_at, &lines, &mut self.edits);
         if let Some((at, key, config)) = entry(table, "config") {
             self.hoist(table, name_at, config, get(table, "freshness").is_some());
@@ -122,6 +123,21 @@ impl Page<'_> {
         }
         self.columns(table);
         self.tests(table);
+    }
+}
+
+impl Page<'_> {
+    /// Columns without a type are text, where the files do not know it.
+    fn untyped(&mut self, table: &Node, files_have_types: bool) {
+        let Some((_, key, columns)) = entry(table, "columns").filter(|_| !files_have_types) else { return };
+        let untyped = items(columns).iter().filter(|column| get(column, "data_type").is_none());
+        let names: Vec<String> = untyped.filter_map(|column| get(column, "name")).map(Node::plain_text).collect();
+        if !names.is_empty() {
+            let what = format!("columns without a type: {}", names.join(", "));
+            let action =
+                "are text in CSV and JSON: say their `data_type`; `lake source infer PATH` tells what files have";
+            self.say(Level::Look, key, what, action);
+        }
     }
 }
 

@@ -43,6 +43,7 @@ impl<'a> Sql<'a> {
 
     /// Rewrites what can be, and reports all of it.
     pub(super) fn convert(&mut self, world: &World, findings: &mut Findings) {
+        self.materializations(findings);
         let calls = jinja::calls(self.text, &self.masks.jinja);
         for call in &calls {
             match call.name.as_str() {
@@ -90,7 +91,19 @@ impl<'a> Sql<'a> {
     /// `config(...)`: takes out what means nothing here.
     fn settings(&mut self, call: &Call, findings: &mut Findings) {
         let mut gone: Vec<usize> = Vec::new();
-        for (at, argument) in call.arguments.iter().enumerate() {
+        let entries = jinja::entries(self.text, &self.masks.jinja, call);
+        if let Some((mapping, arguments)) = &entries {
+            // `config({'a': 1})` is `config(a=1)`.
+            self.edits.replace(mapping.start..mapping.start + 1, "");
+            self.edits.replace(mapping.end - 1..mapping.end, "");
+            for argument in arguments {
+                let name = argument.name.as_deref().unwrap_or_default();
+                self.edits.replace(argument.range.start..argument.value.start, format!("{name}="));
+            }
+            self.report(Level::Done, call.range.start, "config() of a mapping", "takes named arguments now", findings);
+        }
+        let arguments = entries.as_ref().map_or(&call.arguments, |(_, arguments)| arguments);
+        for (at, argument) in arguments.iter().enumerate() {
             let Some(name) = &argument.name else { continue };
             let value = jinja::literal(&self.text[argument.value.clone()]);
             let verdict = match self.kind {
@@ -100,7 +113,7 @@ impl<'a> Sql<'a> {
             match verdict {
                 Verdict::Keep => {}
                 Verdict::Replace(key, value, level, what, action) => {
-                    let value = value.to_string().replace('"', "'");
+                    let value = value.to_string().replace('"', "'").replace("':", "': ").replace(",'", ", '");
                     self.edits.replace(argument.range.clone(), format!("{key}={value}"));
                     self.report(level, argument.range.start, what, action, findings);
                 }
@@ -110,8 +123,24 @@ impl<'a> Sql<'a> {
                 }
             }
         }
-        for range in without(&call.arguments, &gone) {
+        if !gone.is_empty() && gone.len() == arguments.len() {
+            return self.edits.replace(self.whole(&call.range), "");
+        }
+        for range in without(arguments, &gone) {
             self.edits.replace(range, "");
+        }
+    }
+
+    /// An expression that is one call, with its braces and the line end behind it.
+    fn whole(&self, call: &Range<usize>) -> Range<usize> {
+        let (before, after) = (self.text[..call.start].trim_end(), self.text[call.end..].trim_start());
+        let (open, close) = (before.trim_end_matches('-'), after.trim_start_matches('-'));
+        match (open.strip_suffix("{{"), close.strip_prefix("}}")) {
+            (Some(open), Some(rest)) => {
+                let rest = rest.strip_prefix('\n').unwrap_or(rest);
+                open.len()..self.text.len() - rest.len()
+            }
+            _ => call.clone(),
         }
     }
 
@@ -234,8 +263,8 @@ impl<'a> Sql<'a> {
                 .any(|m| m[2].split(['(', ',', ')', '=']).any(|p| p.trim() == name))
     }
 
-    /// Macros that nobody calls here, and blocks that are no macros.
-    fn macros(&mut self, findings: &mut Findings) {
+    /// Materializations of the project, which go.
+    fn materializations(&mut self, findings: &mut Findings) {
         for found in MATERIALIZATION.captures_iter(self.text) {
             let (whole, name) = (found.get(0).map_or(0..0, |m| m.range()), &found[1]);
             if self.masks.jinja[whole.clone()].trim().is_empty() {
@@ -249,8 +278,16 @@ impl<'a> Sql<'a> {
                 format!("the materialization `{name}`"),
                 action,
             );
+            for mask in [&mut self.masks.sql, &mut self.masks.jinja] {
+                let spaces = mask[whole.clone()].replace(|c: char| c != '\n', " ");
+                mask.replace_range(whole.clone(), &spaces);
+            }
             self.edits.replace(whole, format!("{{# the materialization `{name}` of dbt stood here #}}"));
         }
+    }
+
+    /// Macros that nobody calls here.
+    fn macros(&self, findings: &mut Findings) {
         for found in MACRO.captures_iter(&self.masks.jinja) {
             let (name, at) = (&found[1], found.get(1).map_or(0, |m| m.start()));
             if matches!(name, "generate_schema_name" | "generate_alias_name" | "generate_database_name") {

@@ -55,7 +55,7 @@ fn described(what: &'static str, of_config: &[(&'static str, (&'static str, Valu
             ("tests", data_tests::list()),
             ("tags", of(json!({"type": ["string", "array"], "items": string()}), "For selection: tag:name")),
             ("owner", of(string(), "Who answers for it")),
-            ("meta", of(any(), "Anything; `sensitive` of a column keeps its values out of what is recorded")),
+            ("meta", of(any(), "Anything")),
             ("group", of(string(), "The models that it belongs to")),
             ("access", of(unless_set(words(config::ACCESS), "protected"), "Who may read it")),
         ],

@@ -165,7 +165,7 @@ fn run(key: &str) -> Option<Setting> {
         }
         "lints" => {
             let names: Map<String, Value> = Id::lints()
-                .map(|name| (name.to_owned(), of(words(config::LINT_LEVELS), "`lake explain` tells")))
+                .map(|name| (name.to_owned(), of(words(config::LINT_LEVELS), first_sentence(name))))
                 .collect();
             // Their codes are names, too.
             let codes = json!({"^L[0-9]+$": words(config::LINT_LEVELS)});
@@ -176,6 +176,13 @@ fn run(key: &str) -> Option<Setting> {
         }
         _ => return None,
     })
+}
+
+/// What `lake explain` begins with.
+fn first_sentence(lint: &str) -> &'static str {
+    let page = Id::find(lint).map_or("", Id::page);
+    let text = page.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default();
+    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches(['.', ':'])
 }
 
 /// Settings that only seeds have.

@@ -177,7 +177,9 @@ fn silent(schema: &Value, defs: &Value, title: &str, found: &mut BTreeSet<String
                     found.insert(format!("{title}: {key}"));
                 }
             }
-            entries.values().for_each(|value| silent(value, defs, title, found));
+            // A condition describes nothing.
+            let inner = entries.iter().filter(|(key, _)| *key != "if");
+            inner.for_each(|(_, value)| silent(value, defs, title, found));
         }
         _ => {}
     }
