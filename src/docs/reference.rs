@@ -19,7 +19,13 @@ const SETTINGS: &[(&str, &str)] = &[("model", "models"), ("seed", "seeds")];
 
 /// The page of all files.
 pub fn yaml() -> String {
-    let mut page = Page { text: HEAD.to_owned(), anchors: BTreeMap::new(), waiting: Vec::new(), defs: Map::new() };
+    let mut page = Page {
+        text: HEAD.to_owned(),
+        anchors: BTreeMap::new(),
+        forms: BTreeMap::new(),
+        waiting: Vec::new(),
+        defs: Map::new(),
+    };
     let files = [
         (YamlFile::Project, "project.yml", "The project: its targets, variables, and settings by folder."),
         (
@@ -40,6 +46,8 @@ struct Page {
     text: String,
     /// Definitions that have a section, with its title.
     anchors: BTreeMap<String, String>,
+    /// What those can be that are more than a mapping.
+    forms: BTreeMap<String, String>,
     /// Mappings that get one.
     waiting: Vec<(String, Value)>,
     /// Of the file that is written.
@@ -64,6 +72,9 @@ impl Page {
 
     fn section(&mut self, path: &str, schema: &Value) {
         self.text.push_str(&format!("\n### {}\n\n", title(path)));
+        if let Some(form) = self.forms.get(path) {
+            self.text.push_str(&format!("One of: {form}. The keys of the mapping:\n\n"));
+        }
         let about = schema["description"].as_str().unwrap_or_default();
         if !about.is_empty() {
             self.text.push_str(&format!("{}.\n\n", escaped(about)));
@@ -135,10 +146,10 @@ impl Page {
             if let Some(known) = self.anchors.get(&name) {
                 return known.clone();
             }
-            self.anchors.insert(name.clone(), link);
+            self.anchors.insert(name.clone(), link.clone());
             let kind = self.kind(&name, &definition);
-            self.anchors.insert(name, kind.clone());
-            return kind;
+            self.forms.insert(name, kind);
+            return link;
         }
         if let (Some(parts), false) = (schema["anyOf"].as_array(), schema["properties"].is_object()) {
             let mut kinds: Vec<String> = Vec::new();
