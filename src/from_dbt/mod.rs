@@ -86,6 +86,8 @@ struct World {
     renamed: BTreeMap<String, String>,
     /// Models of files.
     models: BTreeSet<String>,
+    /// Contracts are enforced by folder.
+    has_contracts: bool,
     /// Keys of YAML mappings, by what their reader calls them.
     keys: BTreeMap<String, BTreeSet<String>>,
     /// From the new project to the dbt project, for paths of files: `../shop_dbt/`.
@@ -142,7 +144,16 @@ pub fn convert(files: &[DbtFile], way_back: &str) -> Result<Conversion, String> 
     }
     let layout = Layout::new(&root);
     let layer = targets.schema.clone().unwrap_or_else(|| name.clone());
-    let world = world(files, &layout, World { packages: asked, way_back: way_back.to_owned(), ..empty(name, layer) });
+    let world = world(
+        files,
+        &layout,
+        World {
+            packages: asked,
+            way_back: way_back.to_owned(),
+            has_contracts: text.contains("contract:") && text.contains("enforced: true"),
+            ..empty(name, layer)
+        },
+    );
     let mut conversion = Converter {
         world: &world,
         layout: &layout,
@@ -183,6 +194,7 @@ fn empty(name: String, layer: String) -> World {
         snapshots: BTreeSet::new(),
         renamed: BTreeMap::new(),
         models: BTreeSet::new(),
+        has_contracts: false,
         keys: project::known_keys(),
         way_back: String::new(),
     }

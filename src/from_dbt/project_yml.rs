@@ -193,7 +193,7 @@ impl Page<'_> {
         self.edits.insert(key.span.start, "# ");
         let Some((first, _)) = entries(value).first() else { return };
         let inner = edits::column_of(self.text, first.span.start);
-        self.dedent(edits::line_end(self.text, key.span.start)..lines.end, inner - column);
+        self.dedent(edits::line_end(self.text, key.span.start)..lines.end, inner.saturating_sub(column));
     }
 
     /// Takes spaces from the front of lines.

@@ -9,6 +9,7 @@ use super::snapshots;
 use super::sql::{self, Verdict};
 use crate::diagnostics::{Diagnostics, SourceFile};
 use crate::project::{self, Node, Raw};
+use crate::words::plural;
 
 /// Keys that say nothing about the rows of a table.
 const HARMLESS: &[&str] = &[
@@ -226,6 +227,30 @@ impl Page<'_> {
         }
         self.columns(item);
         self.tests(item);
+        if what != "seed" {
+            self.types(item);
+        }
+    }
+
+    /// Without an enforced contract types are only noted in dbt, in the words of its warehouse; here they have to be true.
+    fn types(&mut self, item: &Node) {
+        let enforced = get(item, "config").and_then(|config| get(get(config, "contract")?, "enforced"));
+        if self.world.has_contracts || enforced.is_some_and(|enforced| enforced.plain_text() == "true") {
+            return;
+        }
+        let Some((_, key, columns)) = entry(item, "columns") else { return };
+        let mut count = 0;
+        for column in items(columns) {
+            if let Some((at, _, _)) = entry(column, "data_type") {
+                self.take(column, at);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            let name = get(item, "name").map(Node::plain_text).unwrap_or_default();
+            let action = "are comments now: no contract enforces them, and here a type that is said has to be the one that is found";
+            self.say(Level::Look, key, format!("types of {} of `{name}`", plural(count, "column")), action);
+        }
     }
 
     /// A snapshot of YAML: its query is what it reads.

@@ -260,7 +260,8 @@ impl<'a> Sql<'a> {
             || ["set ", "for "].iter().any(|before| self.masks.jinja.contains(&format!("{before}{name} ")))
             || MACRO
                 .captures_iter(&self.masks.jinja)
-                .any(|m| m[2].split(['(', ',', ')', '=']).any(|p| p.trim() == name))
+                .filter_map(|found| found.get(2))
+                .any(|parameters| parameters.as_str().split(['(', ',', ')', '=']).any(|part| part.trim() == name))
     }
 
     /// Materializations of the project, which go.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sandbox::{Sandbox, names, snapshots};
+use lake::from_dbt::{DbtFile, convert};
+
+use crate::sandbox::{Random, Sandbox, names, snapshots};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/from_dbt").join(name)
@@ -114,4 +116,54 @@ fn nothing_is_overwritten_and_nothing_else_is_a_dbt_project() {
     sandbox.write("empty/dbt_project.yml", "name: my-shop\n");
     sandbox.lake(&["init", "--from-dbt", "empty", "new"]).assert_failed(2, "letters, digits and `_`");
     assert!(!sandbox.path("new").exists());
+}
+
+/// The files of a dbt project, as the conversion takes them.
+fn files(folder: &Path, root: &Path, found: &mut Vec<DbtFile>) {
+    for name in names(folder) {
+        let path = folder.join(&name);
+        if path.is_dir() {
+            files(&path, root, found);
+        } else {
+            let shown = path.strip_prefix(root).unwrap().display().to_string();
+            found.push(DbtFile { path: shown, text: Some(std::fs::read_to_string(&path).unwrap()) });
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_converted_or_refused() {
+    const PIECES: &[&str] = &[
+        "{", "}", "[", "]", "'", "\"", "{{ ", " }}", "{% ", " %}", "macro a", "\n", "\n  ", "- ", ": ", "&a ", "*a",
+        "é", "(",
+    ];
+    let mut random = Random(7);
+    for name in ["shop", "warehouse"] {
+        let mut all = Vec::new();
+        files(&fixture(name), &fixture(name), &mut all);
+        for _ in 0..150 {
+            let mut damaged = all.clone();
+            for _ in 0..6 {
+                let at = random.below(damaged.len() as u64) as usize;
+                let Some(text) = &mut damaged[at].text else { continue };
+                let mut place = || {
+                    let place = random.below(text.len() as u64 + 1) as usize;
+                    (0..=place).rev().find(|place| text.is_char_boundary(*place)).unwrap()
+                };
+                let (from, to) = (place(), place());
+                match random.below(3) {
+                    0 => text.insert_str(from, PIECES[random.below(PIECES.len() as u64) as usize]),
+                    1 if from <= to && to - from < 40 => text.replace_range(from..to, ""),
+                    _ => {
+                        let piece = text[from..].chars().take(30).collect::<String>();
+                        text.insert_str(to, &piece);
+                    }
+                }
+            }
+            // It says something sensible or why it does not; it does not panic.
+            if let Ok(conversion) = convert(&damaged, "../dbt/") {
+                assert!(conversion.files.contains_key("project.yml"));
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! The pages of docs/ are run: files that they name are written into a project of the page's own, `$` lines of `console`
-//! blocks are called there, and what they print is compared with what the page says.
+//! blocks are called there, and what they print is compared with what the page says, the nodes of a run in any order.
 //!
 //! A page begins in an empty folder, or with `<!-- project: courses -->` in a copy of the sample lake, or with
 //! `<!-- project: examples/movies -->` in one of an example. In what is expected `...` stands for lines and `[..]` for a part
@@ -83,10 +83,28 @@ fn commands<'a>(block: &Block<'a>) -> Vec<(&'a str, Vec<&'a str>)> {
 }
 
 static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d+\.\d+ ?s\b").unwrap());
+static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^ *\d+ of \d+ +").unwrap());
 static SPACES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r" +").unwrap());
 
 fn plain(line: &str) -> String {
     SPACES.replace_all(TIME.replace_all(line, "0.00s").trim_end(), " ").into_owned()
+}
+
+/// Lines of a run in one order, without their numbers: which node comes first depends on how long each took before.
+fn ordered<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    let numbered = |line: &'a str| NUMBERED.find(line).map(|number| &line[number.end()..]);
+    let Some(first) = lines.iter().position(|line| numbered(line).is_some()) else { return lines.to_vec() };
+    let count = lines[first..].iter().take_while(|line| NUMBERED.is_match(line) || line.starts_with(' ')).count();
+    let mut nodes: Vec<Vec<&str>> = Vec::new();
+    for line in &lines[first..first + count] {
+        match (numbered(line), nodes.last_mut()) {
+            (Some(rest), _) => nodes.push(vec![rest]),
+            (None, Some(node)) => node.push(line),
+            (None, None) => {}
+        }
+    }
+    nodes.sort();
+    [&lines[..first], &nodes.concat(), &lines[first + count..]].concat()
 }
 
 /// Whether lines are as expected, `...` being any number of them.
@@ -182,7 +200,7 @@ fn run(name: &str, text: &str) -> (String, Vec<String>) {
             let found: Vec<&str> = output.trim_end().lines().collect();
             let gap = expected.last().is_some_and(|line| line.is_empty());
             let expected = if gap { &expected[..expected.len() - 1] } else { &expected[..] };
-            if fits(expected, &found) {
+            if fits(&ordered(expected), &ordered(&found)) {
                 shown.extend(expected.iter().map(|line| (*line).to_owned()));
             } else {
                 wrong.push(format!("{name}: `{command}` printed\n{output}"));
@@ -307,4 +325,6 @@ fn expected_lines_have_gaps() {
     assert!(!fits(&["a [..] c"], &["a b d"]));
     assert!(!fits(&["a", "..."], &["b"]));
     assert!(fits_line("[..]b[..]", "abc") && !fits_line("[..]b", "abc"));
+    let (one, other) = (["1 of 2  b", "  x", "2 of 2  a", "end"], ["1 of 2  a", "2 of 2  b", "  x", "end"]);
+    assert_eq!(ordered(&one), ordered(&other));
 }
