@@ -31,6 +31,7 @@
 //! | [`checks`] | generic tests that are built in, and the SQL that they become |
 //! | [`template`] | Jinja, and the way back from SQL to the template |
 //! | [`project`] | files -> `Project`: YAML, settings, sources, models, tests |
+//! | [`from_dbt`] | a dbt project -> the files of a project, and what could not be converted |
 //! | [`graph`] | `Project` -> `Graph`: order, cycles, selection |
 //! | [`compile`] | `Graph` + `Catalog` -> `CompiledProject`: types, fingerprints, tests as SQL |
 //! | [`bronze`] | source files: listing, formats, manifests, inspection |
@@ -77,6 +78,8 @@ pub mod template;
 // -- the pipeline --
 
 pub mod project;
+
+pub mod from_dbt;
 
 pub mod graph;
 

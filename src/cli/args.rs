@@ -10,6 +10,7 @@ use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::log_args::LogArgs;
 use super::notify::NotifyArgs;
+use super::reference::ReferenceArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use crate::graph::{Indirect, ResourceType};
@@ -143,6 +144,9 @@ pub(super) enum Command {
     Drop(DropArgs),
     /// Remove local artifacts (.lake/); never a table
     Clean(CleanArgs),
+    /// Print a page of the reference
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
 }
 
 /// Which nodes.
@@ -488,4 +492,10 @@ pub(super) struct InitArgs {
     /// The folder; it is made if it does not exist
     #[arg(default_value = ".")]
     pub(super) folder: PathBuf,
+    /// Convert the dbt project of this folder, which stays as it is; what could not be converted is told line by line
+    #[arg(long, value_name = "DIR")]
+    pub(super) from_dbt: Option<PathBuf>,
+    /// How the report of --from-dbt is printed
+    #[arg(long, value_enum, requires = "from_dbt")]
+    pub(super) format: Option<Output>,
 }

@@ -11,7 +11,7 @@ use crate::artifacts;
 use crate::names::check_identifier;
 
 /// The files of a new project; `{name}` stands for its name.
-const FILES: &[(&str, &str)] = &[
+pub(super) const FILES: &[(&str, &str)] = &[
     ("project.yml", include_str!("../../templates/init/project.yml")),
     ("sources.yml", include_str!("../../templates/init/sources.yml")),
     ("models/silver/orders.sql", include_str!("../../templates/init/models/silver/orders.sql")),

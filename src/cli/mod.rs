@@ -22,6 +22,7 @@ mod environment_args;
 mod environments;
 mod explain;
 mod failures;
+mod from_dbt;
 mod history;
 mod infer;
 mod init;
@@ -36,6 +37,7 @@ mod printer;
 mod profile;
 mod progress;
 mod record;
+mod reference;
 mod retry;
 mod schema;
 mod screen;
@@ -138,7 +140,10 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         anyhow::bail!("--deny breaking is for `lake diff`: no other command compares with another compile");
     }
     match &cli.command {
-        Command::Init(args) => init::run(args, printer),
+        Command::Init(args) => match &args.from_dbt {
+            Some(dbt) => from_dbt::run(&cli.global, dbt, args, printer),
+            None => init::run(args, printer),
+        },
         Command::Build(args) => build::run(&cli.global, args, build::What::All, printer),
         Command::Run(args) => build::run(&cli.global, args, build::What::Models, printer),
         Command::Seed(args) => build::seed(&cli.global, args, printer),
@@ -163,6 +168,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Promote(args) => environments::promote(&cli.global, args, printer),
         Command::Drop(args) => drop::run(&cli.global, args, printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
+        Command::Reference(args) => Ok(reference::run(args, printer)),
     }
 }
 

@@ -7,9 +7,11 @@ mod columns;
 mod data;
 mod lineage;
 mod page;
+mod reference;
 mod serve;
 
 pub use columns::{column_json, column_tree};
 pub use lineage::{Lineage, dot, json, mermaid, tree};
 pub use page::{Delivery, page};
+pub use reference::yaml as yaml_reference;
 pub use serve::{Site, serve};

@@ -41,11 +41,11 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// What to write instead of a setting, if it is one of them.
-pub(super) fn instead_of_setting(key: &str) -> Option<&'static str> {
+pub fn instead_of_setting(key: &str) -> Option<&'static str> {
     SETTINGS.iter().find(|(known, _)| *known == key).map(|(_, instead)| *instead)
 }
 
 /// What to write instead of a key, if it is one of them.
-pub(super) fn instead_of(key: &str) -> Option<&'static str> {
+pub fn instead_of(key: &str) -> Option<&'static str> {
     KEYS.iter().find(|(known, _)| *known == key).map(|(_, instead)| *instead)
 }

@@ -436,7 +436,7 @@ impl ModelConfig {
 }
 
 /// Checks one setting; says in a phrase what is wrong with it, with the remedy after a semicolon.
-pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
+pub fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
     ModelConfig::default().set(key, value)
 }
 

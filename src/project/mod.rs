@@ -56,9 +56,11 @@ use crate::template::{
     Config, KnownNames, MacroTexts, Recording, RefRead, Rendered, Scope, SourceRead, Templates, TestCall, Trace,
 };
 
+pub use absent::{instead_of, instead_of_setting};
 pub use bad_rows::{Limit, OnBadRow};
 pub use config::{
     CONFIG_KEYS, LintLevel, Materialization, ModelConfig, OnError, OnSchemaChange, Profile, Publish, Strategy,
+    check as check_setting,
 };
 pub use data_tests::{DataTest, TestKind};
 pub use exports::{CsvLayout, EXPORT_SCHEMA, Export, ExportFormat, OrderBy, TextLayout};
@@ -76,19 +78,21 @@ pub use load::{LoadOptions, load, one_source, parse_vars, ref_span};
 pub use notifications::{Channel, ChannelType, Delivery, Mail, MailTls, Occasion, Reached, Secret, channels_alone};
 pub use openlineage::{ApiKey, OpenLineage, OpenLineageSettings};
 pub use path_columns::{PathColumn, PathColumns, PathType};
-pub use schema::YamlFile;
+pub use schema::{YamlFile, known_keys};
+pub use seeds::{check as check_seed_setting, check_property as check_seed_property};
 pub use selectors::{Definition, METHODS, MethodDefinition, Selector, unknown_method};
 pub use settings::Target;
 pub use source_options::{ColumnFormat, MetadataColumn, SourceOptions, TimeTravel};
 pub use sources::Source;
 pub use table_properties::{columns as property_columns, interval as property_interval};
 pub use targets::Targets;
-pub use test_config::{TestConfig, TestSeverity, Verdict, Violation};
+pub use test_config::{KEYS as TEST_KEYS, TestConfig, TestSeverity, Verdict, Violation};
 pub use thresholds::Threshold;
 pub use unit_tests::{
     At, Cell, CellValue, ChainModel, Given, MacroCase, MacroCases, ModelCase, RowTable, Rows, Tolerance, UnitRun,
     UnitSubject, UnitTest,
 };
+pub use yaml::{Node, Raw, parse as parse_yaml};
 
 /// A loaded project.
 #[derive(Debug)]

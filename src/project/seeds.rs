@@ -42,7 +42,7 @@ pub(super) const SHARED: &[&str] = &[
 pub(super) const OWN: &[&str] = &["column_types", "delimiter", "quote_columns", "schema"];
 
 /// Checks one setting of a seed in `project.yml`; says in a phrase what is wrong, with the remedy after a semicolon.
-pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
+pub fn check(key: &str, value: &serde_json::Value) -> Result<(), String> {
     match key {
         "column_types" => {
             let types = value.as_object().filter(|types| types.values().all(serde_json::Value::is_string));
@@ -73,7 +73,7 @@ pub(super) fn check(key: &str, value: &serde_json::Value) -> Result<(), String> 
 }
 
 /// The same for YAML properties, which are read when names are known.
-pub(super) fn check_property(key: &str, value: &serde_json::Value) -> Result<(), String> {
+pub fn check_property(key: &str, value: &serde_json::Value) -> Result<(), String> {
     match key {
         "schema" => {
             Err("`schema` of a seed is set in project.yml; write `seeds: { +schema: ... }` there, or move the \

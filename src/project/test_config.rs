@@ -96,7 +96,8 @@ impl Violation {
     }
 }
 
-pub(super) const KEYS: &[&str] = &[
+/// What every test takes beside its arguments.
+pub const KEYS: &[&str] = &[
     "severity",
     "warn_if",
     "error_if",

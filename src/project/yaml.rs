@@ -12,22 +12,28 @@ use crate::names::check_identifier;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) value: Raw,
-    pub(super) span: Span,
+pub struct Node {
+    /// What it is.
+    pub value: Raw,
+    /// Where it stands; of a list or a mapping only the start is sure.
+    pub span: Span,
 }
 
 /// What YAML can say.
 #[derive(Debug, Clone)]
-pub(super) enum Raw {
+pub enum Raw {
+    /// Nothing.
     Null,
+    /// A text, a number or a boolean.
     Scalar(serde_json::Value),
+    /// Its items.
     List(Vec<Node>),
+    /// Its keys and values.
     Map(Vec<(Node, Node)>),
 }
 
 /// Parses a file; a file with nothing in it is `None`. Syntax errors go to the sink.
-pub(super) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Option<Node> {
+pub fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Option<Node> {
     let has_content = file.text().lines().any(|line| {
         let line = line.trim();
         !line.is_empty() && !line.starts_with('#') && line != "---"
@@ -162,7 +168,7 @@ fn span_of(file: &Arc<SourceFile>, at: serde_yaml::Location) -> Span {
 
 impl Node {
     /// As JSON, for values that are passed on and not interpreted.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Raw::Null => serde_json::Value::Null,
             Raw::Scalar(value) => value.clone(),
@@ -180,7 +186,7 @@ impl Node {
     }
 
     /// A scalar as text; empty for anything else.
-    pub(super) fn plain_text(&self) -> String {
+    pub fn plain_text(&self) -> String {
         match &self.value {
             Raw::Scalar(serde_json::Value::String(text)) => text.clone(),
             Raw::Scalar(other) => other.to_string(),

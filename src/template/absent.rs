@@ -39,6 +39,11 @@ const NAMES: &[(&str, &str)] = &[
     ("store_result", "write the query as SQL, in a CTE or a subquery"),
 ];
 
+/// What to write instead of a name that dbt's templates have: `api`, `target.schema`, `model.batch`.
+pub fn instead_of_name(name: &str) -> Option<&'static str> {
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, help)| *help)
+}
+
 /// The words for an error of minijinja that a template of dbt would not have made.
 pub(super) fn of(error: &Error) -> Option<Problem> {
     let message = super::phrase(error);

@@ -42,7 +42,13 @@ pub(super) fn is_refused(package: &str, name: &str) -> bool {
 /// The error for one of them.
 pub(super) fn refuse(what: &str) -> Error {
     let message = format!("`{what}` would ask the database, and compiling reads no table");
-    let help = match what.rsplit('.').next().unwrap_or(what) {
+    let help = vec![instead_of_asking(what).to_owned()];
+    problem(Problem { id: Id::Introspection, message, help, missing: None })
+}
+
+/// What to write instead of something that asks the database: `run_query`, `adapter.get_relation`.
+pub fn instead_of_asking(what: &str) -> &'static str {
+    match what.rsplit('.').next().unwrap_or(what) {
         "get_columns_in_relation" | "get_filtered_columns_in_relation" => {
             "for a list of columns write dbt_utils.star(relation, except=[...]), or `* except (...)` in SQL"
         }
@@ -59,8 +65,17 @@ pub(super) fn refuse(what: &str) -> Error {
         _ => {
             "write the query as SQL, in a CTE or a subquery; values that shape the SQL go to `vars`, read with var('...')"
         }
-    };
-    problem(Problem { id: Id::Introspection, message, help: vec![help.to_owned()], missing: None })
+    }
+}
+
+/// Whether a name asks the database, or a macro of dbt's own packages or of its `adapter` does.
+pub fn asks_database(name: &str) -> bool {
+    match name.split_once('.') {
+        None => FUNCTIONS.contains(&name),
+        Some(("adapter", method)) => !matches!(method, "dispatch" | "quote" | "type"),
+        Some(("graph", _)) => true,
+        Some((package, name)) => is_refused(package, name),
+    }
 }
 
 /// An error that carries its better words with it, where no scope is at hand.

@@ -21,6 +21,12 @@ const BUILTIN: &[(&str, &str, &str)] = &[
     ("dbt_utils", "dbt_utils (built in)", include_str!("builtin/dbt_utils.sql")),
 ];
 
+/// Whether a macro of a package is built in: `dbt_utils.star`.
+pub fn is_built_in(package: &str, name: &str) -> bool {
+    let text = BUILTIN.iter().find(|(known, _, _)| *known == package).map_or("", |(_, _, text)| text);
+    text.lines().any(|line| line.split_once("macro ").is_some_and(|(_, rest)| rest.split('(').next() == Some(name)))
+}
+
 /// The prefixes under which `adapter.dispatch` looks for a macro, best first.
 pub(super) const DISPATCH: [&str; 3] = ["lake__", "datafusion__", "default__"];
 

@@ -37,13 +37,16 @@ use minijinja::{AutoEscape, Environment, Template, UndefinedBehavior, Value, con
 
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
 use crate::names::TableName;
+pub use absent::instead_of_name;
 use dates::Moment;
 pub use docs::{blocks as docs_blocks, read as read_docs};
 pub use expansion::Trace;
 use expansion::Twin;
 pub use functions::{plain_relation, ref_relation, source_relation};
 pub use generic::{Argument, TestCall, TestSignature};
+pub use introspection::{asks_database, instead_of_asking};
 use macros::MacroLibrary;
+pub use macros::is_built_in;
 pub use overrides::Overrides;
 pub use reach::MacroTexts;
 use rewrite::Rewritten;

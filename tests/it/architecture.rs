@@ -20,6 +20,7 @@ const FLOW: &[&str] = &[
     "checks",
     "template",
     "project",
+    "from_dbt",
     "graph",
     "compile",
     "bronze",

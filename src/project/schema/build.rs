@@ -2,15 +2,35 @@
 
 use serde_json::{Map, Value, json};
 
+use super::common;
+
 /// A mapping with these keys and no others, under the name that its reader has for it.
 pub(super) fn mapping(what: &str, about: &str, required: &[&str], properties: Vec<(&str, Value)>) -> Value {
-    let properties: Map<String, Value> = properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let properties: Map<String, Value> =
+        properties.into_iter().map(|(key, value)| (key.to_owned(), described(key, value))).collect();
     let mut schema = json!({"title": what, "type": "object", "properties": properties, "additionalProperties": false});
     if !about.is_empty() {
         schema["description"] = about.into();
     }
     if !required.is_empty() {
         schema["required"] = required.into();
+    }
+    schema
+}
+
+/// A key with what it means wherever it stands, if nothing is said of it here.
+fn described(key: &str, schema: Value) -> Value {
+    match common::key(key) {
+        Some(about) if schema.get("description").is_none() => of(schema, about),
+        _ => schema,
+    }
+}
+
+/// The same with what holds where nothing is said.
+pub(super) fn unless_set(schema: Value, default: impl Into<Value>) -> Value {
+    let mut schema = schema;
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("default".to_owned(), default.into());
     }
     schema
 }

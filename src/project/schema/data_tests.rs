@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::build::{any, any_of, count, flag, mapping, of, one_of, reference, string_or_list, text, words};
+use super::build::{any, any_of, count, flag, mapping, of, one_of, reference, string_or_list, text, unless_set, words};
+use super::common;
 use crate::checks::{self, GenericTest, Kind};
 use crate::project::test_config;
 
@@ -39,7 +40,7 @@ fn one() -> Value {
         "minProperties": 1, "not": {"required": ["test_name"]},
     });
     let mut spelled_out = json!({"type": "object", "required": ["test_name"]});
-    spelled_out["properties"] = json!({"test_name": text()});
+    spelled_out["properties"] = json!({"test_name": of(text(), "The name of the test")});
     any_of(vec![json!({"type": "string", "examples": names}), with_arguments, spelled_out])
 }
 
@@ -48,7 +49,7 @@ fn built_in(test: GenericTest) -> Value {
     let parameters: Vec<(&str, Value)> = test
         .parameters
         .iter()
-        .flat_map(|parameter| parameter.names.iter().map(|name| (*name, argument(parameter.kind))))
+        .flat_map(|parameter| parameter.names.iter().map(|name| (*name, parameter_of(name, parameter.kind))))
         .chain([
             ("column_name", of(text(), "The column that it is about, where it does not stand below one")),
             ("row_condition", of(text(), "Rows to look at: a SQL condition")),
@@ -69,6 +70,10 @@ fn built_in(test: GenericTest) -> Value {
     schema
 }
 
+fn parameter_of(name: &str, kind: Kind) -> Value {
+    of(argument(kind), common::parameter(name))
+}
+
 fn argument(kind: Kind) -> Value {
     let periods = ["hour", "day", "week", "month"];
     match kind {
@@ -82,7 +87,7 @@ fn argument(kind: Kind) -> Value {
         Kind::Columns => json!({"type": ["array", "string"], "items": {"type": "string"}, "minItems": 1}),
         Kind::Table => of(text(), "ref('model') or source('source', 'table')"),
         Kind::Period => {
-            let properties = vec![("period", one_of(&periods)), ("count", count())];
+            let properties = vec![("period", one_of(&periods)), ("count", unless_set(count(), 1))];
             any_of(vec![one_of(&periods), mapping("period", "", &["period"], properties)])
         }
         Kind::Word(words) => one_of(words),
@@ -101,21 +106,24 @@ fn setting(key: &str) -> Value {
         "severity" => {
             let either = words(test_config::SEVERITIES);
             of(
-                any_of(vec![either, json!({"enum": ["ERROR", "WARN", "Error", "Warn"]})]),
+                unless_set(any_of(vec![either, json!({"enum": ["ERROR", "WARN", "Error", "Warn"]})]), "error"),
                 "Whether failing rows stop the publish",
             )
         }
-        "warn_if" => of(threshold(), "From how many failures on it warns"),
-        "error_if" => of(threshold(), "From how many failures on it fails"),
+        "warn_if" => of(unless_set(threshold(), "!= 0"), "From how many failures on it warns"),
+        "error_if" => of(unless_set(threshold(), "!= 0"), "From how many failures on it fails"),
         "where" => of(string(), "Rows to look at: a SQL condition"),
-        "limit" => of(count(), "How many failing rows are kept and shown at most"),
-        "fail_calc" => of(string(), "What the number of failures is, as SQL over the failing rows"),
-        "store_failures" => of(flag(), "Whether failing rows are kept in the lake"),
-        "on_violation" => of(words(test_config::VIOLATIONS), "What becomes of failing rows"),
-        "audit" => of(flag(), "Whether it decides if the table is published"),
+        "limit" => of(unless_set(count(), 100), "How many failing rows are kept and shown at most"),
+        "fail_calc" => {
+            of(unless_set(string(), "count(*)"), "What the number of failures is, as SQL over the failing rows")
+        }
+        "store_failures" => of(unless_set(flag(), true), "Whether failing rows are kept in the lake"),
+        "on_violation" => of(unless_set(words(test_config::VIOLATIONS), "fail"), "What becomes of failing rows"),
+        "audit" => of(unless_set(flag(), true), "Whether it decides if the table is published"),
         "owner" => of(string(), "Who looks after it"),
         "tags" => of(string_or_list(), "For selection"),
-        "enabled" => of(flag(), "Whether it runs"),
+        "enabled" => of(unless_set(flag(), true), "Whether it runs"),
+        "meta" => of(any(), "Anything"),
         _ => any(),
     }
 }

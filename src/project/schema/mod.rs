@@ -3,6 +3,7 @@
 //! A mapping of a schema has as its title what the reader calls it. The test below compares the keys of the two.
 
 mod build;
+mod common;
 mod data_tests;
 mod models;
 mod selectors;
@@ -13,12 +14,14 @@ mod unit_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use super::{notifications, openlineage};
 
 use build::{
-    any, any_of, count, definitions, flag, list_of, map_of, mapping, of, reference, text, text_or_list, words,
+    any, any_of, count, definitions, flag, list_of, map_of, mapping, of, reference, text, text_or_list, unless_set, words,
 };
 
 /// A kind of YAML file.
@@ -62,6 +65,25 @@ impl YamlFile {
     }
 }
 
+/// The keys of every mapping of the YAML files, by what its reader calls it: `model`, `source table`, `owner`.
+pub fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
+    fn walk(schema: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
+        match schema {
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Object(entries) => {
+                if let (Some(title), Some(keys)) = (schema["title"].as_str(), schema["properties"].as_object()) {
+                    found.entry(title.to_owned()).or_default().extend(keys.keys().cloned());
+                }
+                entries.values().for_each(|value| walk(value, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    YamlFile::ALL.iter().for_each(|file| walk(&file.schema(), &mut found));
+    found
+}
+
 fn project() -> Value {
     let amount = || json!({"type": ["integer", "string"], "examples": ["512MB", "16GB"]});
     let target = mapping(
@@ -72,7 +94,7 @@ fn project() -> Value {
             ("root", of(text(), "Where its tables are: a folder, or an address such as s3://acme-lake/prod")),
             ("threads", of(json!({"type": "integer", "minimum": 1}), "How many nodes and partitions run at once")),
             ("memory", of(amount(), "What all queries of a run may use together")),
-            ("retries", of(count(), "How often a node starts again after its storage failed")),
+            ("retries", of(unless_set(count(), 3), "How often a node starts again after its storage failed")),
             ("storage_options", of(map_of(text()), "How the store is reached: options of the `object_store` crate")),
         ],
     );
@@ -89,7 +111,7 @@ fn project() -> Value {
         &["name", "targets"],
         vec![
             ("name", of(text(), "The name of the project: letters, digits and `_`")),
-            ("version", any()),
+            ("version", of(any(), "The version of the project, for people")),
             ("target", of(text(), "The default of --target")),
             ("targets", of(map_of(target), "Named environments")),
             ("vars", of(map_of(any()), "Variables, read as {{ var('name') }}")),
@@ -154,7 +176,7 @@ fn owner() -> Value {
         "owner",
         "Who answers for it: a name, an address, or both",
         &[],
-        vec![("name", text()), ("email", text())],
+        vec![("name", of(text(), "Of a person or a team")), ("email", text())],
     );
     owner["minProperties"] = json!(1);
     owner

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::build::{any, flag, list_of, mapping, of, one_of, reference, string, text, text_or_list, words};
+use super::build::{any, flag, list_of, mapping, of, one_of, reference, string, text, text_or_list, unless_set, words};
 use super::{data_tests, owner, settings, sources, unit_tests};
 use crate::project::{config, contracts, exports, exposures};
 
@@ -57,7 +57,7 @@ fn described(what: &'static str, of_config: &[(&'static str, (&'static str, Valu
             ("owner", of(string(), "Who answers for it")),
             ("meta", of(any(), "Anything")),
             ("group", of(string(), "The models that it belongs to")),
-            ("access", of(words(config::ACCESS), "Who may read it")),
+            ("access", of(unless_set(words(config::ACCESS), "protected"), "Who may read it")),
         ],
     )
 }
@@ -69,9 +69,9 @@ pub(super) fn column_properties() -> Vec<(&'static str, Value)> {
         "What an enforced contract promises",
         &["type"],
         vec![
-            ("type", one_of(contracts::KINDS)),
+            ("type", of(one_of(contracts::KINDS), "What is promised")),
             ("expression", of(text(), "Of a check: a condition that holds for every row")),
-            ("name", any()),
+            ("name", of(any(), "As in dbt; nothing goes by it")),
         ],
     );
     constraint["if"] = json!({"properties": {"type": {"const": "check"}}});
@@ -84,16 +84,16 @@ pub(super) fn column_properties() -> Vec<(&'static str, Value)> {
         ("tests", data_tests::list()),
         ("meta", of(any(), "Anything; `sensitive: true` keeps its values out of what is recorded")),
         ("config", mapping("`config` block", "", &[], vec![("meta", any())])),
-        ("constraints", list_of(constraint)),
+        ("constraints", of(list_of(constraint), "What an enforced contract promises of its values")),
     ]
 }
 
 fn exposure() -> Value {
-    let shared = || vec![("tags", text_or_list()), ("meta", any()), ("enabled", flag())];
+    let shared = || vec![("tags", text_or_list()), ("meta", any()), ("enabled", unless_set(flag(), true))];
     let config = mapping("exposure config", "", &[], shared());
     let mut properties = vec![
         ("name", text()),
-        ("type", words(exposures::KINDS)),
+        ("type", of(words(exposures::KINDS), "What it is")),
         ("label", of(text(), "Its name for people")),
         ("url", of(text(), "Where it is")),
         ("maturity", of(words(exposures::MATURITIES), "How far it can be relied on")),
@@ -112,9 +112,9 @@ fn export() -> Value {
         "",
         &[],
         vec![
-            ("header", of(flag(), "Names of columns in the first line of CSV")),
-            ("delimiter", of(string(), "One character between values of CSV")),
-            ("null_value", of(text(), "What stands for NULL in CSV")),
+            ("header", of(unless_set(flag(), true), "Names of columns in the first line of CSV")),
+            ("delimiter", of(unless_set(string(), ","), "One character between values of CSV")),
+            ("null_value", of(unless_set(text(), ""), "What stands for NULL in CSV")),
             ("compression", of(string(), "By the ending of the path, unless set")),
             ("date_format", of(text(), "As strftime writes dates")),
             ("timestamp_format", of(text(), "As strftime writes times")),
@@ -128,15 +128,15 @@ fn export() -> Value {
             ("name", text()),
             ("model", of(text(), "ref('model')")),
             ("path", of(text(), "Relative to the project, or an address")),
-            ("format", words(exports::KINDS)),
-            ("options", options),
+            ("format", of(words(exports::KINDS), "How rows are written")),
+            ("options", of(options, "Details of the format")),
             ("order_by", of(text_or_list(), "Columns, each perhaps with `desc`")),
             ("columns", of(text_or_list(), "Some of the columns, in this order")),
-            ("allow_sensitive", of(flag(), "Sensitive columns may leave the lake unmasked")),
+            ("allow_sensitive", of(unless_set(flag(), false), "Sensitive columns may leave the lake unmasked")),
             ("description", of(text(), "Markdown")),
             ("tags", text_or_list()),
             ("meta", any()),
-            ("enabled", flag()),
+            ("enabled", unless_set(flag(), true)),
         ],
     )
 }

@@ -18,11 +18,15 @@ pub(super) fn file() -> Value {
                 "default",
                 of(json!({"type": ["boolean", "string"]}), "Whether it stands in where a command says nothing"),
             ),
-            ("definition", reference("definition")),
+            ("definition", of(reference("definition"), "What is selected")),
         ],
     );
-    let mut schema =
-        mapping("selectors file", "", &["selectors"], vec![("version", any()), ("selectors", list_of(selector))]);
+    let mut schema = mapping(
+        "selectors file",
+        "",
+        &["selectors"],
+        vec![("version", any()), ("selectors", of(list_of(selector), "Selections, each with a name"))],
+    );
     schema["$defs"] = definitions([("definition", definition())]);
     schema
 }
@@ -42,8 +46,8 @@ fn definition() -> Value {
         "",
         &["method", "value"],
         vec![
-            ("method", json!({"type": "string", "pattern": method})),
-            ("value", text()),
+            ("method", of(json!({"type": "string", "pattern": method}), "By what: tag, path, state.modified")),
+            ("value", of(text(), "A name or a glob")),
             ("parents", of(flag(), "What it reads, too")),
             ("parents_depth", of(count(), "How many steps up")),
             ("children", of(flag(), "What reads it, too")),
@@ -53,8 +57,13 @@ fn definition() -> Value {
             ("exclude", excluded()),
         ],
     );
-    let union = mapping("selector definition", "Any of them", &["union"], vec![("union", items.clone())]);
-    let intersection = vec![("intersection", items)];
+    let union = mapping(
+        "selector definition",
+        "Any of them",
+        &["union"],
+        vec![("union", of(items.clone(), "What any of these selects"))],
+    );
+    let intersection = vec![("intersection", of(items, "What all of these select"))];
     let intersection = mapping("selector definition", "All of them at once", &["intersection"], intersection);
     any_of(vec![of(text(), "As on the command line: +tag:nightly,silver.*"), union, intersection, full, short])
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::build::{any, any_of, count, flag, map_of, mapping, of, one_of, reference, string, string_or_list, words};
+use super::build::{
+    any, any_of, count, flag, map_of, mapping, of, one_of, reference, string, string_or_list, unless_set, words,
+};
 use crate::diagnostics::Id;
 use crate::project::{config, history, layout, microbatch, seeds};
 
@@ -24,7 +26,29 @@ pub(super) fn all_of_seeds(in_project: bool) -> Vec<(&'static str, Setting)> {
 /// One setting of models.
 pub(super) fn of_models(key: &str) -> Setting {
     // Three lists of about one subject each, as one would be longer than a screen.
-    rows(key).or_else(|| files(key)).or_else(|| run(key)).unwrap_or(("", any()))
+    let (about, schema) = rows(key).or_else(|| files(key)).or_else(|| run(key)).unwrap_or(("", any()));
+    match default_of(key) {
+        Some(default) => (about, unless_set(schema, default)),
+        None => (about, schema),
+    }
+}
+
+/// What holds where a setting is not said, as far as that is one word.
+fn default_of(key: &str) -> Option<Value> {
+    match key {
+        // These depend on others, or are told apart from what anybody can say.
+        "incremental_strategy" | "contract" | "meta" => None,
+        "on_schema_change" => Some("fail".into()),
+        "hard_deletes" => Some("ignore".into()),
+        "compression" => Some("zstd(1)".into()),
+        "lookback" => Some(1.into()),
+        "concurrent_batches" | "maintain" => Some(true.into()),
+        "audit" => Some("on".into()),
+        _ => {
+            let all = serde_json::to_value(config::ModelConfig::default()).unwrap_or_default();
+            all.get(key).filter(|value| value.is_string() || value.is_boolean()).cloned()
+        }
+    }
 }
 
 /// What decides rows.
@@ -50,7 +74,7 @@ fn rows(key: &str) -> Option<Setting> {
         "snapshot_meta_column_names" => {
             let names = history::META.iter().flat_map(|name| [(*name).to_owned(), format!("dbt_{name}")]);
             let names: Map<String, Value> =
-                names.map(|name| (name, json!({"type": "string", "minLength": 1}))).collect();
+                names.map(|name| (name, of(json!({"type": "string", "minLength": 1}), "Its name"))).collect();
             let schema = json!({"type": "object", "properties": names, "additionalProperties": false});
             ("Names of the columns that a history adds", schema)
         }
@@ -64,7 +88,10 @@ fn rows(key: &str) -> Option<Setting> {
         }
         "contract" => {
             let contract = json!({
-                "type": "object", "properties": {"enforced": flag(), "alias_types": any()}, "required": ["enforced"],
+                "type": "object", "required": ["enforced"],
+                "properties": {
+                    "enforced": of(flag(), "Whether that is so"), "alias_types": of(any(), "As in dbt; nothing goes by it"),
+                },
             });
             ("Its columns are those that YAML declares, no more and no fewer", contract)
         }
@@ -96,9 +123,11 @@ fn files(key: &str) -> Option<Setting> {
             ("Properties of the Delta table", map_of(value))
         }
         "persist_docs" => {
-            let docs = json!({
-                "type": "object", "properties": {"relation": flag(), "columns": flag()}, "additionalProperties": false,
+            let properties = json!({
+                "relation": of(unless_set(flag(), true), "That of the table"),
+                "columns": of(unless_set(flag(), true), "Those of its columns"),
             });
+            let docs = json!({"type": "object", "properties": properties, "additionalProperties": false});
             ("Which descriptions are written into the Delta table", docs)
         }
         "auto_optimize" => ("Whether an incremental write packs the small files of its partitions along", flag()),
@@ -135,8 +164,9 @@ fn run(key: &str) -> Option<Setting> {
             ("What is kept of each version for people to look at", profile)
         }
         "lints" => {
-            let names: Map<String, Value> =
-                Id::lints().map(|name| (name.to_owned(), words(config::LINT_LEVELS))).collect();
+            let names: Map<String, Value> = Id::lints()
+                .map(|name| (name.to_owned(), of(words(config::LINT_LEVELS), first_sentence(name))))
+                .collect();
             // Their codes are names, too.
             let codes = json!({"^L[0-9]+$": words(config::LINT_LEVELS)});
             let schema = json!({
@@ -146,6 +176,13 @@ fn run(key: &str) -> Option<Setting> {
         }
         _ => return None,
     })
+}
+
+/// What `lake explain` begins with.
+fn first_sentence(lint: &str) -> &'static str {
+    let page = Id::find(lint).map_or("", Id::page);
+    let text = page.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default();
+    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches(['.', ':'])
 }
 
 /// Settings that only seeds have.
@@ -162,11 +199,21 @@ fn of_seeds(key: &str) -> Setting {
 fn maintain() -> Value {
     let retention = json!({
         "type": "string", "pattern": "^\\s*[0-9]+ +(second|minute|hour|day|week)s?\\s*$", "examples": ["7 days"],
+        "description": "How long files are kept that were replaced", "default": "7 days",
     });
     let vacuum = json!({"type": "object", "properties": {"retention": retention}, "additionalProperties": false});
     let properties: Map<String, Value> = layout::MAINTAIN_KEYS
         .iter()
-        .map(|key| ((*key).to_owned(), if *key == "vacuum" { any_of(vec![flag(), vacuum.clone()]) } else { flag() }))
+        .map(|key| {
+            let schema = if *key == "vacuum" { any_of(vec![flag(), vacuum.clone()]) } else { flag() };
+            let about = match *key {
+                "optimize" => "Small files of a partition become large ones; rows are put in the order of zorder_by",
+                "vacuum" => "Files that no version needs go; time travel ends there",
+                "checkpoint" => "The log is summed up if there are ten new versions",
+                _ => "Entries of the log go that are older than delta.logRetentionDuration",
+            };
+            ((*key).to_owned(), of(unless_set(schema, true), about))
+        })
         .collect();
     any_of(vec![flag(), json!({"type": "object", "properties": properties, "additionalProperties": false})])
 }
@@ -184,7 +231,7 @@ pub(super) fn hook() -> Value {
     let sql = of(string(), "SQL over the lake");
     any_of(vec![
         sql,
-        one("sql", string()),
+        one("sql", of(string(), "SQL over the lake")),
         one("command", of(program, "A line for the shell, or a program and its arguments")),
     ])
 }

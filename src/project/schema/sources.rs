@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::build::{any, any_of, count, flag, list_of, mapping, of, one_of, reference, text, text_or_list, words};
+use super::build::{
+    any, any_of, count, flag, list_of, mapping, of, one_of, reference, text, text_or_list, unless_set, words,
+};
 use super::{data_tests, models};
 use crate::project::{bad_rows, formats, ingestion, path_columns, source_options};
 
@@ -19,7 +21,7 @@ pub(super) fn list() -> Value {
             ("tags", of(text_or_list(), "For selection")),
             ("freshness", of(freshness(), "When its tables count as stale")),
             ("loaded_at_field", of(text(), "An expression over the columns: when a row was loaded")),
-            ("tables", list_of(reference("source_table"))),
+            ("tables", of(list_of(reference("source_table")), "Its tables")),
         ],
     );
     list_of(source)
@@ -37,7 +39,7 @@ pub(super) fn table() -> Value {
         ("data_tests", data_tests::list()),
         ("tests", data_tests::list()),
         ("tags", of(text_or_list(), "For selection")),
-        ("config", mapping("`config` block", "", &[], vec![("event_time", text())])),
+        ("config", mapping("`config` block", "", &[], vec![("event_time", of(text(), "As `event_time` beside it"))])),
         ("event_time", of(text(), "The column that tells when a row happened")),
         ("version", of(count(), "Of a Delta table: the version to read")),
         ("timestamp", of(text(), "Of a Delta table: read what it was at this moment")),
@@ -48,24 +50,37 @@ pub(super) fn table() -> Value {
 
 /// How files are taken in.
 fn taken_in() -> Vec<(&'static str, Value)> {
-    let listing = mapping("value of `incremental_listing`", "", &[], vec![("lookback", count())]);
+    let lookback = of(unless_set(count(), 1000), "How many names before the greatest one a listing begins");
+    let listing = mapping("value of `incremental_listing`", "", &[], vec![("lookback", lookback)]);
     let metadata = one_of(&source_options::METADATA.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     let mut bad_rows = words(bad_rows::BAD);
     if let Some(words) = bad_rows["enum"].as_array_mut() {
         words.push(Value::Null);
     }
     vec![
-        ("on_changed_file", of(words(ingestion::CHANGED), "A file that was taken in and changed")),
-        ("on_removed_file", of(words(ingestion::REMOVED), "A file that was taken in and is gone")),
-        ("on_new_column", of(words(ingestion::NEW_COLUMNS), "Columns that are not declared")),
-        ("on_bad_row", of(bad_rows, "A row that does not fit its columns")),
+        ("on_changed_file", of(unless_set(words(ingestion::CHANGED), "fail"), "A file that was taken in and changed")),
+        ("on_removed_file", of(unless_set(words(ingestion::REMOVED), "keep"), "A file that was taken in and is gone")),
+        ("on_new_column", of(unless_set(words(ingestion::NEW_COLUMNS), "ignore"), "Columns that are not declared")),
+        ("on_bad_row", of(unless_set(bad_rows, "fail"), "A row that does not fit its columns")),
         ("max_bad_rows", of(json!({"type": ["integer", "string"]}), "A batch with more of them fails: 100, or 1%")),
-        ("identity", of(words(ingestion::IDENTITIES), "What makes a file the same file")),
-        ("snapshot", of(flag(), "Every delivery is the whole data set: only the newest one counts")),
-        ("incremental_listing", of(any_of(vec![flag(), listing]), "Names sort by time: only the last ones are listed")),
-        ("max_files_per_batch", json!({"type": "integer", "minimum": 1})),
-        ("max_bytes_per_batch", json!({"type": ["integer", "string"]})),
-        ("after_load", of(after_load(), "What becomes of files when all models have taken them in")),
+        ("identity", of(unless_set(words(ingestion::IDENTITIES), "path"), "What makes a file the same file")),
+        ("snapshot", of(unless_set(flag(), false), "Every delivery is the whole data set: only the newest one counts")),
+        (
+            "incremental_listing",
+            of(unless_set(any_of(vec![flag(), listing]), false), "Names sort by time: only the last ones are listed"),
+        ),
+        (
+            "max_files_per_batch",
+            of(json!({"type": "integer", "minimum": 1}), "A backlog of more files is committed in several batches"),
+        ),
+        (
+            "max_bytes_per_batch",
+            of(json!({"type": ["integer", "string"]}), "The same by bytes: 10GB; a larger file is a batch of its own"),
+        ),
+        (
+            "after_load",
+            of(unless_set(after_load(), "keep"), "What becomes of files when all models have taken them in"),
+        ),
         ("freshness", of(any_of(vec![freshness(), json!({"type": "null"})]), "When it counts as stale")),
         ("loaded_at_field", of(text(), "An expression over the columns: when a row was loaded")),
         ("metadata_columns", of(list_of(metadata), "Columns that say where a row is from")),
@@ -80,8 +95,8 @@ fn partition_column() -> Value {
         "",
         &["name"],
         vec![
-            ("name", text()),
-            ("data_type", words(path_columns::TYPES)),
+            ("name", of(text(), "What stands before the `=` of a folder")),
+            ("data_type", of(words(path_columns::TYPES), "The type of its values")),
             ("format", of(text(), "A pattern such as %Y%m%d")),
         ],
     );
@@ -108,12 +123,18 @@ fn freshness() -> Value {
 }
 
 fn after_load() -> Value {
-    let archive = mapping("group of archive settings", "", &["to"], vec![("to", text())]);
+    let to = || of(text(), "A folder below that of the source");
+    let archive = mapping("group of archive settings", "Files move there", &["to"], vec![("to", to())]);
+    let size = unless_set(json!({"type": ["integer", "string"]}), "256MB");
     let compact = mapping(
         "group of compact settings",
-        "",
+        "Rows move into few files there, and the raw files go",
         &["to"],
-        vec![("to", text()), ("format", one_of(&["parquet"])), ("target_size", json!({"type": ["integer", "string"]}))],
+        vec![
+            ("to", to()),
+            ("format", of(unless_set(one_of(&["parquet"]), "parquet"), "How these are written")),
+            ("target_size", of(size, "Bytes after which another file begins")),
+        ],
     );
     let mut one = mapping("value of `after_load`", "", &[], vec![("archive", archive), ("compact", compact)]);
     one["minProperties"] = json!(1);
@@ -131,18 +152,18 @@ fn options() -> Value {
 fn option(key: &str) -> Value {
     let character = || json!({"type": ["string", "number"]});
     match key {
-        "header" => of(flag(), "The first line names the columns"),
+        "header" => of(unless_set(flag(), true), "The first line names the columns"),
         "delimiter" => of(character(), "Between fields"),
         "quote" => {
             of(any_of(vec![character(), one_of(&["none"]), json!({"enum": [false]})]), "Around fields; false for none")
         }
         "escape" => of(character(), "Before a quote inside a quoted field"),
         "comment" => of(character(), "Starts a line to pass over"),
-        "skip_lines" => of(count(), "Lines before the header"),
-        "truncated_rows" => of(flag(), "A row may end early: its last columns are NULL"),
-        "newlines_in_values" => of(flag(), "A quoted field may hold line ends"),
+        "skip_lines" => of(unless_set(count(), 0), "Lines before the header"),
+        "truncated_rows" => of(unless_set(flag(), false), "A row may end early: its last columns are NULL"),
+        "newlines_in_values" => of(unless_set(flag(), true), "A quoted field may hold line ends"),
         "record_path" => of(text_or_list(), "Where records are in a JSON document: data.items"),
-        "encoding" => of(text(), "How letters are bytes: utf-8, latin1, utf-16"),
+        "encoding" => of(unless_set(text(), "utf-8"), "How letters are bytes: utf-8, latin1, utf-16"),
         "compression" => of(words(formats::COMPRESSIONS), "How files are compressed"),
         "null_values" => {
             let mut schema = text_or_list();
@@ -155,8 +176,12 @@ fn option(key: &str) -> Value {
         "decimal_separator" => of(character(), "The decimal point of numbers"),
         "thousands_separator" => of(character(), "What parts thousands in numbers"),
         "time_zone" => of(text(), "The zone of timestamps that name none"),
-        "max_line_bytes" => of(json!({"type": ["integer", "string"]}), "A record may not be longer"),
-        "max_decompression_ratio" => of(count(), "A compressed file may not become this many times larger"),
+        "max_line_bytes" => {
+            of(unless_set(json!({"type": ["integer", "string"]}), "32MB"), "A record may not be longer")
+        }
+        "max_decompression_ratio" => {
+            of(unless_set(count(), 1000), "A compressed file may not become this many times larger")
+        }
         "max_file_bytes" => of(json!({"type": ["integer", "string"]}), "A file may not be larger, after decompression"),
         _ => any(),
     }

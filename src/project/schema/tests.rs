@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{YamlFile, settings};
+use super::{YamlFile, known_keys, settings};
 use crate::checks;
 use crate::diagnostics::{Diagnostics, SourceFile};
 use crate::memo::Memo;
@@ -99,28 +99,9 @@ fn accepted() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     })
 }
 
-/// The keys of every mapping of all schemas, by title.
-fn described() -> BTreeMap<String, BTreeSet<String>> {
-    fn walk(schema: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
-        match schema {
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            Value::Object(entries) => {
-                if let (Some(title), Some(keys)) = (schema["title"].as_str(), schema["properties"].as_object()) {
-                    found.entry(title.to_owned()).or_default().extend(keys.keys().cloned());
-                }
-                entries.values().for_each(|value| walk(value, found));
-            }
-            _ => {}
-        }
-    }
-    let mut found = BTreeMap::new();
-    YamlFile::ALL.iter().for_each(|file| walk(&file.schema(), &mut found));
-    found
-}
-
 #[test]
 fn schemas_have_the_keys_that_readers_ask_for_and_no_others() {
-    let (accepted, described) = (accepted(), described());
+    let (accepted, described) = (accepted(), known_keys());
     for (what, keys) in &accepted {
         let keys: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         let of_schema = described.get(*what).unwrap_or_else(|| panic!("no schema has a mapping `{what}`: {keys:?}"));
@@ -176,10 +157,49 @@ fn every_setting_is_described_and_its_words_are_accepted() {
 
 #[test]
 fn options_of_sources_are_described() {
-    let described = described();
+    let described = known_keys();
     let schema = YamlFile::Sources.schema();
     let options = &schema["$defs"]["source_table"]["properties"]["options"]["properties"];
     for key in &described["group of source options"] {
         assert!(options[key]["description"].is_string(), "`{key}` is not described");
+    }
+}
+
+/// Keys of a schema that nothing is said of, with the mapping that they stand in.
+fn silent(schema: &Value, defs: &Value, title: &str, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Array(items) => items.iter().for_each(|item| silent(item, defs, title, found)),
+        Value::Object(entries) => {
+            let title = schema["title"].as_str().unwrap_or(title);
+            for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+                let referred = property["$ref"].as_str().and_then(|name| defs.get(name.rsplit('/').next()?));
+                let described = property["description"].as_str().or(referred.and_then(|r| r["description"].as_str()));
+                if property.is_object() && described.is_none_or(str::is_empty) {
+                    found.insert(format!("{title}: {key}"));
+                }
+            }
+            // A condition describes nothing.
+            let inner = entries.iter().filter(|(key, _)| *key != "if");
+            inner.for_each(|(_, value)| silent(value, defs, title, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_is_described() {
+    let mut found = BTreeSet::new();
+    for file in YamlFile::ALL {
+        let schema = file.schema();
+        silent(&schema, &schema["$defs"], file.name(), &mut found);
+    }
+    assert_eq!(found, BTreeSet::new(), "say in src/project/schema/ what these mean");
+}
+
+#[test]
+fn defaults_are_values_that_are_accepted() {
+    let models = settings::all_of_models().into_iter();
+    for (key, (_, schema)) in models.filter(|(_, (_, schema))| !schema["default"].is_null()) {
+        assert_eq!(config::check(key, &schema["default"]), Ok(()), "{key}");
     }
 }

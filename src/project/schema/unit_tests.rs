@@ -2,22 +2,26 @@
 
 use serde_json::{Value, json};
 
-use super::build::{any, any_of, flag, list_of, map_of, mapping, of, text, text_or_list, words};
+use super::build::{any, any_of, flag, list_of, map_of, mapping, of, text, text_or_list, unless_set, words};
 use super::rows;
 use crate::project::unit_tests::FORMATS;
 
 /// One unit test.
 pub(super) fn one() -> Value {
-    let config =
-        mapping("`config` block", "", &[], vec![("tags", text_or_list()), ("meta", any()), ("enabled", flag())]);
+    let config = mapping(
+        "`config` block",
+        "",
+        &[],
+        vec![("tags", text_or_list()), ("meta", any()), ("enabled", unless_set(flag(), true))],
+    );
     let overrides = mapping(
         "`overrides` block",
         "What stands in for the world",
         &[],
         vec![
             ("now", of(text(), "The clock: 2024-01-31T10:00:00Z")),
-            ("vars", map_of(any())),
-            ("env_vars", map_of(text())),
+            ("vars", of(map_of(any()), "Variables")),
+            ("env_vars", of(map_of(text()), "Variables of the environment")),
             ("macros", of(map_of(any()), "What macros give, also is_incremental and run_started_at")),
         ],
     );
@@ -51,7 +55,7 @@ pub(super) fn one() -> Value {
 fn fixture() -> Vec<(&'static str, Value)> {
     vec![
         ("rows", of(rows(), "Rows; a text with `format: csv` or `sql`")),
-        ("format", words(FORMATS)),
+        ("format", of(unless_set(words(FORMATS), "dict"), "How rows are written")),
         ("fixture", of(text(), "A file of tests/fixtures/, by its name without ending")),
     ]
 }
@@ -71,7 +75,15 @@ fn expect() -> Value {
 }
 
 fn run() -> Value {
-    mapping("run", "", &[], vec![("given", given()), ("now", of(text(), "The clock of this run"))])
+    mapping(
+        "run",
+        "",
+        &[],
+        vec![
+            ("given", of(given(), "Inputs with their rows; others are as before")),
+            ("now", of(text(), "The clock of this run")),
+        ],
+    )
 }
 
 fn case() -> Value {

@@ -1,0 +1,3 @@
+select 1 as store_id, 'Station' as store
+union all
+select 2, 'Harbour'
