@@ -38,6 +38,7 @@
 //! | [`run`] | `CompiledProject` -> `RunReport`: schedule, decide, materialise, audit |
 //! | [`artifacts`] | `.lake/`: what other programs read |
 //! | [`docs`] | lineage as text, and the documentation page |
+//! | [`orchestrators`] | the project as tasks of programs that schedule |
 //! | [`cli`] | arguments, printing, exit codes; the only module that sees all |
 //!
 //! `ARCHITECTURE.md` in the repository tells the reasons and the formats on disk.
@@ -87,5 +88,7 @@ pub mod run;
 pub mod artifacts;
 
 pub mod docs;
+
+pub mod orchestrators;
 
 pub mod cli;

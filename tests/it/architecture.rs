@@ -27,6 +27,7 @@ const FLOW: &[&str] = &[
     "run",
     "artifacts",
     "docs",
+    "orchestrators",
     "cli",
 ];
 
@@ -37,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deltalake::", &["tables"]),
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
+    ("notify::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
     ("rmp_serde::", &["memo"]),
