@@ -148,13 +148,13 @@ fn is_cron(text: &str) -> bool {
 
 /// The id of the DAG, which names its file too.
 fn dag_id(given: Option<&str>, project: &str) -> anyhow::Result<String> {
-    let id = given.unwrap_or(project);
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let id = given.map_or_else(|| airflow::key(project), str::to_owned);
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     anyhow::ensure!(
         !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(fits) && !id.starts_with('.'),
-        "--dag-id `{id}` is no id of a DAG: it has letters, digits, `_`, `-` and `.`, and begins with no dot"
+        "--dag-id `{id}` is no id of a DAG: it has the letters a to z, digits, `_`, `-` and `.`, and begins with no dot"
     );
-    Ok(id.to_owned())
+    Ok(id)
 }
 
 /// The flags of this call that every task takes over.

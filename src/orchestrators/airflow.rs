@@ -59,6 +59,9 @@ impl Dag {
         self.write_helpers(file)?;
         writeln!(file, "\n\nwith DAG(")?;
         writeln!(file, "    dag_id={},", text(&self.id))?;
+        if self.id == key(&self.project) && self.id != self.project {
+            writeln!(file, "    dag_display_name={},", text(&self.project))?;
+        }
         self.write_schedule(workload, file)?;
         writeln!(file, "    start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),")?;
         writeln!(file, "    catchup=False,")?;
@@ -164,7 +167,8 @@ fn write_tasks(tasks: &[Task], file: &mut String) -> std::fmt::Result {
     for layer in layers {
         let indent = match layer {
             Some(layer) => {
-                writeln!(file, "\n    with TaskGroup({}):", text(layer))?;
+                let shown = display_name("group_display_name", layer);
+                writeln!(file, "\n    with TaskGroup({}{shown}):", text(&key(layer)))?;
                 "        "
             }
             None => {
@@ -184,7 +188,7 @@ fn write_task(task: &Task, indent: &str, file: &mut String) -> std::fmt::Result 
     let prefix = task.layer.as_ref().map(|layer| format!("{layer}.")).unwrap_or_default();
     let id = task.id.strip_prefix(&prefix).unwrap_or(&task.id);
     writeln!(file, "{indent}tasks[{}] = build(", text(&task.id))?;
-    writeln!(file, "{indent}    {},", text(id))?;
+    writeln!(file, "{indent}    {},", text(&key(id)))?;
     for selector in &task.select {
         writeln!(file, "{indent}    {},", text(selector))?;
     }
@@ -200,6 +204,9 @@ fn write_task(task: &Task, indent: &str, file: &mut String) -> std::fmt::Result 
             many.iter().try_for_each(|table| writeln!(file, "{indent}        {},", text(table)))?;
             writeln!(file, "{indent}    ],")?;
         }
+    }
+    if key(id) != id {
+        writeln!(file, "{indent}    task_display_name={},", text(id))?;
     }
     if let Some(owner) = &task.owner {
         writeln!(file, "{indent}    owner={},", text(owner))?;
@@ -240,6 +247,18 @@ fn path(table: &TableName) -> String {
 
 fn encoded(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::CONTROLS).to_string()
+}
+
+/// A name as an id. Those of tasks travel in the headers of Airflow's own requests (3.3), where other letters than these break
+/// it; no name has a hyphen, so no two names have one id.
+pub fn key(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii() { c.to_string() } else { format!("-u{:x}-", u32::from(c)) };
+    name.chars().map(letter).collect()
+}
+
+/// How the interface shows what has another id.
+fn display_name(argument: &str, name: &str) -> String {
+    if key(name) == name { String::new() } else { format!(", {argument}={}", text(name)) }
 }
 
 /// A string of Python: those of JSON have the same escapes.
