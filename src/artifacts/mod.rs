@@ -14,6 +14,7 @@
 
 mod catalog;
 mod compiled;
+mod events;
 mod freshness;
 mod ids;
 mod manifest;
@@ -40,6 +41,7 @@ use crate::run::RunOptions;
 
 pub use catalog::write_catalog;
 pub use compiled::write_compiled_sql;
+pub use events::{Level, LogEvent, RunEvents};
 pub use freshness::{read_freshness, write_freshness};
 pub use manifest::write_manifest;
 pub use openlineage::{Announcer, job_event};

@@ -86,7 +86,8 @@ pub fn write_run_results(runtime: &Runtime, report: &RunReport, called: &Value) 
     write_json(&runtime.folder, "run_results.json", &value)
 }
 
-fn word(status: Status) -> &'static str {
+/// dbt's word of how a node ended.
+pub(super) fn status_word(status: Status) -> &'static str {
     match status {
         Status::Success => "success",
         Status::Skipped => "no-op",
@@ -103,7 +104,7 @@ fn of_export<'a>(project: &Project, export: &'a ExportResult) -> Ended<'a> {
     }
     said.insert("location".to_owned(), export.path.as_str().into());
     Ended {
-        status: word(export.status),
+        status: status_word(export.status),
         timing: if ran { Timing::new(export.started_at, export.seconds) } else { Vec::new() },
         thread_id: super::THREAD,
         execution_time: export.seconds,
@@ -125,7 +126,7 @@ fn of_node<'a>(runtime: &'a Runtime, node: &'a NodeResult) -> Ended<'a> {
     let is_whole = matches!(node.action, "create" | "replace" | "view");
     let compiled_code = model.map(|model| model.rendered(!is_whole).sql.as_str());
     Ended {
-        status: word(node.status),
+        status: status_word(node.status),
         timing: if ran { Timing::new(node.started_at, node.seconds) } else { Vec::new() },
         thread_id: super::THREAD,
         execution_time: node.seconds,
@@ -141,7 +142,7 @@ fn of_node<'a>(runtime: &'a Runtime, node: &'a NodeResult) -> Ended<'a> {
 }
 
 /// What was done, in numbers: dbt leaves to its adapters what stands here.
-fn response(node: &NodeResult) -> Map<String, Value> {
+pub(super) fn response(node: &NodeResult) -> Map<String, Value> {
     let mut said = Map::new();
     let mut say = |key: &str, value: Value| {
         if !value.is_null() {
@@ -172,7 +173,8 @@ fn response(node: &NodeResult) -> Map<String, Value> {
     said
 }
 
-fn of_status(status: TestStatus) -> &'static str {
+/// dbt's word of how a test ended.
+pub(super) fn test_word(status: TestStatus) -> &'static str {
     match status {
         TestStatus::Pass => "pass",
         TestStatus::Warn => "warn",
@@ -207,7 +209,7 @@ fn of_test<'a>(
         said.insert("measured".to_owned(), json!(result.measured));
     }
     Ended {
-        status: of_status(result.status),
+        status: test_word(result.status),
         timing: started_at.map(|started_at| Timing::new(started_at, result.seconds)).unwrap_or_default(),
         thread_id: super::THREAD,
         execution_time: result.seconds,
@@ -229,7 +231,7 @@ fn of_unit_test<'a>(project: &Project, result: &'a UnitTestResult) -> Ended<'a> 
     };
     let said = result.unchanged.then(|| ("unchanged".to_owned(), true.into()));
     Ended {
-        status: of_status(result.status),
+        status: test_word(result.status),
         timing: Vec::new(),
         thread_id: super::THREAD,
         execution_time: result.seconds,

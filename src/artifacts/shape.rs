@@ -282,7 +282,7 @@ pub(super) struct ConstraintNode<'a> {
 }
 
 /// The path of a file below the folder of its kind: `silver/orders.sql`.
-fn below(path: &str) -> &str {
+pub(super) fn below(path: &str) -> &str {
     path.split_once('/').map_or(path, |(_, below)| below)
 }
 

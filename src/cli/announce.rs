@@ -2,7 +2,7 @@
 
 use tokio::runtime;
 
-use super::printer::{Paint, Printer};
+use super::printer::Printer;
 use crate::artifacts::Announcer;
 use crate::run::{Inputs, RunReport, SharedRuntime, Status};
 
@@ -42,6 +42,5 @@ pub(super) fn finish(
 }
 
 fn warn(problem: &str, printer: &Printer) {
-    let word = printer.paint_err(Paint::Yellow, "warning");
-    printer.note(&format!("{word}: not all events of OpenLineage could be sent: {problem}"));
+    printer.warning(&format!("not all events of OpenLineage could be sent: {problem}"));
 }

@@ -9,6 +9,7 @@ use super::airflow::AirflowCommand;
 use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
+use super::log_args::LogArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
 use super::watch::WatchArgs;
@@ -47,6 +48,9 @@ pub(super) struct Global {
     /// Fail on warnings too, or on breaking changes in `lake diff`
     #[arg(long, alias = "fail-on", global = true, value_enum, value_name = "WHAT")]
     pub(super) deny: Option<Deny>,
+    /// What is told while a command goes on.
+    #[command(flatten)]
+    pub(super) log: LogArgs,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,

@@ -10,11 +10,11 @@ use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
 use super::{ExitStatus, Pipeline, announce, plan, signals, unit};
-use crate::artifacts::{self, Announcer};
+use crate::artifacts::{self, Announcer, RunEvents};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
 use crate::names::TableName;
-use crate::run::{self, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
+use crate::run::{self, Failure, Inputs, RunReport, Schedule, SharedRuntime, Status, TestMode, TestStatus};
 use crate::tables::{Lake, Resumed};
 use crate::words::plural;
 
@@ -77,10 +77,25 @@ pub(super) fn run_loaded(
     if args.dry_run {
         return plan::dry_run(&runtime, &async_runtime, &schedule, printer);
     }
+    let unit_tests = if what == What::All { unit::selected(&runtime, &selection) } else { 0 };
+    let told = begin_events(&runtime, &schedule, unit_tests, printer);
     if what == What::All {
-        schedule.unit_tests = unit::run(&runtime, &async_runtime, &selection, true, printer);
+        schedule.unit_tests = unit::run(&runtime, &async_runtime, &selection, true, told.as_ref(), printer);
     }
-    run_schedule(runtime, async_runtime, &schedule, &called(what.command(), global, args), printer)
+    run_schedule(runtime, async_runtime, &schedule, told.as_ref(), &called(what.command(), global, args), printer)
+}
+
+/// The events of a run, if programs are told of it; the first ones are written.
+pub(super) fn begin_events(
+    runtime: &SharedRuntime,
+    schedule: &Schedule,
+    unit_tests: usize,
+    printer: &Printer,
+) -> Option<RunEvents> {
+    let events = printer.stream()?;
+    let told = RunEvents::of_schedule(runtime, schedule, unit_tests);
+    events.write_all(told.begun());
+    Some(told)
 }
 
 /// The part of time whose batches are asked for.
@@ -101,6 +116,7 @@ pub(super) fn run_schedule(
     runtime: SharedRuntime,
     async_runtime: tokio::runtime::Runtime,
     schedule: &Schedule,
+    told: Option<&RunEvents>,
     called: &serde_json::Value,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
@@ -110,17 +126,26 @@ pub(super) fn run_schedule(
     let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     async_runtime.block_on(resume(&runtime.lake, printer))?;
     let announcer = announce::begin(&runtime, called, printer);
-    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, announcer.as_ref(), printer));
+    let report = async_runtime.block_on(execute(Arc::clone(&inputs), schedule, (announcer.as_ref(), told), printer));
     artifacts::write_run_results(&runtime, &report, called)?;
     announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, called, printer));
     artifacts::keep(&runtime.memo, false);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
+    match (told, printer.stream()) {
+        (Some(told), Some(events)) => {
+            remarks(&report, printer);
+            events.write_all(told.finish(&report));
+        }
+        _ if printer.is_json() => {}
+        _ => {
+            remarks(&report, printer);
+            summary(&report, printer);
+        }
+    }
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
-    } else {
-        summary(&report, printer);
     }
     Ok(match (report.cancelled, report.succeeded()) {
         (true, _) => ExitStatus::Interrupted,
@@ -137,7 +162,16 @@ pub(super) async fn remember(inputs: &Inputs, report: &RunReport, called: &serde
     }
     let command = called["which"].as_str().unwrap_or_default();
     if let Err(failure) = run::chronicle(inputs, report, command).await {
-        printer.failure(&format!("the run is not noted in the lake's own tables: {failure}"));
+        not_noted(&failure, printer);
+    }
+}
+
+/// Says that the lake's own tables lack this run, which is no failure of it.
+pub(super) fn not_noted(failure: &Failure, printer: &Printer) {
+    let text = format!("the run is not noted in the lake's own tables: {failure}");
+    match printer.events() {
+        Some(_) => printer.warning(&text),
+        None => printer.failure(&text),
     }
 }
 
@@ -168,7 +202,7 @@ fn resumed_note(resumed: &Resumed, printer: &Printer) {
 async fn execute(
     inputs: Arc<Inputs>,
     schedule: &Schedule,
-    announcer: Option<&Announcer>,
+    (announcer, told): (Option<&Announcer>, Option<&RunEvents>),
     printer: &Printer,
 ) -> RunReport {
     let stop = Arc::new(Notify::new());
@@ -181,6 +215,9 @@ async fn execute(
     let progress = Progress::new(printer, schedule);
     let on_event = |event| {
         announcer.into_iter().for_each(|announcer| announcer.on(&event));
+        if let (Some(told), Some(events)) = (told, printer.stream()) {
+            events.write_all(told.on(&event));
+        }
         progress.on(&event);
     };
     let report = run::execute(inputs, schedule, stop, on_event).await;
@@ -189,7 +226,8 @@ async fn execute(
     report
 }
 
-fn summary(report: &RunReport, printer: &Printer) {
+/// What is to be said of a run beside its numbers.
+fn remarks(report: &RunReport, printer: &Printer) {
     for archive in &report.archived {
         match &archive.error {
             Some(error) => printer.failure(error),
@@ -208,9 +246,8 @@ fn summary(report: &RunReport, printer: &Printer) {
     for node in report.nodes.iter().filter(|node| !node.stale.is_empty()) {
         let stale: Vec<String> = node.stale.iter().map(|name| format!("`{name}`")).collect();
         let what = if stale.len() == 1 { "which" } else { "each of which" };
-        printer.note(&format!(
-            "{}: `{}` was built on the last good version of {}, {what} failed in this run",
-            printer.paint_err(Paint::Yellow, "warning"),
+        printer.warning(&format!(
+            "`{}` was built on the last good version of {}, {what} failed in this run",
             node.name,
             stale.join(" and ")
         ));
@@ -220,6 +257,9 @@ fn summary(report: &RunReport, printer: &Printer) {
     if let Some(first) = refused.first() {
         printer.note(&format!("rows that tests refused are kept: lake show --staged {first}"));
     }
+}
+
+fn summary(report: &RunReport, printer: &Printer) {
     let mut parts = Vec::new();
     for (status, word, paint) in [
         (Status::Success, "built", Paint::Green),

@@ -7,7 +7,7 @@ use super::environment_args::CompileArgs;
 use super::pipeline::{record, timed};
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
-use crate::artifacts;
+use crate::artifacts::{self, LogEvent, RunEvents};
 use crate::diagnostics::render;
 use crate::graph::Selection;
 use crate::run::{Inputs, SharedRuntime};
@@ -32,6 +32,10 @@ pub(super) fn run(global: &Global, args: &CompileArgs, printer: &Printer) -> any
         let nodes: Vec<_> = selected.iter().map(|model| artifacts::model_json(&runtime, model)).collect();
         printer.json(&serde_json::json!({"nodes": nodes, "diagnostics": warnings}));
         return Ok(ExitStatus::Fine);
+    }
+    if let Some(events) = printer.stream() {
+        events.write_all(RunEvents::new(&runtime, 0).begun());
+        events.write(&LogEvent::written("CompiledSQL", &written.to_string_lossy()));
     }
     if let ([only], false) = (selected.as_slice(), args.selection.select.is_empty())
         && only.seed.is_none()

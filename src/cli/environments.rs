@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::args::Global;
-use super::build::resume;
+use super::build::{not_noted, resume};
 use super::environment_args::{CloneArgs, PromoteArgs};
 use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline, targets};
+use crate::artifacts::RunEvents;
 use crate::names::TableName;
 use crate::run::{self, Inputs, NodeResult, Other, RunReport, Status, Taking, Wanted};
 use crate::words::plural;
@@ -49,12 +50,15 @@ fn take_over(global: &Global, args: &CloneArgs, wanted: Wanted, printer: &Printe
     }
     let (report, failure) = async_runtime.block_on(run::take_over(&inputs, &other, &names, wanted));
     if let Some(failure) = failure {
-        printer.failure(&format!("the run is not noted in the lake's own tables: {failure}"));
+        not_noted(&failure, printer);
+    }
+    if let Some(events) = printer.stream() {
+        events.write_all(RunEvents::new(&runtime, report.nodes.len()).finish(&report));
+    } else if !printer.is_json() {
+        print(&report, wanted, printer);
     }
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
-    } else {
-        print(&report, wanted, printer);
     }
     Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
 }

@@ -119,7 +119,7 @@ pub(super) fn rollback(global: &Global, args: &RollbackArgs, printer: &Printer) 
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
     let project = &pipeline.project;
     let lake = targets::open(project, &project.target)?;
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = printer.invocation_id().to_owned();
     let back = runtime()?.block_on(async {
         lake.resume().await?;
         let wanted: Vec<(Published, Option<u64>)> = match args.to {

@@ -6,6 +6,7 @@ use super::args::{Global, MaintainArgs};
 use super::build::resume;
 use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline};
+use crate::artifacts::RunEvents;
 use crate::run::{self, Inputs, Maintained};
 use crate::words::{plural, thousands};
 
@@ -22,10 +23,14 @@ pub(super) fn run(global: &Global, args: &MaintainArgs, printer: &Printer) -> an
     }
     let all = args.selection.is_empty();
     let results = async_runtime.block_on(run::maintain(&inputs, &selection.nodes, all, args.dry_run));
+    if let Some(events) = printer.stream() {
+        let told = RunEvents::new(&runtime, results.len());
+        events.write_all(results.iter().map(|result| told.maintained(result)));
+    } else if !printer.is_json() {
+        print(&results, args.dry_run, printer);
+    }
     if printer.is_json() {
         printer.json(&serde_json::to_value(&results)?);
-    } else {
-        print(&results, args.dry_run, printer);
     }
     let failed = results.iter().any(|result| result.error.is_some());
     Ok(if failed { ExitStatus::Failed } else { ExitStatus::Fine })

@@ -25,6 +25,8 @@ mod failures;
 mod history;
 mod infer;
 mod init;
+mod log;
+mod log_args;
 mod ls;
 mod maintain;
 mod pipeline;
@@ -54,6 +56,8 @@ use args::{Cli, Command};
 pub(crate) use pipeline::Pipeline;
 use printer::Printer;
 
+use crate::artifacts::LogEvent;
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExitStatus {
@@ -67,14 +71,21 @@ enum ExitStatus {
     Interrupted,
 }
 
+impl ExitStatus {
+    /// The exit code.
+    fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Failed => 1,
+            Self::Wrong => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        match status {
-            ExitStatus::Fine => Self::SUCCESS,
-            ExitStatus::Failed => Self::from(1),
-            ExitStatus::Wrong => Self::from(2),
-            ExitStatus::Interrupted => Self::from(130),
-        }
+        Self::from(status.code())
     }
 }
 
@@ -103,15 +114,16 @@ fn start() -> ExitCode {
         crate::fail_points::arm(&point);
     }
     let cli = Cli::parse();
-    let printer = Printer::new(cli.global.output, cli.global.quiet);
-    log_to_stderr(cli.global.verbose);
-    match run(&cli, &printer) {
-        Ok(status) => status.into(),
-        Err(error) => {
-            printer.error(&error);
-            ExitStatus::Wrong.into()
-        }
-    }
+    let printer = Printer::new(&cli.global, cli.command.has_data());
+    log::start(cli.global.verbose, printer.events());
+    let start = std::time::Instant::now();
+    printer.events().into_iter().for_each(|events| events.write(&LogEvent::begun()));
+    let status = run(&cli, &printer).unwrap_or_else(|error| {
+        printer.error(&error);
+        ExitStatus::Wrong
+    });
+    printer.events().into_iter().for_each(|events| events.end(cli.command.name(), status, start.elapsed()));
+    status.into()
 }
 
 fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -146,16 +158,4 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Drop(args) => drop::run(&cli.global, args, printer),
         Command::Clean(args) => clean::run(&cli.global, args, printer),
     }
-}
-
-fn log_to_stderr(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
-    let default = match verbose {
-        0 => "off,lake=warn",
-        1 => "off,lake=info",
-        2 => "warn,lake=debug,deltalake_core=info",
-        _ => "info,lake=trace",
-    };
-    let filter = EnvFilter::try_from_env("LAKE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
 }

@@ -75,7 +75,7 @@ impl Pipeline {
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
             run_started_at: chrono::Utc::now(),
-            invocation_id: uuid::Uuid::now_v7().to_string(),
+            invocation_id: printer.invocation_id().to_owned(),
         };
         let mut diagnostics = Diagnostics::new();
         let files = timed("read", || project::read(&global.project_dir))?;
@@ -225,10 +225,16 @@ pub(super) fn record(runtime: &Runtime) -> anyhow::Result<()> {
 }
 
 fn report(diagnostics: &Diagnostics, printer: &Printer) {
+    if printer.events().is_some() {
+        printer.diagnostics(diagnostics);
+    }
+    if printer.stream().is_some() {
+        return;
+    }
     if printer.is_json() && diagnostics.has_errors() {
         let list: Vec<_> = diagnostics.sorted().into_iter().map(crate::diagnostics::render::json).collect();
         printer.json(&serde_json::json!({"diagnostics": list}));
-    } else if !printer.is_json() {
+    } else if !printer.is_json() && printer.events().is_none() {
         printer.diagnostics(diagnostics);
     }
 }

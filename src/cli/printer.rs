@@ -2,7 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
-use super::args::Output;
+use super::args::{Global, Output};
+use super::log::Events;
+use crate::artifacts::{Level, LogEvent};
 use crate::diagnostics::render::{self, Color};
 use crate::diagnostics::{Diagnostics, Severity};
 
@@ -11,7 +13,11 @@ const SHOWN: usize = 50;
 
 /// The one writer of the program.
 pub(super) struct Printer {
+    /// The id of the call, by which logs, artifacts and tables know it.
+    invocation_id: String,
     output: Output,
+    /// Programs are told of everything, in events.
+    events: Option<Events>,
     quiet: bool,
     color_out: bool,
     color_err: bool,
@@ -65,15 +71,36 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
 }
 
 impl Printer {
-    pub(super) fn new(output: Output, quiet: bool) -> Self {
+    /// The printer of a call; what a command `has_data` for stands alone on standard output.
+    pub(super) fn new(global: &Global, has_data: bool) -> Self {
         // https://no-color.org
         let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let invocation_id = uuid::Uuid::now_v7().to_string();
+        let events = global.log.is_json().then(|| Events::new(&invocation_id, has_data, global.quiet));
+        let allowed = allowed && events.is_none();
         Self {
-            output,
-            quiet,
+            invocation_id,
+            output: global.output,
+            events,
+            quiet: global.quiet,
             color_out: allowed && std::io::stdout().is_terminal(),
             color_err: allowed && std::io::stderr().is_terminal(),
         }
+    }
+
+    /// The id of the call.
+    pub(super) fn invocation_id(&self) -> &str {
+        &self.invocation_id
+    }
+
+    /// Where events go, if programs are told of what goes on.
+    pub(super) fn events(&self) -> Option<&Events> {
+        self.events.as_ref()
+    }
+
+    /// Where events go, if nothing else stands on standard output.
+    pub(super) fn stream(&self) -> Option<&Events> {
+        self.events.as_ref().filter(|events| !events.beside_data())
     }
 
     /// Lines that begin with a word of a colour of its own.
@@ -90,30 +117,46 @@ impl Printer {
 
     /// Whether lines about progress are wanted.
     pub(super) fn shows_progress(&self) -> bool {
-        !self.quiet && !self.is_json()
+        !self.quiet && !self.is_json() && self.events.is_none()
     }
 
     /// A line of a result.
     pub(super) fn result(&self, line: &str) {
+        if let Some(events) = self.stream() {
+            return events.write(&LogEvent::note(Level::Info, line.trim().to_owned()));
+        }
         // A closed pipe (`lake ls | head`) is the reader's wish, not a fault.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
     /// A result for programs.
     pub(super) fn json(&self, value: &serde_json::Value) {
+        if let Some(events) = self.stream() {
+            return events.write(&LogEvent::report(value));
+        }
         self.result(&serde_json::to_string_pretty(value).unwrap_or_default());
     }
 
     /// A line about what goes on.
     pub(super) fn note(&self, line: &str) {
-        if self.shows_progress() {
+        if let Some(events) = &self.events {
+            events.write(&LogEvent::note(Level::Info, line.to_owned()));
+        } else if self.shows_progress() {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+
+    /// A line about what somebody should look at.
+    pub(super) fn warning(&self, text: &str) {
+        match &self.events {
+            Some(events) => events.write(&LogEvent::note(Level::Warn, text.to_owned())),
+            None => self.note(&format!("{}: {text}", self.paint_err(Paint::Yellow, "warning"))),
         }
     }
 
     /// What stops the program.
     pub(super) fn error(&self, error: &anyhow::Error) {
-        if self.is_json() {
+        if self.is_json() && self.stream().is_none() {
             self.json(&serde_json::json!({"error": format!("{error:#}")}));
         }
         // A failure of a node tells its cause in its own words.
@@ -132,16 +175,26 @@ impl Printer {
         if let Some(crate::project::ReadError::NoProject { .. }) = error.downcast_ref() {
             lines.push_str("\n  = help: go to the project's folder, give --project-dir, or start one with `lake init`");
         }
-        self.failure(&lines);
+        match &self.events {
+            Some(events) => events.write(&LogEvent::stopped_by(lines)),
+            None => self.failure(&lines),
+        }
     }
 
     /// The last line of a program that could not do what it was asked.
     pub(super) fn failure(&self, text: &str) {
+        if let Some(events) = &self.events {
+            return events.write(&LogEvent::note(Level::Error, text.to_owned()));
+        }
         let _ = writeln!(std::io::stderr().lock(), "{}: {text}", self.paint_err(Paint::Red, "error"));
     }
 
     /// Diagnostics, in the order of the files.
     pub(super) fn diagnostics(&self, diagnostics: &Diagnostics) {
+        if let Some(events) = &self.events {
+            let list = diagnostics.sorted();
+            return list.into_iter().for_each(|diagnostic| events.write(&LogEvent::diagnostic(diagnostic)));
+        }
         let color = if self.color_err { Color::Always } else { Color::Never };
         let mut list = diagnostics.sorted();
         list.retain(|diagnostic| !self.quiet || diagnostic.severity == Severity::Error);

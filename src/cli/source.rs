@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs, SourceReplayArgs};
 use super::printer::{Paint, Printer};
 use super::{ExitStatus, Pipeline, build, infer};
-use crate::artifacts;
+use crate::artifacts::{self, RunEvents};
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
 use crate::run::{self, FileState, FreshnessResult, FreshnessStatus, Inputs, Intake, TestMode};
@@ -47,7 +47,8 @@ fn replay(global: &Global, args: &SourceReplayArgs, printer: &Printer) -> anyhow
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, mode);
     let (runtime, async_runtime) = compiled.into_runtime_for(false, false, None, Some(source), None)?;
     let called = serde_json::json!({"which": "source replay", "source": args.source, "model": args.model});
-    build::run_schedule(runtime, async_runtime, &schedule, &called, printer)
+    let told = build::begin_events(&runtime, &schedule, 0, printer);
+    build::run_schedule(runtime, async_runtime, &schedule, told.as_ref(), &called, printer)
 }
 
 fn files(global: &Global, args: &SourceFilesArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -162,10 +163,15 @@ fn freshness(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::R
         async_runtime.block_on(futures::stream::iter(looks).buffered(AT_ONCE).collect());
     let results: Vec<FreshnessResult> = results.into_iter().flatten().collect();
     let written = artifacts::write_freshness(&runtime, &results, start.elapsed().as_secs_f64())?;
+    if let Some(events) = printer.stream() {
+        let told = RunEvents::new(&runtime, results.len());
+        let facts = written["results"].as_array().into_iter().flatten();
+        events.write_all(results.iter().zip(facts).map(|(result, facts)| told.freshness(result, facts)));
+    } else if !printer.is_json() {
+        print_freshness(&results, printer);
+    }
     if printer.is_json() {
         printer.json(&written);
-    } else {
-        print_freshness(&results, printer);
     }
     let stale =
         |result: &FreshnessResult| matches!(result.status, FreshnessStatus::Error | FreshnessStatus::RuntimeError);

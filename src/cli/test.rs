@@ -10,7 +10,7 @@ use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
 use super::{ExitStatus, Pipeline, announce, failures, record, suggest, targets, unit};
-use crate::artifacts;
+use crate::artifacts::{self, RunEvents};
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
 use crate::words::plural;
@@ -47,12 +47,22 @@ pub(super) fn run_loaded(
     let (runtime, async_runtime) = compiled.into_runtime()?;
     pipeline::record(&runtime)?;
     let start = std::time::Instant::now();
-    let unit_tests = unit::run(&runtime, &async_runtime, &selection, false, printer);
+    let told = printer.stream().map(|events| {
+        let declared = &runtime.compiled.tests;
+        let tests = declared.iter().filter(|test| selection.contains_test(&test.name)).count();
+        let told = RunEvents::new(&runtime, unit::selected(&runtime, &selection) + tests);
+        events.write_all(told.begun());
+        told
+    });
+    let unit_tests = unit::run(&runtime, &async_runtime, &selection, false, told.as_ref(), printer);
     artifacts::keep(&runtime.memo, false);
     let inputs = Inputs::new(Arc::clone(&runtime));
     let called = called("test", global, args);
     let announcer = announce::begin(&runtime, &called, printer);
     let show = |result: &run::TestResult| {
+        if let (Some(told), Some(events)) = (&told, printer.stream()) {
+            events.write_all(told.test(result));
+        }
         if printer.shows_progress() {
             printer.result(test_line(printer, result).trim_start());
         }
@@ -64,10 +74,13 @@ pub(super) fn run_loaded(
     artifacts::write_run_results(&runtime, &report, &called)?;
     announce::finish(announcer, &inputs, &async_runtime, &report, printer);
     async_runtime.block_on(remember(&inputs, &report, &called, printer));
+    if let (Some(told), Some(events)) = (&told, printer.stream()) {
+        events.write_all(told.finish(&report));
+    } else if !printer.is_json() {
+        printer.result(&summary(&report, printer));
+    }
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
-    } else {
-        printer.result(&summary(&report, printer));
     }
     Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
 }

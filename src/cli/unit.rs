@@ -3,6 +3,7 @@
 use tokio::runtime;
 
 use super::printer::{Paint, Printer, cut};
+use crate::artifacts::RunEvents;
 use crate::graph::Selection;
 use crate::run::{self, Diff, DiffKind, DiffRow, SharedRuntime, TestStatus, UnitTestResult};
 use crate::words::plural;
@@ -19,9 +20,13 @@ pub(super) fn run(
     async_runtime: &runtime::Runtime,
     selection: &Selection,
     is_build: bool,
+    told: Option<&RunEvents>,
     printer: &Printer,
 ) -> Vec<UnitTestResult> {
     let show = |result: &UnitTestResult| {
+        if let (Some(told), Some(events)) = (told, printer.stream()) {
+            events.write_all(told.unit_test(result));
+        }
         if printer.shows_progress() && (!is_build || result.blocks()) {
             lines(result, printer).iter().for_each(|line| printer.result(line));
         }
@@ -30,6 +35,11 @@ pub(super) fn run(
     let results = async_runtime.block_on(run::run_unit_tests(runtime, selection, is_build, &show));
     tracing::info!("unit tests: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     results
+}
+
+/// How many unit tests are selected.
+pub(super) fn selected(runtime: &SharedRuntime, selection: &Selection) -> usize {
+    runtime.compiled.unit_tests.iter().filter(|test| selection.contains_test(&test.name)).count()
 }
 
 /// `3 unit tests, 1 failed`; nothing if there are none.

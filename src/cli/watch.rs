@@ -15,6 +15,7 @@ use super::environment_args::DeferArgs;
 use super::printer::Printer;
 use super::watched::{Difference, Look, Watched, quiet};
 use super::{ExitStatus, build, docs_serve, signals};
+use crate::artifacts::LogEvent;
 use crate::names::TableName;
 use crate::words::plural;
 
@@ -240,13 +241,15 @@ impl Watch<'_> {
             Run::Below(sources) => below(&self.args.selection, &sources, self.watched.default.as_deref()),
         };
         let args = RunArgs { selection, defer: self.args.defer.clone(), ..RunArgs::default() };
-        self.failed = match build::run(self.global, &args, build::What::All, self.printer) {
-            Ok(status) => status != ExitStatus::Fine,
-            Err(error) => {
-                self.printer.error(&error);
-                true
-            }
-        };
+        // Each run is a call of its own: it has its own id in logs, artifacts and tables.
+        let (printer, start) = (Printer::new(self.global, false), Instant::now());
+        printer.events().into_iter().for_each(|events| events.write(&LogEvent::begun()));
+        let status = build::run(self.global, &args, build::What::All, &printer).unwrap_or_else(|error| {
+            printer.error(&error);
+            ExitStatus::Wrong
+        });
+        printer.events().into_iter().for_each(|events| events.end("build", status, start.elapsed()));
+        self.failed = status != ExitStatus::Fine;
     }
 
     /// Asks the system to tell of changes. Folders come and go, and what cannot be asked for is looked for.

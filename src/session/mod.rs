@@ -36,6 +36,7 @@ mod one_writer;
 mod repeated;
 mod sketch;
 mod sketching;
+mod usage;
 
 pub use hashes::{hash_function, mix, row_hashes};
 pub use known::{Gathering, KnownValues};
@@ -46,6 +47,7 @@ use one_writer::OneWriter;
 use repeated::CountRepeated;
 pub use sketch::{Lengths, Sketch};
 use sketching::ColumnSketch;
+pub use usage::{Usage, usage};
 
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]

@@ -17,6 +17,7 @@ mod crash;
 mod diagnostics;
 mod diff;
 mod environments;
+mod events;
 mod every_way;
 mod examples;
 mod exports;
