@@ -155,16 +155,24 @@ impl Watch<'_> {
         self.arm();
         self.seen = self.watched.look(&BTreeMap::new(), self.printer);
         self.build(Run::Whole);
+        let mut hinted = false;
         while !signals::is_asked() {
             // Hints that came during the run are answered by this look.
             while self.wakes.try_recv().is_ok() {}
             self.arm();
-            match self.next()? {
-                Some(run) => self.build(run),
-                None => match self.wakes.recv_timeout(self.args.poll) {
-                    Ok(Wake::Hint) | Err(RecvTimeoutError::Timeout) => {}
-                    Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                },
+            if let Some(run) = self.next()? {
+                self.build(run);
+                continue;
+            }
+            if signals::is_asked() {
+                break;
+            }
+            // A hint can be faster than what it tells of, and of files in a folder that was just made there may be none.
+            let pause = if hinted { self.args.debounce.min(self.args.poll) } else { self.args.poll };
+            match self.wakes.recv_timeout(pause) {
+                Ok(Wake::Hint) => hinted = true,
+                Err(RecvTimeoutError::Timeout) => hinted = false,
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
+mod airflow;
 mod anomalies;
 mod appended;
 mod architecture;
@@ -72,4 +73,5 @@ mod types;
 mod unit_record;
 mod unit_runs;
 mod unit_tests;
+mod watch;
 mod why;
