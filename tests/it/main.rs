@@ -15,6 +15,8 @@ mod care;
 mod changes;
 mod compact;
 mod crash;
+mod dagster;
+mod deploy;
 mod diagnostics;
 mod diff;
 mod environments;

@@ -30,7 +30,7 @@ def dag(found):
     time = getattr(timetable, "timetable", timetable)
     return {
         "time": getattr(time, "_expression", None) or getattr(time, "expression", None),
-        "waits_for": sorted(asset.uri for _, asset in condition.iter_assets()) if condition else [],
+        "waits_for": sorted(asset.uri for asset in condition.objects) if condition else [],
         "tags": sorted(found.tags),
         "tasks": {name: task(found) for name, found in found.task_dict.items()},
     }
