@@ -1,5 +1,6 @@
 //! `lake watch`: files that arrive are taken in, one run at a time, until the program is asked to end.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -43,16 +44,19 @@ fn project() -> Sandbox {
 /// A watch that runs. It writes events, in files that can be read while it does.
 struct Watch<'a> {
     sandbox: &'a Sandbox,
-    child: Child,
+    child: RefCell<Child>,
 }
 
 impl<'a> Watch<'a> {
     fn start(sandbox: &'a Sandbox, args: &[&str]) -> Self {
-        let mut all = vec!["watch", "--debounce", "200ms", "--log-format", "json"];
+        let mut all = vec!["watch", "--log-format", "json"];
         all.extend(args);
+        if !args.contains(&"--debounce") {
+            all.extend(["--debounce", "200ms"]);
+        }
         let mut command = sandbox.command(&all);
         let child = command.stdout(File::create(sandbox.path("out")).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-        Self { sandbox, child }
+        Self { sandbox, child: child.into() }
     }
 
     /// Events of one name that have been written until now.
@@ -80,19 +84,23 @@ impl<'a> Watch<'a> {
         let started = Instant::now();
         while !holds() {
             let out = || std::fs::read_to_string(self.sandbox.path("out")).unwrap_or_default();
-            assert!(started.elapsed() < PATIENCE, "waited for {what}\n{}", out());
+            let is_over = self.child.borrow_mut().try_wait().unwrap().is_some();
+            assert!(!is_over && started.elapsed() < PATIENCE, "waited for {what}\n{}", out());
             std::thread::sleep(Duration::from_millis(25));
         }
     }
 
     fn signal(&self, name: &str) {
-        Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("`kill` is on the path");
+        Command::new("kill")
+            .args([name, &self.child.borrow().id().to_string()])
+            .status()
+            .expect("`kill` is on the path");
     }
 
     /// Asks it to end.
     fn stop(&mut self) -> ExitStatus {
         self.signal("-TERM");
-        self.child.wait().unwrap()
+        self.child.get_mut().wait().unwrap()
     }
 
     fn total(&self) -> Value {
@@ -102,8 +110,8 @@ impl<'a> Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.child.get_mut().kill().ok();
+        self.child.get_mut().wait().ok();
     }
 }
 
