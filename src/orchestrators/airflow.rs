@@ -1,5 +1,6 @@
 //! [`Workload`] -> a Python file that is a DAG of Airflow 3.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -158,13 +159,11 @@ def build(task_id, *select, tests=None, tables=(), **settings):
 
 /// The tasks, those of a layer in a group of the interface.
 fn write_tasks(tasks: &[Task], file: &mut String) -> std::fmt::Result {
-    let mut layers: Vec<&Option<String>> = Vec::new();
-    for task in tasks {
-        if !layers.contains(&&task.layer) {
-            layers.push(&task.layer);
-        }
-    }
-    for layer in layers {
+    // A layer whose last task comes early feeds the others.
+    let last: BTreeMap<&Option<String>, usize> = tasks.iter().enumerate().map(|(at, task)| (&task.layer, at)).collect();
+    let mut layers: Vec<_> = last.into_iter().collect();
+    layers.sort_by_key(|(_, last)| *last);
+    for (layer, _) in layers {
         let indent = match layer {
             Some(layer) => {
                 let shown = display_name("group_display_name", layer);

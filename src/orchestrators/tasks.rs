@@ -155,7 +155,12 @@ fn task(selecting: &Selecting<'_>, block: &Block<'_>, cut: Cut, whole: bool) -> 
     let owners: BTreeSet<Option<&str>> = models.iter().map(|model| owner(project, model)).collect();
     let one_layer = models.iter().all(|model| model.name.schema == models[0].name.schema);
     Task {
-        id: joined(&block.keys),
+        id: if cut == Cut::Node && one_layer {
+            let tables: Vec<&str> = models.iter().map(|model| model.name.table).collect();
+            format!("{}.{}", models[0].name.schema, joined(&tables))
+        } else {
+            joined(&block.keys)
+        },
         layer: (cut == Cut::Node && one_layer).then(|| models[0].name.schema.to_owned()),
         select,
         indirect,
