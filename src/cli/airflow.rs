@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::{Global, SelectArgs};
+use super::args::{Global, IndirectMode, SelectArgs};
 use super::printer::Printer;
 use super::{ExitStatus, Pipeline};
 use crate::orchestrators::airflow::{self, Dag, MARK, When};
@@ -182,12 +182,17 @@ fn call(global: &Global, args: &GenerateArgs) -> String {
         }
     };
     let one = |value: &Option<String>| -> Vec<String> { value.iter().cloned().collect() };
-    let named = |value: clap::builder::PossibleValue| value.get_name().to_owned();
     flag("--select", &args.selection.select);
     flag("--exclude", &args.selection.exclude);
     flag("--selector", &one(&args.selection.selector));
+    flag("--state", &one(&args.selection.state.as_ref().map(|state| state.to_string_lossy().into_owned())));
+    flag("--resource-type", &args.selection.resource_type.iter().map(name_of).collect::<Vec<_>>());
+    flag("--exclude-resource-type", &args.selection.exclude_resource_type.iter().map(name_of).collect::<Vec<_>>());
+    if args.selection.indirect_selection != IndirectMode::default() {
+        flag("--indirect-selection", &[name_of(&args.selection.indirect_selection)]);
+    }
     if args.by != By::Node {
-        flag("--by", &args.by.to_possible_value().map(named).into_iter().collect::<Vec<_>>());
+        flag("--by", &[name_of(&args.by)]);
     }
     flag("--dag-id", &one(&args.dag_id));
     flag("--schedule", &one(&args.schedule));
@@ -203,6 +208,11 @@ fn call(global: &Global, args: &GenerateArgs) -> String {
     words.extend(flags(global).iter().map(|word| quoted(word)));
     // A comment ends with its line.
     words.join(" ").replace(['\n', '\r'], " ")
+}
+
+/// A value as the command line has it.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// A word as a shell reads it.

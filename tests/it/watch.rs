@@ -5,9 +5,11 @@ use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
+use crate::services::{self, block_on};
 
 /// On a machine that is busy with other tests, everything takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -206,6 +208,49 @@ fn a_folder_that_is_made_later_is_watched_too() {
     sandbox.write("in/visits/first.csv", "id\n10\n");
     let total = || sandbox.json(&["show", "--inline", "select total from gold.total"])[0]["total"].clone();
     watch.until(|| total() == 10, "the new file");
+    assert!(watch.stop().success());
+}
+
+#[test]
+fn buckets_are_listed_every_now_and_then() {
+    let stub = services::gcs();
+    let mut sandbox = project();
+    sandbox.write("sources.yml", SOURCES.replace("root: in", &format!("root: \"{}/in\"", stub.server.url)));
+    sandbox.environment(&stub.server.env);
+    let store = stub.server.store();
+    let put = |path: &str, text: &'static str| {
+        block_on(store.put(&path.into(), PutPayload::from_static(text.as_bytes()))).unwrap()
+    };
+    put("in/orders/first.csv", "id\n1\n");
+    put("in/visits/first.csv", "id\n1\n");
+    let mut watch = Watch::start(&sandbox, &["--poll", "200ms"]);
+    watch.wait(1);
+    put("in/orders/second.csv", "id\n10\n");
+    watch.wait(2);
+    assert_eq!(watch.total(), 11);
+    assert!(watch.stop().success());
+}
+
+#[test]
+fn a_delta_table_is_new_when_its_log_is() {
+    let theirs = project();
+    theirs.ok(&["build"]);
+    let path = theirs.path("lake/silver/orders");
+    let sources =
+        format!("sources: [{{ name: their, tables: [{{ name: orders, path: {path:?}, format: delta }}] }}]\n");
+    let sandbox = Sandbox::new(&[
+        ("sources.yml", &sources),
+        (
+            "models/gold/total.sql",
+            "{{ config(materialized='table') }} select sum(id) as total from {{ source('their', 'orders') }}",
+        ),
+    ]);
+    let mut watch = Watch::start(&sandbox, &["--poll", "1h"]);
+    watch.wait(1);
+    theirs.write("in/orders/second.csv", "id\n10\n");
+    theirs.ok(&["build"]);
+    watch.wait(2);
+    assert_eq!(watch.total(), 11);
     assert!(watch.stop().success());
 }
 
