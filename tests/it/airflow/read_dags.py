@@ -36,4 +36,4 @@ def dag(found):
     }
 
 
-print("RESULT " + json.dumps({"errors": bag.import_errors, "dags": {name: dag(found) for name, found in bag.dags.items()}}))
+print("RESULT " + json.dumps({"errors": bag.import_errors, "dags": {name: dag(found) for name, found in bag.dags.items()}}, sort_keys=True))
