@@ -38,11 +38,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deltalake::", &["tables"]),
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
-    ("notify::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
     ("rmp_serde::", &["memo"]),
     ("aws_config::", &["stores"]),
+    ("notify::", &["cli"]),
     ("std::env::", &["cli"]),
     ("std::fs::", &["memo", "diagnostics", "session", "stores", "project", "artifacts", "bronze", "cli"]),
 ];
