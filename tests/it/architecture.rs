@@ -40,9 +40,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif::", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
+    ("notify::", &["cli"]),
     ("rmp_serde::", &["memo"]),
     ("aws_config::", &["stores"]),
-    ("notify::", &["cli"]),
     ("std::env::", &["cli"]),
     ("std::fs::", &["memo", "diagnostics", "session", "stores", "project", "artifacts", "bronze", "cli"]),
 ];
