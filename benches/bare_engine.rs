@@ -9,10 +9,11 @@
 //! beside a `lake build` that takes the same files in.
 //!
 //! `bare_engine sql FILE [MEMORY]` runs the statements of a file one after another, with the compression of `lake`'s own
-//! files and perhaps with as much memory: `bench/tpch.py` runs it beside `lake build`.
+//! files and perhaps with as much memory, and tells the seconds of each: `bench/tpch.py` runs it beside `lake build`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use datafusion::catalog::MemorySchemaProvider;
 use datafusion::common::TableReference;
@@ -95,6 +96,7 @@ async fn copy(folder: &str, goal: &str) -> datafusion::error::Result<()> {
     Ok(())
 }
 
+#[allow(clippy::print_stdout)]
 async fn sql(file: &str, memory: Option<&str>) -> datafusion::error::Result<()> {
     let mut config = SessionConfig::new();
     config.options_mut().execution.parquet.compression = Some("zstd(1)".to_owned());
@@ -105,7 +107,10 @@ async fn sql(file: &str, memory: Option<&str>) -> datafusion::error::Result<()> 
     }
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
     for statement in std::fs::read_to_string(file)?.split(";\n") {
+        let start = Instant::now();
         context.sql(statement).await?.collect().await?;
+        // The place that it writes to tells the statements apart.
+        println!("{:.2}s  {}", start.elapsed().as_secs_f64(), statement.rsplit(" to ").next().unwrap_or_default());
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub use freshness::{read_freshness, write_freshness};
 pub use manifest::write_manifest;
 pub use openlineage::{Announcer, job_event};
 pub use plain::{export_json, exposure_json, model_json, source_json, unit_test_json};
-pub use results::{LastRun, read_failed_files, read_last_run, read_results, read_run_results};
+pub use results::{LastRun, read_failed_files, read_last_run, read_results};
 pub use run_results::write_run_results;
 pub use state::{StateError, read_fresher, read_picture};
 

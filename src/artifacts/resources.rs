@@ -8,7 +8,7 @@ use super::{OWN_KEY, ids};
 use crate::compile;
 use crate::names::TableName;
 use crate::project::{
-    CellValue, Definition, EXPORT_SCHEMA, Export, Exposure, Group, Project, Rows, Selector, Source, UnitSubject,
+    CellValue, Definition, EXPORT_SCHEMA, Export, Exposure, Group, Owner, Project, Rows, Selector, Source, UnitSubject,
     UnitTest,
 };
 use crate::run::Runtime;
@@ -66,7 +66,6 @@ pub(super) fn source(runtime: &Runtime, source: &Source) -> Value {
 
 /// An exposure.
 pub(super) fn exposure(project: &Project, exposure: &Exposure) -> Value {
-    let (path, name) = (exposure.span.file.path.as_str(), exposure.name.table);
     let reads = || exposure.depends_on.iter().map(|(name, _)| name);
     let is_source = |name: &&TableName| project.sources.contains_key(*name);
     let refs: Vec<Value> = reads()
@@ -75,7 +74,7 @@ pub(super) fn exposure(project: &Project, exposure: &Exposure) -> Value {
         .collect();
     let sources: Vec<[&str; 2]> = reads().filter(is_source).map(|name| [name.schema, name.table]).collect();
     let nodes: Vec<String> = reads().map(|name| ids::node(project, name)).collect();
-    let meta = object(&exposure.meta);
+    let (path, name, meta) = (exposure.span.file.path.as_str(), exposure.name.table, object(&exposure.meta));
     json!({
         "name": name,
         "resource_type": "exposure",
@@ -108,41 +107,30 @@ pub(super) fn exposure(project: &Project, exposure: &Exposure) -> Value {
 
 /// An export. dbt has none: among what it knows it is an application that reads one model.
 pub(super) fn export(project: &Project, export: &Export) -> Value {
-    let (path, name, model) = (export.span.file.path.as_str(), export.name.table, export.model());
-    let meta = object(&export.meta);
-    json!({
-        "name": name,
-        "resource_type": "exposure",
-        "package_name": project.name,
-        "path": path,
-        "original_file_path": path,
-        "unique_id": ids::node(project, &export.name),
-        "fqn": fqn(project, path, name),
-        "type": "application",
-        "owner": {"name": project.models.get(model).and_then(|model| model.config.owner.as_ref()), "email": null},
-        "description": export.description,
-        "label": null,
-        "maturity": null,
-        "meta": meta,
-        "tags": export.tags,
-        "config": {
-            "enabled": true,
-            "tags": export.tags,
-            "meta": meta,
-            OWN_KEY: {
-                "state": compile::state::of_export(export),
-                "resource_type": EXPORT_SCHEMA,
-                "format": export.format.name(),
-                "location": crate::stores::without_secret(&export.path.0),
-            },
+    let owner = project.models.get(export.model()).and_then(|model| model.config.owner.clone());
+    let mut node = exposure(
+        project,
+        &Exposure {
+            name: export.name.clone(),
+            span: export.span.clone(),
+            kind: "application",
+            label: None,
+            owner: Owner { name: owner, email: None },
+            url: None,
+            maturity: None,
+            description: export.description.clone(),
+            tags: export.tags.clone(),
+            meta: export.meta.clone(),
+            depends_on: vec![export.model.clone()],
         },
-        "unrendered_config": {},
-        "url": null,
-        "depends_on": {"macros": [], "nodes": [ids::node(project, model)]},
-        "refs": [{"name": model.table, "package": null, "version": null}],
-        "sources": [],
-        "metrics": [],
-    })
+    );
+    node["config"][OWN_KEY] = json!({
+        "state": compile::state::of_export(export),
+        "resource_type": EXPORT_SCHEMA,
+        "format": export.format.name(),
+        "location": crate::stores::without_secret(&export.path.0),
+    });
+    node
 }
 
 /// A group of models.

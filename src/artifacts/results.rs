@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::state::{self, StateError};
 use super::{ARTIFACTS_FOLDER, ids};
@@ -27,10 +27,6 @@ struct Ended {
     status: String,
     #[serde(default)]
     message: Option<String>,
-    #[serde(default)]
-    failures: Option<u64>,
-    #[serde(default)]
-    execution_time: f64,
     #[serde(default)]
     relation_name: Option<String>,
     #[serde(default)]
@@ -55,12 +51,6 @@ impl Ended {
     fn table(&self) -> Option<TableName> {
         let (schema, table) = self.relation_name.as_ref()?.split_once("\".\"")?;
         Some(TableName::new(schema.strip_prefix('"')?, table.strip_suffix('"')?))
-    }
-
-    /// The name of a test: its id without what stands around.
-    fn test(&self) -> Option<&str> {
-        let rest = self.unique_id.split_once('.')?.1.split_once('.')?.1;
-        Some(rest.split('.').next().unwrap_or(rest)).filter(|_| self.resource_type() == "test")
     }
 }
 
@@ -111,20 +101,6 @@ pub fn read_results(folder: &Path, project: &Project) -> Result<BTreeMap<String,
     let (last, names) = (read_last_run(folder)?, ids::names(project));
     let named = last.results.into_iter().filter_map(|ended| Some((names.get(&ended.unique_id)?.clone(), ended.status)));
     Ok(named.collect())
-}
-
-/// The last run of the project in `folder`, if there is one: `nodes` and `tests`, each with its name and how it ended.
-pub fn read_run_results(folder: &Path) -> Option<Value> {
-    let last = read_last_run(&folder.join(ARTIFACTS_FOLDER)).ok()?;
-    let nodes = last.results.iter().filter_map(|ended| {
-        let (name, status, reason) = (ended.table()?, &ended.status, &ended.message);
-        Some(json!({"name": name, "status": status, "reason": reason, "seconds": ended.execution_time, "tests": []}))
-    });
-    let tests = last
-        .results
-        .iter()
-        .filter_map(|ended| Some(json!({"name": ended.test()?, "status": ended.status, "failures": ended.failures})));
-    Some(json!({"nodes": nodes.collect::<Vec<_>>(), "tests": tests.collect::<Vec<_>>()}))
 }
 
 /// Files that the last run could not read, by model and path, with the reason.

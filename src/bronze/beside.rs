@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use super::BronzeError;
 use super::leftovers::{Heads, Led, damaged};
 use super::new_columns::known_folder;
 use crate::names::TableName;
+use crate::stores;
 
 /// Files beside a table, with their sizes, that its `heads` lead to: batches of manifests, notes of quarantines, what was
 /// left out, and the keys that were deleted, whose application is `tombstones`.
@@ -24,10 +25,8 @@ pub async fn beside(
 ) -> Result<Vec<(Path, u64)>, BronzeError> {
     let own = Path::from("_lake");
     let bad = |error: object_store::Error| damaged(table, &own, error.to_string());
-    let files: Vec<ObjectMeta> = match store.list(Some(&own)).try_collect().await {
-        Err(object_store::Error::NotFound { .. }) => Vec::new(),
-        found => found.map_err(bad)?,
-    };
+    let listed = store.list(Some(&own)).try_collect::<Vec<_>>().await;
+    let files = stores::if_there(listed).map_err(bad)?.unwrap_or_default();
     let (left_out, mut led) = (format!("lake:left_out:{table}"), Led::new(store, table, heads, tombstones));
     let mut found = Vec::new();
     for file in files {
@@ -60,10 +59,8 @@ pub async fn carry_columns(
         path: folder.to_string(),
         why: error.to_string(),
     };
-    let files: Vec<ObjectMeta> = match from.list(Some(&folder)).try_collect().await {
-        Err(object_store::Error::NotFound { .. }) => Vec::new(),
-        found => found.map_err(bad)?,
-    };
+    let listed = from.list(Some(&folder)).try_collect::<Vec<_>>().await;
+    let files = stores::if_there(listed).map_err(bad)?.unwrap_or_default();
     for file in files {
         let bytes = from.get(&file.location).await.map_err(bad)?.bytes().await.map_err(bad)?;
         match to.put_opts(&file.location, bytes.into(), PutMode::Create.into()).await {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::BronzeError;
 use super::manifest;
 use super::quarantine::{self, Note};
 use crate::names::TableName;
+use crate::stores;
 
 /// The versions of applications that commits of a table name.
 pub(super) type Heads = BTreeMap<String, BTreeSet<i64>>;
@@ -148,11 +149,7 @@ async fn notes(
 
 async fn read(store: &Arc<dyn ObjectStore>, table: &TableName, path: &Path) -> Result<Option<Vec<u8>>, BronzeError> {
     let bad = |error: object_store::Error| damaged(table, path, error.to_string());
-    match store.get(path).await {
-        Ok(found) => Ok(Some(found.bytes().await.map_err(bad)?.to_vec())),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(bad(error)),
-    }
+    Ok(stores::read_if_there(store, path).await.map_err(bad)?.map(|bytes| bytes.to_vec()))
 }
 
 pub(super) fn damaged(table: &TableName, path: &Path, why: String) -> BronzeError {

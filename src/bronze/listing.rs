@@ -167,11 +167,8 @@ async fn list_once(source: &Source, folder: &Path, after: Option<&str>) -> Resul
     let found = names_after(store, root, offset.as_ref()).await.map_err(storage)?;
     if found.is_empty() && !store.is_local() && after.is_none() {
         // Buckets have no folders: what has nothing below it is a file, or is not there.
-        return match store.files().head(root).await {
-            Ok(meta) => one_file(source, &place, meta, folder),
-            Err(object_store::Error::NotFound { .. }) => Err(missing()),
-            Err(error) => Err(storage(error)),
-        };
+        let meta = stores::if_there(store.files().head(root).await).map_err(storage)?.ok_or_else(missing)?;
+        return one_file(source, &place, meta, folder);
     }
     for meta in found {
         let parts: Option<Vec<String>> =
@@ -262,10 +259,10 @@ pub async fn look_at(source: &Source, paths: &[&str], folder: &Path) -> Result<V
     let mut files = Vec::new();
     for path in paths {
         let location = StorePath::parse(format!("{root}/{path}")).map_err(|error| bad(error.to_string()))?;
-        match store.files().head(&location).await {
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(BronzeError::Storage { source_name: source.name.clone(), source: error }),
-            Ok(meta) => files.push(BronzeFile::new((*path).to_owned(), store.clone(), stamped(&store, meta))),
+        let found = stores::if_there(store.files().head(&location).await)
+            .map_err(|error| BronzeError::Storage { source_name: source.name.clone(), source: error })?;
+        if let Some(meta) = found {
+            files.push(BronzeFile::new((*path).to_owned(), store.clone(), stamped(&store, meta)));
         }
     }
     Ok(files)

@@ -13,12 +13,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::{BronzeError, BronzeFile};
 use crate::fail_points;
 use crate::names::TableName;
+use crate::stores;
 
 /// The shape of a batch. One of a later shape is not read: it may say more than this program knows of.
 const FORMAT: u64 = 1;
@@ -180,11 +181,8 @@ impl Manifest {
             let path = batch_path(source, id);
             let bad = |why: String| BronzeError::Manifest { table: table.clone(), path: path.to_string(), why };
             let refused = |source| BronzeError::ManifestStore { table: table.clone(), path: path.to_string(), source };
-            let found = match store.get(&path).await {
-                Err(object_store::Error::NotFound { .. }) => return Err(bad(format!("it is gone; {TAKE_ALL}"))),
-                found => found.map_err(refused)?,
-            };
-            let bytes = found.bytes().await.map_err(refused)?;
+            let found = stores::read_if_there(store, &path).await.map_err(refused)?;
+            let bytes = found.ok_or_else(|| bad(format!("it is gone; {TAKE_ALL}")))?;
             let header = parse(&bytes, &mut known).map_err(|why| bad(format!("{why}; {TAKE_ALL}")))?;
             if header.format > FORMAT {
                 return Err(bad("a newer `lake` wrote it: update this one".to_owned()));

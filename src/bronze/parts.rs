@@ -13,13 +13,13 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use object_store::ObjectMeta;
 use object_store::path::Path as StorePath;
-use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::{BronzeError, BronzeFile};
 use crate::catalog::{sql_type, widens};
-use crate::stores::Store;
+use crate::stores::{self, Store};
 
 /// How an index ends.
 pub(super) const INDEX: &str = ".lake";
@@ -98,14 +98,9 @@ pub(super) async fn files(
     let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
     for index in indexes {
         let bad = |why: String| BronzeError::File { file: store.shown(index.location.as_ref(), folder), why };
-        let found = store.files().get(&index.location).await;
-        let bytes = match found {
-            // Merged into another part by a run at the same moment, whose index was there before this one went.
-            Err(object_store::Error::NotFound { .. }) => continue,
-            found => {
-                found.map_err(|error| bad(error.to_string()))?.bytes().await.map_err(|error| bad(error.to_string()))?
-            }
-        };
+        let found = stores::read_if_there(store.files(), &index.location).await;
+        // Else merged into another part by a run at the same moment, whose index was there before this one went.
+        let Some(bytes) = found.map_err(|error| bad(error.to_string()))? else { continue };
         let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let header: Header = serde_json::from_slice(lines.next().unwrap_or_default())
             .map_err(|error| bad(format!("the index of compacted files is damaged: {error}")))?;

@@ -20,7 +20,7 @@ pub(super) fn dry_run(
     schedule: &Schedule,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let inputs = Inputs::new(Arc::clone(runtime));
+    let inputs = Arc::new(Inputs::new(Arc::clone(runtime)));
     let (planned, exports) = async_runtime.block_on(async {
         let planned = run::preview(&inputs, schedule).await;
         let exports = inputs.preview_exports(schedule, &planned).await;
@@ -101,7 +101,7 @@ pub(super) fn why(global: &Global, args: &WhyArgs, printer: &Printer) -> anyhow:
     let selection = choice.over(&compiled)?;
     let schedule = run::schedule(&compiled.project, &compiled.graph, &compiled.compiled, &selection, TestMode::Gate);
     let (runtime, async_runtime) = compiled.into_runtime()?;
-    let inputs = Inputs::new(Arc::clone(&runtime));
+    let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let planned = async_runtime.block_on(run::preview(&inputs, &schedule));
     let exports = async_runtime.block_on(inputs.preview_exports(&schedule, &planned));
     let exports: Vec<&PlannedExport> = exports.iter().filter(|export| export.model == name).collect();

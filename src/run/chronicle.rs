@@ -13,6 +13,7 @@ use super::materialize::Failure;
 use super::own_tables::{self, ATTEMPTS, columns};
 use super::profiles::{ProfileRow, profile_columns};
 use super::report::{FailedRow, RunReport, Status, TestResult, TestStatus};
+use super::unit::UnitTestResult;
 use crate::catalog::utc;
 use crate::compile::CompiledTest;
 use crate::names::TableName;
@@ -81,6 +82,9 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
         };
         results.push(TestRow::new(&declared, report, version, test));
     }
+    // One that is known to pass was noted when it ran.
+    let ran = report.unit_tests.iter().filter(|test| !test.unchanged);
+    results.extend(ran.map(|test| TestRow::of_unit_test(report, test)));
     let failures: Vec<FailureRow<'_>> = tests()
         .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
         .collect();
@@ -273,6 +277,9 @@ fn node_columns() -> SchemaRef {
     ])
 }
 
+/// The `kind` of a test that looked at no table.
+pub(super) const UNIT_TEST: &str = "unit_test";
+
 /// A row of `_lake.test_results`.
 #[derive(Serialize)]
 struct TestRow<'a> {
@@ -337,6 +344,26 @@ impl<'a> TestRow<'a> {
             version,
             seconds: test.seconds,
             measured: (!test.measured.is_empty()).then(|| serde_json::json!(test.measured).to_string()),
+        }
+    }
+
+    fn of_unit_test(report: &'a RunReport, test: &'a UnitTestResult) -> Self {
+        Self {
+            invocation_id: &report.invocation_id,
+            started_at: report.started_at,
+            test: &test.name,
+            kind: Some(UNIT_TEST.to_owned()),
+            node: test.model.as_ref().map(ToString::to_string),
+            column_name: None,
+            severity: TestSeverity::Error,
+            status: test.status,
+            failures: test.failures,
+            message: test.message.as_deref(),
+            proved: None,
+            owner: None,
+            version: None,
+            seconds: test.seconds,
+            measured: None,
         }
     }
 }

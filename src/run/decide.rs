@@ -225,10 +225,7 @@ pub(super) fn changed_input(
         match state.inputs.get(name) {
             Some(old) if old == version || as_they_were.contains(name) => {}
             Some(_) if version == "absent" => return Some(format!("{name} is gone")),
-            Some(old) if version.starts_with("version") => {
-                let now = shown(version).trim_start_matches("version ");
-                return Some(format!("{name} changed: {} -> {now}", shown(old)));
-            }
+            Some(old) if version.starts_with("version") => return Some(moved(name, old, version)),
             Some(_) if version.starts_with("content") => return Some(format!("{name} changed")),
             Some(_) => return Some(format!("files of {name} changed")),
             None => return Some(format!("it reads {name} for the first time")),
@@ -236,6 +233,11 @@ pub(super) fn changed_input(
     }
     let gone = state.inputs.keys().find(|name| !now.contains_key(*name))?;
     Some(format!("it no longer reads {gone}"))
+}
+
+/// A table that was read at one version and is at another one.
+pub(super) fn moved(name: &str, before: &str, now: &str) -> String {
+    format!("{name} changed: {} -> {}", shown(before), shown(now).trim_start_matches("version "))
 }
 
 fn same_inputs(inputs: &BTreeMap<String, String>) -> String {

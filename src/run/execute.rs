@@ -16,7 +16,7 @@ use super::materialize::materialize;
 use super::report::{NodeResult, RunReport, Status, TestResult};
 use super::schedule::{ExportStep, Schedule, Step};
 use super::{RunOptions, Runtime};
-use crate::compile::{CompiledTest, Input};
+use crate::compile::CompiledTest;
 use crate::memo::{Key, KeyMaker};
 use crate::names::TableName;
 use crate::project::{OnError, OwnedHooks};
@@ -75,16 +75,6 @@ pub async fn execute(
     report
 }
 
-/// The stored tables of a schedule, and those that they are built from.
-fn tables_of(inputs: &Inputs, schedule: &Schedule) -> BTreeSet<TableName> {
-    let Runtime { project, compiled, .. } = inputs.runtime();
-    let mut names: BTreeSet<TableName> = schedule.steps.iter().map(|step| step.name.clone()).collect();
-    let models = schedule.steps.iter().filter_map(|step| compiled.models.get(&step.name));
-    names.extend(models.flat_map(|model| &model.inputs).filter_map(Input::table).cloned());
-    names.retain(|name| project.models.get(name).is_some_and(|model| model.is_stored()));
-    names
-}
-
 /// Runs the steps; says why some did not run, if they did not.
 async fn run_steps(
     inputs: &Arc<Inputs>,
@@ -93,7 +83,8 @@ async fn run_steps(
     on_event: &impl Fn(Event),
     report: &mut RunReport,
 ) -> Option<String> {
-    inputs.look_ahead(tables_of(inputs, schedule)).await;
+    let runtime = inputs.runtime();
+    inputs.look_ahead(schedule.tables(&runtime.project, &runtime.compiled)).await;
     let together = schedule.steps.iter().filter(|step| step.together.is_some());
     inputs.set_together(together.map(|step| step.name.clone()).collect());
     let mut board = Board::new(schedule, &durations(inputs.runtime()));

@@ -104,7 +104,7 @@ impl<'a> Fusion<'a> {
     /// The values that a reference may have, as a function of the session.
     async fn known_values(&mut self, check: &Check, keys: &Keys) -> Result<String, Failure> {
         let Some(key) = Key::of(check) else { return Ok(String::new()) };
-        let (name, function) = match keys.get(&key) {
+        let function = match keys.get(&key) {
             Some(known) => known,
             None => {
                 let filter = condition([key.filter.as_deref()]);
@@ -113,6 +113,7 @@ impl<'a> Fusion<'a> {
                 keys.put(key, KnownValues::read(&self.session, plan).await?)
             }
         };
+        let name = function.name().to_owned();
         self.session.register_udf(function)?;
         Ok(name)
     }
@@ -122,7 +123,8 @@ impl<'a> Fusion<'a> {
         for key in keys {
             let Ok(field) = schema.field_with_name(&key.field) else { continue };
             let gathering = Gathering::new(&self.session, field.data_type().clone());
-            let (name, function) = gathering.function();
+            let function = gathering.function();
+            let name = function.name().to_owned();
             self.session.register_udf(Arc::new(function))?;
             self.gathered.push((key.clone(), name, gathering));
         }

@@ -24,6 +24,7 @@ use crate::fail_points;
 use crate::names::TableName;
 use crate::project::{Model, Violation};
 use crate::session::{self, Tables};
+use crate::stores;
 use crate::tables::{self, Commit, Lake, Prepared, Published, TableError};
 
 /// Where the quarantine of a model is.
@@ -244,11 +245,8 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     let store = lake.files_of(&model.name);
     let (table, path) = (model.name.clone(), note_path(head));
     let fail = |source| TableError::File { table: table.clone(), path: path.to_string(), source };
-    let bytes = match store.get(&path).await {
-        // It was carried over once, and somebody has removed the quarantine since.
-        Err(object_store::Error::NotFound { .. }) => return Ok(()),
-        found => found.map_err(&fail)?.bytes().await.map_err(&fail)?,
-    };
+    // Else it was carried over once, and somebody has removed the quarantine since.
+    let Some(bytes) = stores::read_if_there(&store, &path).await.map_err(&fail)? else { return Ok(()) };
     let text = String::from_utf8_lossy(&bytes);
     let damaged = |error: serde_json::Error| Failure::text(format!("`{path}` of table `{table}` is damaged: {error}"));
     let mut lines = text.lines();

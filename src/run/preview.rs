@@ -1,6 +1,7 @@
 //! What a run would do, without doing it: `lake build --dry-run` and `lake why`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -72,7 +73,9 @@ pub struct Reads {
 const NAMED: usize = 20;
 
 /// What a run of a schedule would do, parents first. Nothing is written.
-pub async fn preview(inputs: &Inputs, schedule: &Schedule) -> Vec<Planned> {
+pub async fn preview(inputs: &Arc<Inputs>, schedule: &Schedule) -> Vec<Planned> {
+    let runtime = inputs.runtime();
+    inputs.look_ahead(schedule.tables(&runtime.project, &runtime.compiled)).await;
     let mut planned: Vec<Planned> = Vec::new();
     let mut moving: BTreeMap<TableName, Plan> = BTreeMap::new();
     for step in &schedule.steps {

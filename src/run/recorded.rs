@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
+use super::chronicle::UNIT_TEST;
 use super::failing;
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -28,11 +31,16 @@ const LEAST_RUNS: usize = 3;
 const ROWS_OF_TEST: usize = 20;
 const ROWS_OF_ALL: usize = 2_000;
 
+/// What [`Row::test`] reads.
+const TEST_COLUMNS: &str = "test, status, failures, message, proved, seconds";
+
 /// What earlier runs left.
 #[derive(Debug, Default)]
 pub struct Chronicled {
     /// Runs, oldest first.
     pub runs: Vec<RecordedRun>,
+    /// How each unit test ended when it last ran, and when that was.
+    pub unit_tests: HashMap<String, (DateTime<Utc>, RecordedTest)>,
     /// The failing rows of each test, of the last run that kept some.
     pub failures: Vec<RecordedFailures>,
     /// The newest profile of each table that is not newer than what is published.
@@ -135,7 +143,8 @@ impl Inputs {
         self.read_tests(&since, &at, &mut runs).await?;
         let failures = self.recorded_failures(&since).await?;
         let profiles = self.recorded_profiles(published).await?;
-        Ok(Chronicled { runs, failures, profiles })
+        let unit_tests = self.recorded_unit_tests().await?;
+        Ok(Chronicled { runs, unit_tests, failures, profiles })
     }
 
     async fn recorded_runs(&self) -> Result<Vec<RecordedRun>, Failure> {
@@ -183,7 +192,7 @@ impl Inputs {
             let start = (row.time(5) - run.started_at).num_microseconds().unwrap_or_default() as f64 / 1e6;
             run.nodes.push(RecordedNode {
                 node: row.text(1),
-                status: node_status(row.word(2)),
+                status: row.status(2).unwrap_or(Status::Error),
                 action: row.text(3),
                 reason: row.text(4),
                 start: start.max(0.0),
@@ -205,20 +214,24 @@ impl Inputs {
         runs: &mut [RecordedRun],
     ) -> Result<(), Failure> {
         let sql = format!(
-            "select invocation_id, test, status, failures, message, proved, seconds from _lake.test_results where {since}"
+            "select {TEST_COLUMNS}, invocation_id from _lake.test_results where {since} and kind is distinct from '{UNIT_TEST}'"
         );
         self.each("test_results", &sql, |row| {
-            let Some(run) = at.get(row.word(0)).map(|at| &mut runs[*at]) else { return };
-            run.tests.push(RecordedTest {
-                test: row.text(1),
-                status: test_status(row.word(2)),
-                failures: row.known(3),
-                message: row.some(4).map(str::to_owned),
-                proved: row.some(5).map(str::to_owned),
-                seconds: row.real(6),
-            });
+            if let Some(run) = at.get(row.word(6)).map(|at| &mut runs[*at]) {
+                run.tests.push(row.test());
+            }
         })
         .await
+    }
+
+    /// A unit test that passed runs again when something about it changes: that may be long ago.
+    async fn recorded_unit_tests(&self) -> Result<HashMap<String, (DateTime<Utc>, RecordedTest)>, Failure> {
+        let sql = format!(
+            "select {TEST_COLUMNS}, cast(started_at as bigint) as started from _lake.test_results where kind = '{UNIT_TEST}' order by started"
+        );
+        let mut found = HashMap::new();
+        self.each("test_results", &sql, |row| _ = found.insert(row.text(0), (row.time(6), row.test()))).await?;
+        Ok(found)
     }
 
     /// What was kept is masked already; a column that was not sensitive then may be now.
@@ -339,25 +352,6 @@ impl Inputs {
     }
 }
 
-fn node_status(word: &str) -> Status {
-    match word {
-        "success" => Status::Success,
-        "skipped" => Status::Skipped,
-        "blocked" => Status::Blocked,
-        "cancelled" => Status::Cancelled,
-        _ => Status::Error,
-    }
-}
-
-fn test_status(word: &str) -> TestStatus {
-    match word {
-        "pass" => TestStatus::Pass,
-        "warn" => TestStatus::Warn,
-        "fail" => TestStatus::Fail,
-        _ => TestStatus::Error,
-    }
-}
-
 /// A row of a batch of texts and numbers; what is NULL or of another type is empty.
 struct Row<'a> {
     batch: &'a RecordBatch,
@@ -386,6 +380,12 @@ impl<'a> Row<'a> {
         self.word(column).to_owned()
     }
 
+    /// A word that the run wrote from such a value; `None` if another version of `lake` knows more of them.
+    fn status<S: DeserializeOwned>(&self, column: usize) -> Option<S> {
+        let word: StrDeserializer<'_, serde::de::value::Error> = self.word(column).into_deserializer();
+        S::deserialize(word).ok()
+    }
+
     fn whole(&self, column: usize) -> Option<i64> {
         self.column(column)?.as_primitive_opt::<Int64Type>().map(|numbers| numbers.value(self.at))
     }
@@ -409,6 +409,18 @@ impl<'a> Row<'a> {
     /// Of microseconds since 1970.
     fn time(&self, column: usize) -> DateTime<Utc> {
         self.whole(column).and_then(DateTime::from_timestamp_micros).unwrap_or_default()
+    }
+
+    /// Of [`TEST_COLUMNS`].
+    fn test(&self) -> RecordedTest {
+        RecordedTest {
+            test: self.text(0),
+            status: self.status(1).unwrap_or(TestStatus::Error),
+            failures: self.known(2),
+            message: self.some(3).map(str::to_owned),
+            proved: self.some(4).map(str::to_owned),
+            seconds: self.real(5),
+        }
     }
 
     /// In the order of the query of profiles.

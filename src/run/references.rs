@@ -38,7 +38,7 @@ impl Key {
 #[derive(Default)]
 pub(super) struct Keys {
     wanted: BTreeMap<TableName, BTreeSet<Key>>,
-    known: Mutex<BTreeMap<Key, (String, Arc<ScalarUDF>)>>,
+    known: Mutex<BTreeMap<Key, Arc<ScalarUDF>>>,
 }
 
 impl Keys {
@@ -47,16 +47,15 @@ impl Keys {
         self.wanted.get(table).into_iter().flatten()
     }
 
-    /// The function that knows the values of a key: its name, and what a session registers.
-    pub(super) fn get(&self, key: &Key) -> Option<(String, Arc<ScalarUDF>)> {
+    /// The function that knows the values of a key.
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<ScalarUDF>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Keeps the values of a key.
-    pub(super) fn put(&self, key: Key, values: KnownValues) -> (String, Arc<ScalarUDF>) {
-        let (name, function) = values.into_function();
-        let known = (name, Arc::new(function));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known.clone());
+    pub(super) fn put(&self, key: Key, values: KnownValues) -> Arc<ScalarUDF> {
+        let known = Arc::new(values.into_function());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&known));
         known
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::unit::UnitTestResult;
-use crate::compile::{CompiledProject, CompiledTest};
+use crate::compile::{CompiledProject, CompiledTest, Input};
 use crate::graph::{Graph, Selection};
 use crate::names::TableName;
 use crate::project::{Materialization, Project};
@@ -53,6 +53,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// The stored tables of its steps, and those that they are built from.
+    pub(super) fn tables(&self, project: &Project, compiled: &CompiledProject) -> BTreeSet<TableName> {
+        let mut names: BTreeSet<TableName> = self.steps.iter().map(|step| step.name.clone()).collect();
+        let models = self.steps.iter().filter_map(|step| compiled.models.get(&step.name));
+        names.extend(models.flat_map(|model| &model.inputs).filter_map(Input::table).cloned());
+        names.retain(|name| project.models.get(name).is_some_and(|model| model.is_stored()));
+        names
+    }
+
     /// All tables are published in one burst: `--atomic`.
     pub fn all_together(mut self) -> Self {
         self.steps.iter_mut().for_each(|step| step.together = Some(0));

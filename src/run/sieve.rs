@@ -3,24 +3,20 @@
 //! The query of the model is filtered by a function that sees each row with the answers of its tests. It keeps what it
 //! leaves out, so the query runs once, whatever becomes of its rows.
 
-use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, SpillFile, SpillWriter};
-use datafusion::logical_expr::{
-    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarFunctionArgs, Signature, Volatility};
 
 use super::fused::Found;
 use super::materialize::Failure;
@@ -55,17 +51,14 @@ impl<'a> Sieve<'a> {
 
     /// The rows of a query that pass.
     pub(super) fn over(&self, plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan, Failure> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let name = format!("passes_{}", NUMBERS.fetch_add(1, Ordering::Relaxed));
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        let function = Passes {
-            name: name.clone(),
-            signature: Signature::variadic_any(Volatility::Volatile),
-            schema: Arc::clone(&schema),
-            left_out: Arc::clone(&self.left_out),
-        };
+        let (rows, left_out) = (Arc::clone(&schema), Arc::clone(&self.left_out));
+        let passes = session::predicate("passes", Signature::variadic_any(Volatility::Volatile), move |args| {
+            left_out.answer(&rows, &args)
+        });
+        let name = passes.name().to_owned();
         let mut session = session.clone();
-        session.register_udf(Arc::new(ScalarUDF::from(function)))?;
+        session.register_udf(Arc::new(passes))?;
         let answers = self.tests.iter().map(|(_, wrong)| format!("coalesce({wrong}, false)"));
         let columns = schema.fields().iter().map(|field| quoted(field.name()));
         let arguments: Vec<String> = answers.chain(columns).collect();
@@ -126,12 +119,6 @@ struct State {
     kept: Option<Spilled>,
 }
 
-impl fmt::Debug for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rows that are left out")
-    }
-}
-
 impl LeftOut {
     fn new(kept: Vec<bool>, session: &SessionState) -> Self {
         Self { kept, runtime: Arc::clone(session.runtime_env()), state: Mutex::default() }
@@ -139,6 +126,16 @@ impl LeftOut {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of the answers of the tests and then all columns of the rows: which rows stay.
+    fn answer(&self, columns: &SchemaRef, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays =
+            args.args.iter().map(|value| value.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
+        let (wrong, values) = arrays.split_at(self.kept.len());
+        let wrong: Vec<BooleanArray> = wrong.iter().map(|wrong| wrong.as_boolean().clone()).collect();
+        let rows = RecordBatch::try_new(Arc::clone(columns), values.to_vec())?;
+        Ok(ColumnarValue::Array(Arc::new(self.see(&wrong, &rows)?)))
     }
 
     /// Looks at the answers of the tests; says which rows stay.
@@ -181,56 +178,5 @@ impl LeftOut {
             out.write_all(b"\n")?;
         }
         Ok(())
-    }
-}
-
-/// The function: the answers of the tests, and then all columns of the row.
-struct Passes {
-    name: String,
-    signature: Signature,
-    schema: SchemaRef,
-    left_out: Arc<LeftOut>,
-}
-
-impl fmt::Debug for Passes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-impl PartialEq for Passes {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Passes {}
-
-impl std::hash::Hash for Passes {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Passes {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let tests = self.left_out.kept.len();
-        let arrays =
-            args.args.iter().map(|value| value.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
-        let wrong: Vec<BooleanArray> = arrays[..tests].iter().map(|wrong| wrong.as_boolean().clone()).collect();
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), arrays[tests..].to_vec())?;
-        Ok(ColumnarValue::Array(Arc::new(self.left_out.see(&wrong, &rows)?) as Arc<dyn Array>))
     }
 }

@@ -1,8 +1,6 @@
 //! The values of a column as a function: whether a value is one of them.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::filter;
@@ -11,12 +9,11 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashSet, Result, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{
-    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, Signature, Volatility};
 use futures::StreamExt;
 use roaring::RoaringTreemap;
 
+use super::predicate::predicate;
 use super::query;
 
 /// Values of a column, each once. Whole numbers stand for themselves, all others for 128 bits of hash: two values of a
@@ -39,28 +36,7 @@ pub struct KnownValues {
     values: Values,
     reservation: MemoryReservation,
     batches: usize,
-    number: u64,
-    signature: Signature,
-}
-
-impl std::fmt::Debug for KnownValues {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "known values {}", self.number)
-    }
-}
-
-impl PartialEq for KnownValues {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for KnownValues {}
-
-impl std::hash::Hash for KnownValues {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.number.hash(state);
-    }
+    data_type: DataType,
 }
 
 impl KnownValues {
@@ -79,14 +55,12 @@ impl KnownValues {
 
     /// No value yet, of this type.
     fn none(session: &SessionState, data_type: DataType) -> Self {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let whole = matches!(data_type, DataType::Int32 | DataType::Int64);
         Self {
             values: if whole { Values::Dense(RoaringTreemap::new()) } else { Values::Hashed(HashSet::default()) },
             batches: 0,
             reservation: MemoryConsumer::new("known values").register(&session.runtime_env().memory_pool),
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            signature: Signature::exact(vec![data_type], Volatility::Immutable),
+            data_type,
         }
     }
 
@@ -118,17 +92,27 @@ impl KnownValues {
         self.reservation.try_resize(room)
     }
 
-    fn data_type(&self) -> Option<DataType> {
-        match &self.signature.type_signature {
-            TypeSignature::Exact(types) => types.first().cloned(),
-            _ => None,
-        }
+    /// As a SQL function of a value, which is NULL for NULL.
+    pub fn into_function(self) -> ScalarUDF {
+        let signature = Signature::exact(vec![self.data_type.clone()], Volatility::Immutable);
+        predicate("is_known", signature, move |args| self.answer(&args))
     }
 
-    /// As a SQL function: its name, and what a session registers.
-    pub fn into_function(self) -> (String, ScalarUDF) {
-        let name = format!("is_known_{}", self.number);
-        (name.clone(), ScalarUDF::from(IsKnown { name, known: Arc::new(self) }))
+    fn answer(&self, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
+        let mut answers = Vec::with_capacity(column.len());
+        match &self.values {
+            Values::Dense(values) => {
+                each_whole(column, |value| answers.push(value.map(|value| values.contains(value))));
+            }
+            Values::Whole(values) => {
+                each_whole(column, |value| answers.push(value.map(|value| values.contains(&value))))
+            }
+            Values::Hashed(values) => {
+                each_hash(column, |value| answers.push(value.map(|value| values.contains(&value))))?;
+            }
+        }
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(answers))))
     }
 }
 
@@ -142,70 +126,29 @@ impl Gathering {
         Self(Arc::new(Mutex::new(Some(KnownValues::none(session, data_type)))))
     }
 
-    /// As a SQL function of a value and whether it counts, which is true: its name, and what a session registers.
-    pub fn function(&self) -> (String, ScalarUDF) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, data_type) = known.as_ref().map_or((0, None), |known| (known.number, known.data_type()));
-        drop(known);
-        let name = format!("gather_{number}");
+    /// As a SQL function of a value and whether it counts, which is true.
+    pub fn function(&self) -> ScalarUDF {
+        let gathering = self.clone();
+        let data_type = self.values().as_ref().map(|known| known.data_type.clone());
         let arguments = data_type.into_iter().chain([DataType::Boolean]).collect();
         let signature = Signature::exact(arguments, Volatility::Volatile);
-        (name.clone(), ScalarUDF::from(Gather { name, signature, values: self.clone() }))
+        predicate("gather", signature, move |args| {
+            let arguments = ColumnarValue::values_to_arrays(&args.args)?;
+            let column = filter(&arguments[0], arguments[1].as_boolean())?;
+            if let Some(known) = gathering.values().as_mut() {
+                known.add(&column)?;
+            }
+            Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
+        })
+    }
+
+    fn values(&self) -> MutexGuard<'_, Option<KnownValues>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was gathered, once the query is over.
     pub fn gathered(self) -> Option<KnownValues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// `gather_1(value, counts)`.
-struct Gather {
-    name: String,
-    signature: Signature,
-    values: Gathering,
-}
-
-impl fmt::Debug for Gather {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-impl PartialEq for Gather {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Gather {}
-
-impl std::hash::Hash for Gather {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Gather {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arguments = ColumnarValue::values_to_arrays(&args.args)?;
-        let column = filter(&arguments[0], arguments[1].as_boolean())?;
-        if let Some(known) = self.values.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            known.add(&column)?;
-        }
-        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
+        self.values().take()
     }
 }
 
@@ -231,44 +174,6 @@ fn each_hash(column: &ArrayRef, mut see: impl FnMut(Option<u128>)) -> Result<()>
         see((!column.is_null(at)).then(|| u128::from(a) << 64 | u128::from(b)));
     }
     Ok(())
-}
-
-/// `is_known_1(value)`; NULL for NULL.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct IsKnown {
-    name: String,
-    known: Arc<KnownValues>,
-}
-
-impl ScalarUDFImpl for IsKnown {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.known.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
-        let mut answers = Vec::with_capacity(column.len());
-        match &self.known.values {
-            Values::Dense(values) => {
-                each_whole(column, |value| answers.push(value.map(|value| values.contains(value))));
-            }
-            Values::Whole(values) => {
-                each_whole(column, |value| answers.push(value.map(|value| values.contains(&value))))
-            }
-            Values::Hashed(values) => {
-                each_hash(column, |value| answers.push(value.map(|value| values.contains(&value))))?;
-            }
-        }
-        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(answers))))
-    }
 }
 
 #[cfg(test)]

@@ -13,13 +13,17 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryLimit, TrackConsum
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tokio::sync::Semaphore;
 
-use super::Resources;
+use super::joins::JoinsThatFit;
+use super::one_writer::OneWriter;
+use super::{Resources, give_back};
 
 /// Of the memory of a run, in hundredths, what queries reserve: beside it there are batches on their way, pages that are
 /// read and row groups that are written, and a join that is built holds its rows twice for a moment.
-const RESERVED: usize = 40;
+const RESERVED: usize = 50;
 
 /// With less than this no query of more than a few megabytes could be sorted: whatever the memory of a run is said to be, they
 /// have so much.
@@ -53,28 +57,32 @@ pub fn nodes_at_once(resources: Resources) -> usize {
     resources.threads.min(fit).max(1)
 }
 
+/// Bytes that queries may reserve, of this memory of a run.
+fn reserved(memory: usize) -> usize {
+    (memory / 100 * RESERVED).max(LEAST)
+}
+
+/// How queries are planned where memory has a limit.
+pub(super) fn optimizer_rules(memory: usize) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    // The other half is for what spills.
+    let fit = Arc::new(JoinsThatFit { room: reserved(memory) / 2 });
+    let at = rules.iter().position(|rule| rule.name() == JoinsThatFit::AFTER);
+    rules.insert(at.map_or(rules.len(), |at| at + 1), fit);
+    rules.push(Arc::new(OneWriter));
+    rules
+}
+
 /// What all queries of a run share.
 pub(super) fn runtime(memory: Option<usize>) -> Result<Arc<RuntimeEnv>> {
     let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(DiskManagerBuilder::default());
     if let Some(bytes) = memory {
-        free_soon();
+        give_back::when_short(bytes);
         let consumers = NonZeroUsize::new(5).expect("five is not zero");
-        let pool = FairSpillPool::new((bytes / 100 * RESERVED).max(LEAST));
+        let pool = FairSpillPool::new(reserved(bytes));
         builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(pool, consumers)));
     }
     builder.build_arc()
-}
-
-/// Makes the allocator give freed pages back to the machine soon. It would keep them for a second, in the hope that they
-/// are asked for again: for queries that hold hundreds of megabytes each, that is a second budget. At once is no better: what is
-/// freed and asked for again from batch to batch would be cleared by the machine each time, a quarter of all its work.
-#[allow(unsafe_code)]
-fn free_soon() {
-    /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds, for which the crate has no name.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    const { assert!(libmimalloc_sys::_mi_option_last == 47, "options have other numbers in this version") };
-    // SAFETY: sets one number in a table of the allocator, which checks the index; allowed at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 20) }
 }
 
 /// Errors that say whether memory was too small.

@@ -27,12 +27,15 @@ use sqlparser::dialect::GenericDialect;
 use crate::names::{TableName, nearest};
 
 mod functions;
+mod give_back;
 mod hashes;
 mod heaps;
+mod joins;
 mod known;
 mod masks;
 mod memory;
 mod one_writer;
+mod predicate;
 mod repeated;
 mod sketch;
 mod sketching;
@@ -43,7 +46,7 @@ pub use known::{Gathering, KnownValues};
 pub use masks::is_mask;
 use memory::Turns;
 pub use memory::{OutOfMemory, collect, nodes_at_once, within_memory};
-use one_writer::OneWriter;
+pub use predicate::predicate;
 use repeated::CountRepeated;
 pub use sketch::{Lengths, Sketch};
 use sketching::ColumnSketch;
@@ -77,8 +80,8 @@ pub fn state(resources: Resources) -> Result<SessionState> {
         .with_config(config.with_extension(Arc::new(Turns::default())))
         .with_runtime_env(memory::runtime(resources.memory)?)
         .with_default_features();
-    if resources.memory.is_some() {
-        builder = builder.with_physical_optimizer_rule(Arc::new(OneWriter));
+    if let Some(bytes) = resources.memory {
+        builder = builder.with_physical_optimizer_rules(memory::optimizer_rules(bytes));
     }
     let mut state = builder.build();
     for function in functions::all().into_iter().chain(masks::all()) {

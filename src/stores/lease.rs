@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, Result, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, if_there};
 
 /// After so long whoever holds it is taken for dead.
 const LIFE: Duration = Duration::from_secs(60);
@@ -48,10 +48,9 @@ impl Lease {
         let until = Utc::now() + LIFE;
         let held = Held { by: uuid::Uuid::new_v4().to_string(), until };
         let text = serde_json::to_vec(&held).unwrap_or_default();
-        let mode = match files.get(path).await {
-            Err(Error::NotFound { .. }) => PutMode::Create,
-            Err(error) => return Err(error),
-            Ok(found) => {
+        let mode = match if_there(files.get(path).await)? {
+            None => PutMode::Create,
+            Some(found) => {
                 let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
                 let other: Option<Held> = serde_json::from_slice(&found.bytes().await?).ok();
                 if other.is_some_and(|other| other.until > Utc::now()) {

@@ -17,18 +17,14 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UpdateVersion, UploadPart,
 };
 
-use super::Store;
+use super::{Store, if_there};
 
 /// What is at a path now.
 ///
 /// # Errors
 /// Those of the store, apart from that there is nothing.
 pub async fn look(store: &Store, path: &Path) -> Result<Option<ObjectMeta>> {
-    match store.files().head(path).await {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    if_there(store.files().head(path).await)
 }
 
 /// What tells a file from another one in its place.
@@ -126,11 +122,7 @@ impl MultipartUpload for GuardedUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let there = match self.files.head(&self.location).await {
-            Ok(there) => Some(there),
-            Err(Error::NotFound { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let there = if_there(self.files.head(&self.location).await)?;
         let is_same = match (&self.now, &there) {
             (None, None) => true,
             (Some(then), Some(now)) => (&then.e_tag, then.size) == (&now.e_tag, now.size),

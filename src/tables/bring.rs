@@ -24,6 +24,7 @@ use super::publish::{added_features, file_paths, once};
 use super::{Commit, Lake, NO_HEAD, Prepared, Published, ROWS_SINCE, STATE_KEY, TableError, maintain, tombstones};
 use crate::bronze;
 use crate::names::TableName;
+use crate::stores;
 
 /// Files that are brought at once.
 const AT_ONCE: usize = 16;
@@ -167,16 +168,15 @@ impl Way {
                 "`{path}` of `{name}` is gone: a vacuum has taken it away while it was brought; do it again"
             ))
         };
-        match self.to.head(path).await {
-            Ok(there) if there.size == size => return Ok(How::There),
-            Ok(there) => {
+        match stores::if_there(self.to.head(path).await).map_err(fail)? {
+            Some(there) if there.size == size => return Ok(How::There),
+            Some(there) => {
                 return Err(TableError::Rows(format!(
                     "`{path}` of `{name}` is there already and has {} bytes, not {size}: it is another file",
                     there.size
                 )));
             }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(fail(error)),
+            None => {}
         }
         if let Some((store, from, to)) = &self.shared {
             let at = |folder: &Path| path.parts().fold(folder.clone(), |path, part| path.join(part));
@@ -188,10 +188,7 @@ impl Way {
                 Err(error) => tracing::debug!("`{path}` of `{name}` cannot be linked: {error}"),
             }
         }
-        let found = match self.from.get(path).await {
-            Err(object_store::Error::NotFound { .. }) => return Err(gone()),
-            found => found.map_err(fail)?,
-        };
+        let found = stores::if_there(self.from.get(path).await).map_err(fail)?.ok_or_else(gone)?;
         let mut bytes = found.into_stream();
         let mut upload = WriteMultipart::new(self.to.put_multipart(path).await.map_err(fail)?);
         while let Some(part) = bytes.try_next().await.map_err(fail)? {

@@ -6,6 +6,7 @@ use object_store::path::Path;
 
 use super::{Lake, TableError};
 use crate::names::TableName;
+use crate::stores;
 
 impl Lake {
     /// Removes a table. Its log goes first, the newest entry before all others: whoever reads it meanwhile finds an
@@ -17,20 +18,16 @@ impl Lake {
         let place = self.place_of(name);
         let store = place.files();
         let fail = |source| TableError::File { table: name.clone(), path: place.path.to_string(), source };
-        let files: Vec<_> = match store.list(None).try_collect::<Vec<_>>().await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(0),
-            listed => listed.map_err(fail)?,
-        };
+        let listed = store.list(None).try_collect::<Vec<_>>().await;
+        let Some(files) = stores::if_there(listed).map_err(fail)? else { return Ok(0) };
         let log = Path::from("_delta_log");
         let (mut entries, others): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|file| file.location.prefix_matches(&log));
         entries.sort_by(|a, b| b.location.cmp(&a.location));
         let mut bytes = 0;
         for file in entries.into_iter().chain(others) {
-            match store.delete(&file.location).await {
-                Ok(()) => bytes += file.size,
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(fail(error)),
+            if stores::if_there(store.delete(&file.location).await).map_err(fail)?.is_some() {
+                bytes += file.size;
             }
         }
         self.tidy(name).await;

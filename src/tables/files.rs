@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Published, TableError};
 use crate::exact_files::{ExactFiles, split_partitions};
-use crate::stores::Place;
+use crate::stores::{self, Place};
 
 /// Files that are looked for at once.
 const AT_ONCE: usize = 16;
@@ -118,9 +118,8 @@ impl Published {
             let (store, path) = (Arc::clone(&store), path.clone());
             async move {
                 let at = Path::parse(&path).map_err(|error| TableError::Rows(error.to_string()))?;
-                match store.head(&at).await {
-                    Ok(_) => Ok(None),
-                    Err(object_store::Error::NotFound { .. }) => Ok(Some(path)),
+                match stores::if_there(store.head(&at).await) {
+                    Ok(found) => Ok(found.is_none().then_some(path)),
                     Err(source) => Err(TableError::File { table: self.name.clone(), path, source }),
                 }
             }

@@ -159,10 +159,8 @@ impl Lake {
     async fn journals(&self) -> Result<Vec<Path>, TableError> {
         let store = self.files();
         let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
-        let mut found: Vec<Path> = match store.list(Some(&folder())).map_ok(|file| file.location).try_collect().await {
-            Err(object_store::Error::NotFound { .. }) => Vec::new(),
-            other => other.map_err(bad)?,
-        };
+        let listed = store.list(Some(&folder())).map_ok(|file| file.location).try_collect::<Vec<Path>>().await;
+        let mut found = stores::if_there(listed).map_err(bad)?.unwrap_or_default();
         found.retain(|path| path.extension() == Some("json"));
         found.sort();
         Ok(found)
@@ -173,10 +171,7 @@ impl Lake {
         let bad = |error: object_store::Error| self.bad_journal(&folder(), &error.to_string());
         let mut resumed = Vec::new();
         for path in self.journals().await? {
-            let bytes = match store.get(&path).await {
-                Err(object_store::Error::NotFound { .. }) => continue,
-                other => other.map_err(bad)?.bytes().await.map_err(bad)?,
-            };
+            let Some(bytes) = stores::read_if_there(&store, &path).await.map_err(bad)? else { continue };
             let journal: Journal =
                 serde_json::from_slice(&bytes).map_err(|error| self.bad_journal(&path, &error.to_string()))?;
             let mut published: Vec<TableName> = journal.commits.iter().map(|commit| commit.table.clone()).collect();
@@ -205,10 +200,9 @@ impl Lake {
                 publish::checkpoint_if_due(&fresh).await;
             }
         }
-        match self.files().delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(overtaken),
-            Err(error) => Err(self.bad_journal(path, &error.to_string())),
-        }
+        stores::if_there(self.files().delete(path).await)
+            .map_err(|error| self.bad_journal(path, &error.to_string()))?;
+        Ok(overtaken)
     }
 
     fn bad_journal(&self, path: &Path, why: &str) -> TableError {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lake, Published, Staged, TableError, future_table};
 use crate::names::TableName;
+use crate::stores;
 
 /// What was staged and not published, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -128,10 +129,7 @@ impl Lake {
             if let Ok(kept) = read(&store, name, path).await {
                 super::stage::discard(self, name, &kept.adds).await;
             }
-            match store.delete(path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => return Err(file_error(name, path, source)),
-            }
+            stores::if_there(store.delete(path).await).map_err(|source| file_error(name, path, source))?;
         }
         Ok(records.len())
     }
@@ -140,10 +138,8 @@ impl Lake {
 /// Oldest first: their names begin with the time.
 async fn records(store: &Arc<dyn ObjectStore>, name: &TableName) -> Result<Vec<Path>, TableError> {
     let listed = store.list(Some(&folder())).map_ok(|found| found.location).try_collect::<Vec<Path>>().await;
-    let mut found = match listed {
-        Err(object_store::Error::NotFound { .. }) => Vec::new(),
-        other => other.map_err(|source| file_error(name, &folder(), source))?,
-    };
+    let listed = stores::if_there(listed).map_err(|source| file_error(name, &folder(), source))?;
+    let mut found = listed.unwrap_or_default();
     found.retain(|path| path.extension() == Some("json"));
     found.sort();
     Ok(found)

@@ -9,7 +9,7 @@ use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use super::pack::{DataFile, data_files, one_by_one, rewrite};
@@ -18,6 +18,7 @@ use super::upkeep::commit_upkeep;
 use super::{Lake, NO_HEAD, Published, TableError};
 use crate::fail_points;
 use crate::project::{RETENTION, SHORTEST_RETENTION, property_interval};
+use crate::stores;
 
 /// Versions since the last checkpoint that are worth another.
 const WORTH_A_CHECKPOINT: u64 = 10;
@@ -225,16 +226,9 @@ pub async fn remove(published: &Published, files: Vec<Path>, dry_run: bool) -> R
     let mut removal = Removal::default();
     for path in files {
         let bad = |source| TableError::File { table: published.name.clone(), path: path.to_string(), source };
-        let size = match store.head(&path).await {
-            Ok(meta) => meta.size,
-            Err(object_store::Error::NotFound { .. }) => continue,
-            Err(error) => return Err(bad(error)),
-        };
+        let Some(ObjectMeta { size, .. }) = stores::if_there(store.head(&path).await).map_err(bad)? else { continue };
         if !dry_run {
-            match store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(bad(error)),
-            }
+            stores::if_there(store.delete(&path).await).map_err(bad)?;
             fail_points::reached("removed");
         }
         removal.files += 1;
@@ -255,12 +249,8 @@ pub async fn transactions(published: &Published) -> Result<BTreeMap<String, BTre
     let read = |path: Path| {
         let store = &store;
         async move {
-            match store.get(&path).await {
-                Ok(found) => found.bytes().await.map(Some),
-                // Another run cleans the log.
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
+            // Another run cleans the log.
+            stores::read_if_there(store, &path).await
         }
     };
     let mut texts = futures::stream::iter(commits.map(read)).buffer_unordered(AT_ONCE);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use object_store::path::Path as StorePath;
-use object_store::{Error, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{Lake, TableError};
 use crate::names::TableName;
@@ -20,10 +20,8 @@ impl Lake {
         }
         let bad = |why: String| TableError::Root { root: self.root().to_string(), why };
         let (files, note) = (self.files(), StorePath::from_iter(["_lake", "store.json"]));
-        match files.head(&note).await {
-            Ok(_) => return Ok(()),
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(bad(stores::message(&error))),
+        if stores::if_there(files.head(&note).await).map_err(|error| bad(stores::message(&error)))?.is_some() {
+            return Ok(());
         }
         self.probe().await?;
         let text = r#"{"conditional_put":true}"#;
@@ -61,13 +59,9 @@ impl Lake {
 
     /// The folders in a folder, apart from hidden ones.
     async fn folders(&self, folder: Option<&StorePath>) -> Result<Vec<StorePath>, TableError> {
-        let mut folders = match self.files().list_with_delimiter(folder).await {
-            Err(Error::NotFound { .. }) => Vec::new(),
-            Ok(listed) => listed.common_prefixes,
-            Err(error) => {
-                return Err(TableError::Root { root: self.root().to_string(), why: stores::message(&error) });
-            }
-        };
+        let listed = stores::if_there(self.files().list_with_delimiter(folder).await)
+            .map_err(|error| TableError::Root { root: self.root().to_string(), why: stores::message(&error) })?;
+        let mut folders = listed.map(|listed| listed.common_prefixes).unwrap_or_default();
         folders.retain(|folder| folder.filename().is_some_and(|name| !name.starts_with(['_', '.'])));
         Ok(folders)
     }

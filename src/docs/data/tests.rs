@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Maker, is_none};
 use crate::compile::CompiledTest;
 use crate::project::{TestSeverity, UnitSubject};
+use crate::run::TestStatus;
 
 /// A data test.
 #[derive(Serialize)]
@@ -41,6 +42,17 @@ pub(super) struct UnitTestDoc<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
     declared: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<LastDoc<'a>>,
+}
+
+/// How a unit test ended when it last ran.
+#[derive(Serialize)]
+struct LastDoc<'a> {
+    status: TestStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    at: i64,
 }
 
 impl<'a> Maker<'a> {
@@ -78,6 +90,11 @@ impl<'a> Maker<'a> {
             },
             description: test.description.trim(),
             declared: test.span.place(),
+            last: self.survey.recorded.unit_tests.get(&test.name).map(|(at, last)| LastDoc {
+                status: last.status,
+                message: last.message.as_deref(),
+                at: at.timestamp_millis(),
+            }),
         });
         tests.collect()
     }

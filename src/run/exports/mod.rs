@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::encode::Encoder;
 use super::attempts::Patience;
+use super::decide::moved;
 use super::defer::shown;
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -191,12 +192,9 @@ impl Inputs {
         })?;
         let fail = |source| file_error(export, source);
         let there = stores::look(&store, &path).await.map_err(fail)?;
-        let note = match runtime.lake.files().get(&note_path(export)).await {
-            // What cannot be read is as good as not there.
-            Ok(found) => serde_json::from_slice(&found.bytes().await.map_err(fail)?).ok(),
-            Err(object_store::Error::NotFound { .. }) => None,
-            Err(error) => return Err(fail(error).into()),
-        };
+        let note = stores::read_if_there(&runtime.lake.files(), &note_path(export)).await.map_err(fail)?;
+        // What cannot be read is as good as not there.
+        let note = note.and_then(|text| serde_json::from_slice(&text).ok());
         let model = &runtime.project.models[export.model()];
         let published = match seen {
             _ if !model.is_stored() => None,
@@ -390,9 +388,7 @@ fn changed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
         before.iter().find(|(name, _)| !now.contains_key(*name))
     })?;
     Some(match before.get(name) {
-        Some(old) if state.starts_with("version") && shown(old) != shown(state) => {
-            format!("{name} changed: {} -> {}", shown(old), shown(state).trim_start_matches("version "))
-        }
+        Some(old) if state.starts_with("version") && shown(old) != shown(state) => moved(name, old, state),
         Some(_) if state.starts_with("version") => format!("{name} is another table now"),
         Some(_) if state.starts_with("definition") => format!("{name} has another definition"),
         _ => format!("{name} changed"),

@@ -10,7 +10,7 @@ import { ColumnTable } from '../parts/columns.jsx';
 import { Markdown } from '../parts/markdown.jsx';
 import { SqlTabs } from '../parts/sql.jsx';
 import { Table } from '../parts/bits.jsx';
-import { TestTable } from '../parts/tests.jsx';
+import { TestTable, UnitTestTable } from '../parts/tests.jsx';
 import { href, nodeHref } from '../route.js';
 import { age, count, plural, seconds, size, time } from '../words.js';
 
@@ -91,7 +91,7 @@ function NodeLineage({ all, node }) {
 function NodeTests({ all, node }) {
   return <>
     {node.tests.length > 0 && <TestTable all={all} tests={node.tests} of={node} />}
-    {node.unitTests.length > 0 && <ul class="unit-tests">{node.unitTests.map(test => <li key={test.name}><Tag>unit test</Tag> <b>{test.name}</b> {test.description && <span>{test.description} </span>}<span class="dim mono">{test.declared}</span></li>)}</ul>}
+    {node.unitTests.length > 0 && <UnitTestTable all={all} tests={node.unitTests} of={node} />}
   </>;
 }
 

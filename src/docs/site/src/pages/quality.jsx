@@ -3,7 +3,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import { Badge, Choice, Empty, NodeLink, Section, Tag, Tile, word } from '../parts/bits.jsx';
 import { Ring, Stack } from '../parts/charts.jsx';
-import { TestTable } from '../parts/tests.jsx';
+import { TestTable, UnitTestTable } from '../parts/tests.jsx';
 import { href } from '../route.js';
 import { count, day, plural, time } from '../words.js';
 
@@ -23,7 +23,7 @@ export function QualityPage({ all, wanted }) {
       <Tile label="Tests" value={<span class="with-ring"><Ring parts={parts} value={count(all.tests.length)} label={plural(all.tests.length, 'test')} /><Stack parts={parts} /></span>} />
       <Tile label="Failing rows" value={count(all.tests.reduce((sum, test) => sum + (test.last?.failures ?? 0), 0))} note="in the last result of each test" />
       <Tile label="Proved" value={count(proved)} note="true by the query or the log: no row was read for them" />
-      <Tile label="Models with tests" value={`${count(tested.length)} of ${count(models.length)}`} note={all.unitTests.length ? plural(all.unitTests.length, 'unit test') : undefined} />
+      <Tile label="Models with tests" value={`${count(tested.length)} of ${count(models.length)}`} note={all.unitTests.length ? unitNote(all.unitTests) : undefined} />
     </div>
     {all.runs.length > 1 && <History all={all} />}
     {named && <Section title={<span class="mono">{named.name}</span>} aside={<a class="button" href={href('quality')}>All tests</a>}><TestTable all={all} tests={[named]} open={named.name} /></Section>}
@@ -35,9 +35,15 @@ export function QualityPage({ all, wanted }) {
       </div>
       {shown.length ? <TestTable key={`${status} ${layer} ${low}`} all={all} tests={shown} /> : <Empty title="No such test">Take a filter away.</Empty>}
     </Section>
+    {all.unitTests.length > 0 && <Section title="Unit tests"><UnitTestTable all={all} tests={all.unitTests} /></Section>}
     {all.runs.length > 1 && <Trend all={all} />}
   </div>;
 }
+
+const unitNote = tests => {
+  const failed = tests.filter(test => ['fail', 'error'].includes(test.last?.status)).length;
+  return `${plural(tests.length, 'unit test')}${failed ? `, ${count(failed)} failed` : ''}`;
+};
 
 const layerOf = (all, test) => test.node == null ? '' : all.nodes[test.node].layer;
 

@@ -23,6 +23,20 @@ export function TestTable({ all, tests, of, limit = 40, open }) {
   return <Table label="Tests" columns={columns} rows={[...tests].sort(worstFirst)} limit={limit} keyOf={test => test.name} openKey={open} detail={test => () => <TestDetail all={all} test={test} />} />;
 }
 
+/** Unit tests with how they ended when they last ran; one that passed runs again when something about it changes. */
+export function UnitTestTable({ all, tests, of, limit = 20 }) {
+  const status = test => test.last?.status ?? 'none', subject = test => test.macro ?? (test.node == null ? '' : all.nodes[test.node].name);
+  const columns = [
+    { head: 'Status', cell: test => <Badge status={status(test)} />, sort: test => RANK[status(test)] ?? 3 },
+    { head: 'Unit test', wide: true, cell: test => <><span class="mono">{test.name}</span>{test.description && <span class="block dim">{test.description}</span>}{test.last?.message && status(test) !== 'pass' && <span class="block dim">{test.last.message}</span>}</>, sort: test => test.name },
+    ...of ? [] : [{ head: 'Of', cell: test => test.node == null ? <span class="mono">{subject(test)}</span> : <NodeLink node={all.nodes[test.node]} />, sort: subject }],
+    { head: 'Declared in', cell: test => <span class="mono dim">{test.declared}</span>, sort: test => test.declared },
+    { head: 'Last run', cell: test => <span class="dim">{test.last ? time(test.last.at) : '–'}</span>, sort: test => test.last?.at },
+  ];
+  const rows = [...tests].sort((a, b) => (RANK[status(a)] ?? 3) - (RANK[status(b)] ?? 3) || a.name.localeCompare(b.name));
+  return <Table label="Unit tests" columns={columns} rows={rows} limit={limit} keyOf={test => test.name} />;
+}
+
 const titled = (all, test) => test.history.map(entry => ({ status: entry.status, title: `${time(all.runs[entry.run].at)}: ${entry.status}${entry.failures ? `, ${plural(entry.failures, 'row')}` : ''}` }));
 
 function TestDetail({ all, test }) {

@@ -1,0 +1,69 @@
+//! When the allocator gives freed pages back to the machine.
+//!
+//! It keeps them for a second, in the hope that they are asked for again: for queries that hold hundreds of megabytes each,
+//! that is a second budget. To give them back soon is no answer by itself: what is freed and asked for again from batch to
+//! batch would be cleared by the machine each time, up to a fifth of all the work of a query. So they are given back soon
+//! while the process holds much of what it may, and kept as ever while it does not.
+
+use std::fs;
+use std::sync::Once;
+use std::thread;
+use std::time::Duration;
+
+use libmimalloc_sys::{mi_collect, mi_option_get, mi_option_set, mi_option_t};
+
+/// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds, for which the crate has no name.
+const PURGE_DELAY: mi_option_t = 15;
+const _: () = assert!(libmimalloc_sys::_mi_option_last == 47, "options have other numbers in this version");
+/// The delay where memory is short.
+const SOON: i64 = 20;
+/// How often somebody looks.
+const EVERY: Duration = Duration::from_millis(20);
+/// Of the memory of a run, in hundredths, from where on it is short.
+const SHORT: usize = 50;
+
+/// Watches the process, which should not take more than so many bytes, for as long as it lives.
+pub(super) fn when_short(memory: usize) {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        let usual = delay();
+        let watch = move || {
+            let mut is_short = false;
+            while let Some(held) = resident() {
+                if (held > memory / 100 * SHORT) != is_short {
+                    is_short = !is_short;
+                    set_delay(if is_short { SOON } else { usual });
+                }
+                thread::sleep(EVERY);
+            }
+        };
+        let can_watch = resident().is_some() && thread::Builder::new().name("memory".to_owned()).spawn(watch).is_ok();
+        if !can_watch {
+            set_delay(SOON);
+        }
+    });
+}
+
+/// Bytes of the process that are in memory, where the machine tells.
+fn resident() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;
+    Some(kilobytes.trim().parse::<usize>().ok()? << 10)
+}
+
+#[allow(unsafe_code)]
+fn delay() -> i64 {
+    // SAFETY: reads one number of a table of the allocator, which checks the index.
+    unsafe { mi_option_get(PURGE_DELAY) as i64 }
+}
+
+#[allow(unsafe_code)]
+fn set_delay(milliseconds: i64) {
+    // SAFETY: sets one number in a table of the allocator, which checks the index; other threads only read it, and any delay
+    // is one that they may use.
+    unsafe { mi_option_set(PURGE_DELAY, milliseconds as _) };
+    if milliseconds == SOON {
+        // SAFETY: may be called at any time; what waits to be given back goes now.
+        unsafe { mi_collect(true) };
+    }
+}
