@@ -62,7 +62,8 @@ impl Watched {
         let sources = inputs.sources.iter().filter_map(|name| project.sources.get(name)).map(listed).collect();
         let models = project.models.keys().filter(|name| selection.contains(name)).count();
         let default = project.selectors.values().find(|selector| selector.default).map(|found| found.name.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // With a thread of its own: a run may take over a connection that a look has opened, and it must go on then.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("cannot start the async runtime")?;
         let folder = project.folder.clone();
         Ok(Self { sources, folder, models, default, runtime, failures: BTreeMap::new() })
