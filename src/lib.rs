@@ -40,6 +40,7 @@
 //! | [`artifacts`] | `.lake/`: what other programs read |
 //! | [`alerts`] | who is told how a run ended: Slack, Teams, webhooks, mail, commands |
 //! | [`docs`] | lineage as text, and the documentation page |
+//! | [`orchestrators`] | the project as tasks of programs that schedule |
 //! | [`cli`] | arguments, printing, exit codes; the only module that sees all |
 //!
 //! `ARCHITECTURE.md` in the repository tells the reasons and the formats on disk.
@@ -96,5 +97,7 @@ pub mod artifacts;
 pub mod alerts;
 
 pub mod docs;
+
+pub mod orchestrators;
 
 pub mod cli;

@@ -303,6 +303,13 @@ pub(super) fn base_folder(source: &Source, folder: &Path) -> Result<PathBuf, Bro
     path.map_err(|error| BronzeError::Storage { source_name: source.name.clone(), source: error })
 }
 
+/// The folder of this machine below which files of a source arrive, whether it is there or not; `None` of a bucket.
+pub fn arrivals(source: &Source, folder: &Path) -> Option<PathBuf> {
+    let place = place(source, folder).ok()?;
+    let path = LocalFileSystem::new().path_to_filesystem(&place.root).ok().filter(|_| place.store.is_local())?;
+    if path.is_file() { path.parent().map(Path::to_owned) } else { Some(path) }
+}
+
 /// A file that is there as it was compacted is only not removed yet; another one of its name is its newer self.
 fn add_compacted(files: &mut Vec<BronzeFile>, compacted: Vec<BronzeFile>, too: &mut Vec<BronzeFile>) {
     let mut by_path: BTreeMap<String, BronzeFile> =

@@ -40,7 +40,7 @@ pub use compact::Compaction;
 pub use file_columns::{has_path_time, path_time};
 pub use inspect::{Listings, declared_over, inspect};
 pub use leftovers::leftovers;
-pub use listing::{BronzeFile, Listing, delivery_time, hashes, is_dated, list, list_deliveries, look_at};
+pub use listing::{BronzeFile, Listing, arrivals, delivery_time, hashes, is_dated, list, list_deliveries, look_at};
 pub use lock::FileLock;
 pub use manifest::{Change, Entry, Manifest};
 pub use new_columns::{refuse_new_columns, remember};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::airflow::AirflowCommand;
 use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
@@ -13,6 +14,7 @@ use super::notify::NotifyArgs;
 use super::reference::ReferenceArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;
+use super::watch::WatchArgs;
 use crate::graph::{Indirect, ResourceType};
 
 /// A compiler for lakehouse pipelines: SQL models in, tested Delta tables out.
@@ -135,6 +137,14 @@ pub(super) enum Command {
     Explain {
         /// Its code or name; all of them if none is given
         code: Option<String>,
+    },
+    /// Build what depends on a source whenever files of it arrive
+    Watch(WatchArgs),
+    /// Write a DAG for Apache Airflow
+    Airflow {
+        /// What to write.
+        #[command(subcommand)]
+        command: AirflowCommand,
     },
     /// Take tables of another target over, without copying what can be shared
     Clone(CloneArgs),

@@ -9,7 +9,7 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, announce, notify, plan, unit};
+use super::{ExitStatus, Pipeline, announce, notify, plan, signals, unit};
 use crate::artifacts::{self, Announcer, RunEvents};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
@@ -212,10 +212,10 @@ async fn execute(
 ) -> RunReport {
     let stop = Arc::new(Notify::new());
     let signal = Arc::clone(&stop);
+    signals::listen();
     let listener = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            signal.notify_one();
-        }
+        signals::asked().await;
+        signal.notify_one();
     });
     let progress = Progress::new(printer, schedule, gauges);
     let on_event = |event| {

@@ -86,7 +86,7 @@ fn make(global: &Global, printer: &Printer) -> anyhow::Result<Option<(Page, Vec<
 }
 
 /// A hash of which files the project has, with their sizes and times, and of these places.
-fn stamp(folder: &Path, places: &[PathBuf]) -> Option<u64> {
+pub(super) fn stamp(folder: &Path, places: &[PathBuf]) -> Option<u64> {
     let files = project::read(folder).ok()?;
     let mut hasher = DefaultHasher::new();
     for path in paths(&files) {

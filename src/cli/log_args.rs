@@ -90,6 +90,8 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Doctor => "doctor",
             Self::Explain { .. } => "explain",
+            Self::Watch(_) => "watch",
+            Self::Airflow { .. } => "airflow generate",
             Self::Clone(_) => "clone",
             Self::Promote(_) => "promote",
             Self::Drop(_) => "drop",
@@ -105,6 +107,8 @@ impl Command {
             Self::Source { command } => matches!(command, SourceCommand::Files(_) | SourceCommand::Infer(_)),
             Self::Init(_) | Self::Seed(_) | Self::Retry(_) | Self::Compile(_) | Self::Rollback(_) => false,
             Self::Maintain(_) | Self::Clone(_) | Self::Promote(_) | Self::Drop(_) | Self::Clean(_) => false,
+            Self::Watch(_) => false,
+            Self::Airflow { .. } => true,
             Self::Ls(_) | Self::Show(_) | Self::Why(_) | Self::History(_) | Self::Profile(_) => true,
             Self::Docs(_) | Self::Schema(_) | Self::Diff(_) | Self::Doctor | Self::Explain { .. } => true,
         }

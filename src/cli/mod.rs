@@ -3,6 +3,7 @@
 //! Every command is the beginning of that line, stopped at its own point: `Pipeline` has one method for each
 //! stage, and a command calls as many as it needs.
 
+mod airflow;
 mod announce;
 mod args;
 mod board;
@@ -42,6 +43,7 @@ mod retry;
 mod schema;
 mod screen;
 mod show;
+mod signals;
 mod source;
 mod suggest;
 mod targets;
@@ -50,6 +52,8 @@ mod test_args;
 #[cfg(feature = "otel")]
 mod traces;
 mod unit;
+mod watch;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -164,6 +168,8 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Doctor => doctor::run(&cli.global, printer),
         Command::Notify(args) => notify::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
+        Command::Watch(args) => watch::run(&cli.global, args, printer),
+        Command::Airflow { command } => airflow::run(&cli.global, command, printer),
         Command::Clone(args) => environments::clone(&cli.global, args, printer),
         Command::Promote(args) => environments::promote(&cli.global, args, printer),
         Command::Drop(args) => drop::run(&cli.global, args, printer),

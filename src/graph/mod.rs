@@ -109,6 +109,20 @@ fn cycle_path<'a>(project: &'a Project, members: &BTreeSet<&'a TableName>) -> Ve
     }
 }
 
+/// Numbers below `count` in sets: those that reach one another along `edges`, in the order of the least of each.
+pub fn components(count: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let mut graph: DiGraph<(), ()> = DiGraph::new();
+    let nodes: Vec<NodeIndex> = (0..count).map(|_| graph.add_node(())).collect();
+    for (from, to) in edges {
+        graph.add_edge(nodes[*from], nodes[*to], ());
+    }
+    let mut sets: Vec<Vec<usize>> =
+        tarjan_scc(&graph).into_iter().map(|set| set.into_iter().map(NodeIndex::index).collect()).collect();
+    sets.iter_mut().for_each(|set| set.sort_unstable());
+    sets.sort_unstable();
+    sets
+}
+
 impl Graph {
     /// Sources, models, exposures and exports, parents first.
     pub fn order(&self) -> &[TableName] {

@@ -349,8 +349,9 @@ impl Lake {
     /// Where a table lives in its store.
     pub fn place_of(&self, name: &TableName) -> Place {
         // Tables of `lake` itself are some folders deeper: `_lake/quarantine`.
-        let parts = name.schema.split('/').chain(name.table.split('/'));
-        let path = parts.fold(self.place.path.clone(), |path, part| path.join(part));
+        // Letters beyond ASCII stand in paths as they are, as readers of Delta look for them; `join` would encode them.
+        let path = object_store::path::Path::parse(format!("{}/{}/{}", self.place.path, name.schema, name.table));
+        let path = path.expect("names are plain path segments");
         Place { store: self.place.store.clone(), path }
     }
 

@@ -29,6 +29,7 @@ const FLOW: &[&str] = &[
     "artifacts",
     "alerts",
     "docs",
+    "orchestrators",
     "cli",
 ];
 
@@ -42,6 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
     ("rayon::", &["project", "compile", "artifacts", "cli"]),
+    ("notify::", &["cli"]),
     ("rmp_serde::", &["memo"]),
     ("aws_config::", &["stores"]),
     ("lettre::", &["alerts"]),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
+mod airflow;
 mod alerts;
 mod anomalies;
 mod appended;
@@ -16,6 +17,8 @@ mod care;
 mod changes;
 mod compact;
 mod crash;
+mod dagster;
+mod deploy;
 mod diagnostics;
 mod diff;
 mod environments;
@@ -79,4 +82,5 @@ mod types;
 mod unit_record;
 mod unit_runs;
 mod unit_tests;
+mod watch;
 mod why;

@@ -449,3 +449,18 @@ fn a_table_that_holds_what_it_held_is_not_new_for_anybody() {
     assert_eq!(built("after a rollback")[1], "success replace");
     assert_eq!(sandbox.query("select id from gold.ids order by id").len(), 4);
 }
+
+#[test]
+fn a_name_in_letters_of_any_language_is_the_name_of_a_folder() {
+    let sandbox = items(&[
+        (
+            "models/gold/größe.sql",
+            "{{ config(materialized='table') }} select count(*) as n from {{ source('raw', 'items') }}",
+        ),
+        ("models/gold/größe.yml", "models: [{ name: größe, columns: [{ name: n, data_tests: [not_null] }] }]"),
+    ]);
+    sandbox.ok(&["build"]);
+    assert!(sandbox.path("lake/gold/größe/_delta_log").is_dir());
+    assert_eq!(sandbox.value("select n from gold.größe"), 2);
+    assert_eq!(sandbox.json(&["build"])["nodes"][0]["status"], "skipped");
+}
