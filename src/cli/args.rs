@@ -6,11 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::airflow::AirflowCommand;
+use super::channels::NotifyArgs;
 use super::diff_args::DiffArgs;
 use super::docs_args::DocsArgs;
 use super::environment_args::{CloneArgs, CompileArgs, DeferArgs, DropArgs, PromoteArgs};
 use super::log_args::LogArgs;
-use super::notify::NotifyArgs;
 use super::reference::ReferenceArgs;
 use super::schema::SchemaArgs;
 use super::test_args::TestArgs;

@@ -9,7 +9,7 @@ use super::pipeline::record;
 use super::printer::{Paint, Printer};
 use super::progress::Progress;
 use super::retry::called;
-use super::{ExitStatus, Pipeline, announce, notify, plan, signals, unit};
+use super::{ExitStatus, Pipeline, announce, channels, plan, signals, unit};
 use crate::artifacts::{self, Announcer, RunEvents};
 use crate::bronze::Slice;
 use crate::intervals::{self, Interval};
@@ -148,7 +148,7 @@ pub(super) fn run_schedule(
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
     }
-    notify::finish(&inputs, &async_runtime, &report, called, Some(schedule), printer);
+    channels::finish(&inputs, &async_runtime, &report, called, Some(schedule), printer);
     // What still runs on other threads after a stop must not be waited for.
     async_runtime.shutdown_background();
     Ok(match (report.cancelled, report.succeeded()) {

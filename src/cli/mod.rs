@@ -8,6 +8,7 @@ mod announce;
 mod args;
 mod board;
 mod build;
+mod channels;
 mod choice;
 mod clean;
 mod compile;
@@ -31,7 +32,6 @@ mod log;
 mod log_args;
 mod ls;
 mod maintain;
-mod notify;
 mod pipeline;
 mod plan;
 mod printer;
@@ -130,7 +130,7 @@ fn start() -> ExitCode {
     let status = ended.unwrap_or_else(|error| {
         printer.error(&error);
         if let Some(command) = cli.global.watched {
-            notify::died(&cli.global, command, &error, &printer);
+            channels::died(&cli.global, command, &error, &printer);
         }
         ExitStatus::Wrong
     });
@@ -166,7 +166,7 @@ fn run(cli: &Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Docs(args) => docs::run(&cli.global, args, printer),
         Command::Diff(args) => diff::run(&cli.global, args, printer),
         Command::Doctor => doctor::run(&cli.global, printer),
-        Command::Notify(args) => notify::run(&cli.global, args, printer),
+        Command::Notify(args) => channels::run(&cli.global, args, printer),
         Command::Explain { code } => explain::run(code.as_deref(), printer),
         Command::Watch(args) => watch::run(&cli.global, args, printer),
         Command::Airflow { command } => airflow::run(&cli.global, command, printer),

@@ -9,7 +9,7 @@ use tokio::runtime;
 
 use super::args::{Deny, Global};
 use super::printer::Printer;
-use super::{notify, targets};
+use super::{channels, targets};
 use crate::alerts;
 use crate::artifacts;
 use crate::bronze::{self, Listings, Slice};
@@ -87,7 +87,7 @@ impl Pipeline {
         let Some(project) = timed("load", || project::load(&files, &options, &memo, &mut diagnostics)) else {
             report(&diagnostics, printer);
             if let Some(command) = global.watched {
-                notify::not_loaded(&files, &options, &diagnostics, command, printer);
+                channels::not_loaded(&files, &options, &diagnostics, command, printer);
             }
             return Ok(Err(Reported));
         };
@@ -144,7 +144,7 @@ impl Pipeline {
         let compiled = self.compiled(compiled, listings, (threads, session, async_runtime));
         if is_wrong {
             if let Some(command) = watched {
-                notify::not_compiled(compiled, command, denied, printer);
+                channels::not_compiled(compiled, command, denied, printer);
             }
             return Ok(Err(Reported));
         }

@@ -230,8 +230,11 @@ impl Printer {
     }
 
     /// What went wrong beside the result, also where progress is not shown.
-    pub(super) fn warning(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{}: {text}", self.paint_err(Paint::Yellow, "warning"));
+    pub(super) fn mishap(&self, text: &str) {
+        match &self.events {
+            Some(events) => events.write(&LogEvent::note(Level::Warn, text.to_owned())),
+            None => self.write_err(&format!("{}: {text}", self.paint_err(Paint::Yellow, "warning"))),
+        }
     }
 
     /// The last line of a program that could not do what it was asked.

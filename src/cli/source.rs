@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::args::{Global, SelectArgs, SourceCommand, SourceFilesArgs, SourceReplayArgs};
 use super::printer::{Paint, Printer};
-use super::{ExitStatus, Pipeline, build, infer, notify};
+use super::{ExitStatus, Pipeline, build, channels, infer};
 use crate::artifacts::{self, RunEvents};
 use crate::graph::SelectError;
 use crate::names::{TableName, nearest};
@@ -173,7 +173,7 @@ fn freshness(global: &Global, args: &SelectArgs, printer: &Printer) -> anyhow::R
     if printer.is_json() {
         printer.json(&written);
     }
-    notify::freshness(&inputs, &async_runtime, &results, printer);
+    channels::freshness(&inputs, &async_runtime, &results, printer);
     let stale =
         |result: &FreshnessResult| matches!(result.status, FreshnessStatus::Error | FreshnessStatus::RuntimeError);
     Ok(if results.iter().any(stale) { ExitStatus::Failed } else { ExitStatus::Fine })

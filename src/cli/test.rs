@@ -9,7 +9,7 @@ use super::printer::{Paint, Printer};
 use super::progress::test_line;
 use super::retry::called;
 use super::test_args::{TestArgs, TestCommand};
-use super::{ExitStatus, Pipeline, announce, failures, notify, record, suggest, targets, unit};
+use super::{ExitStatus, Pipeline, announce, channels, failures, record, suggest, targets, unit};
 use crate::artifacts::{self, RunEvents};
 use crate::checks;
 use crate::run::{self, Inputs, RunReport, TestStatus};
@@ -82,7 +82,7 @@ pub(super) fn run_loaded(
     if printer.is_json() {
         printer.json(&serde_json::to_value(&report)?);
     }
-    notify::finish(&inputs, &async_runtime, &report, &called, None, printer);
+    channels::finish(&inputs, &async_runtime, &report, &called, None, printer);
     Ok(if report.succeeded() { ExitStatus::Fine } else { ExitStatus::Failed })
 }
 

@@ -14,7 +14,7 @@ use super::args::{Global, RunArgs, SelectArgs};
 use super::environment_args::DeferArgs;
 use super::printer::Printer;
 use super::watched::{Difference, Look, Watched, quiet};
-use super::{ExitStatus, build, docs_serve, signals};
+use super::{ExitStatus, build, channels, docs_serve, signals};
 use crate::artifacts::LogEvent;
 use crate::names::TableName;
 use crate::words::plural;
@@ -251,9 +251,13 @@ impl Watch<'_> {
         let args = RunArgs { selection, defer: self.args.defer.clone(), ..RunArgs::default() };
         // Each run is a call of its own: it has its own id in logs, artifacts and tables.
         let (printer, start) = (Printer::new(self.global, false), Instant::now());
+        let global = Global { watched: (!self.global.no_notify).then_some("build"), ..self.global.clone() };
         printer.events().into_iter().for_each(|events| events.write(&LogEvent::begun()));
-        let status = build::run(self.global, &args, build::What::All, &printer).unwrap_or_else(|error| {
+        let status = build::run(&global, &args, build::What::All, &printer).unwrap_or_else(|error| {
             printer.error(&error);
+            if let Some(command) = global.watched {
+                channels::died(&global, command, &error, &printer);
+            }
             ExitStatus::Wrong
         });
         printer.events().into_iter().for_each(|events| events.end("build", status, start.elapsed()));

@@ -107,6 +107,17 @@ fn fetch_small(files: &ProjectFiles, diagnostics: &mut Diagnostics) {
     }
 }
 
+fn read_settings(files: &ProjectFiles, diagnostics: &mut Diagnostics) -> Option<Settings> {
+    let Some(root) = yaml::parse(&files.project, diagnostics) else {
+        if !diagnostics.has_errors() {
+            let diagnostic = Diagnostic::error(Id::MissingKey, "project.yml is empty");
+            diagnostics.push(diagnostic.at(Span::file_start(&files.project)).help("start with `name:` and `targets:`"));
+        }
+        return None;
+    };
+    settings::read(&root, &mut Reader { diagnostics })
+}
+
 /// Loads a project. `None` if there is too little of it to go on; every mistake is in the sink.
 pub fn load(
     files: &ProjectFiles,
@@ -115,14 +126,7 @@ pub fn load(
     diagnostics: &mut Diagnostics,
 ) -> Option<Project> {
     fetch_small(files, diagnostics);
-    let Some(root) = yaml::parse(&files.project, diagnostics) else {
-        if !diagnostics.has_errors() {
-            let diagnostic = Diagnostic::error(Id::MissingKey, "project.yml is empty");
-            diagnostics.push(diagnostic.at(Span::file_start(&files.project)).help("start with `name:` and `targets:`"));
-        }
-        return None;
-    };
-    let settings = settings::read(&root, &mut Reader { diagnostics })?;
+    let settings = read_settings(files, diagnostics)?;
     let target = choose_target(&settings, options, files, diagnostics)?;
     let mut problems = Vec::new();
     let macros: Vec<_> =

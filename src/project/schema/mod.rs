@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use super::{notifications, openlineage};
 
 use build::{
-    any, any_of, count, definitions, flag, list_of, map_of, mapping, of, reference, text, text_or_list, unless_set, words,
+    any, any_of, count, definitions, flag, list_of, map_of, mapping, of, reference, text, text_or_list, unless_set,
+    words,
 };
 
 /// A kind of YAML file.

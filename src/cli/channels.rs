@@ -261,7 +261,7 @@ fn tell(
 ) {
     let runtime = inputs.runtime();
     let before = async_runtime.block_on(run::alerted(inputs)).unwrap_or_else(|failure| {
-        printer.warning(&format!("what channels were told cannot be read, so all is told: {failure}"));
+        printer.mishap(&format!("what channels were told cannot be read, so all is told: {failure}"));
         Vec::new()
     });
     let world = Some((&runtime.project, &runtime.graph));
@@ -269,7 +269,7 @@ fn tell(
     if !told.rows.is_empty()
         && let Err(failure) = async_runtime.block_on(run::note_alerts(inputs, &told.rows))
     {
-        printer.warning(&format!("what channels were told is not noted in the lake, so it is told again: {failure}"));
+        printer.mishap(&format!("what channels were told is not noted in the lake, so it is told again: {failure}"));
     }
     show(&told, printer);
 }
@@ -279,7 +279,7 @@ fn show(told: &Told, printer: &Printer) {
         let channel = format!("{} ({})", outcome.channel, outcome.kind.name());
         match &outcome.error {
             None => printer.note(&format!("told {channel}: {}", outcome.told)),
-            Some(why) => printer.warning(&format!("could not tell {channel}: {why}")),
+            Some(why) => printer.mishap(&format!("could not tell {channel}: {why}")),
         }
     }
 }
