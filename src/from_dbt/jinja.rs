@@ -175,9 +175,9 @@ pub(super) fn entries(text: &str, jinja: &str, call: &Call) -> Option<(Range<usi
         if !written.trim().is_empty() {
             let first = start + (written.len() - written.trim_start().len());
             let colon = first + jinja[first..stop].find(':')?;
-            let value = colon + 1 + (text[colon + 1..stop].len() - text[colon + 1..stop].trim_start().len());
-            let name = text[first..colon].trim().trim_matches(['\'', '"']).to_owned();
             let last = start + written.trim_end().len();
+            let value = colon + 1 + (text[colon + 1..last].len() - text[colon + 1..last].trim_start().len());
+            let name = text[first..colon].trim().trim_matches(['\'', '"']).to_owned();
             found.push(Argument { name: Some(name), range: first..last, value: value..last });
         }
         start = stop + 1;
@@ -212,7 +212,7 @@ fn argument(text: &str, jinja: &str, range: Range<usize>) -> Option<Argument> {
     let value = match named {
         Some(name) => {
             let sign = start + name.end() + jinja[start + name.end()..].find('=')? + 1;
-            sign + (text[sign..].len() - text[sign..].trim_start().len())
+            sign + (text[sign..end].len() - text[sign..end].trim_start().len())
         }
         None => start,
     };
