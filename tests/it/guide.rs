@@ -3,7 +3,7 @@
 //!
 //! A page begins in an empty folder, or with `<!-- project: courses -->` in a copy of the sample lake, or with
 //! `<!-- project: examples/movies -->` in one of an example. In what is expected `...` stands for lines and `[..]` for a part
-//! of one; times count as equal. `console,norun` is not run, and `console,fails` exits with an error.
+//! of one; times, bytes and memory of a run count as equal. `console,norun` is not run, and `console,fails` exits with an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,11 +83,15 @@ fn commands<'a>(block: &Block<'a>) -> Vec<(&'a str, Vec<&'a str>)> {
 }
 
 static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d+\.\d+ ?s\b").unwrap());
+/// Bytes of a run, and the memory that it took.
+static COSTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(, [\d.]+ [kMG]?B)?, [\d.]+ [kMG]?B of memory").unwrap());
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^ *\d+ of \d+ +").unwrap());
 static SPACES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r" +").unwrap());
 
 fn plain(line: &str) -> String {
-    SPACES.replace_all(TIME.replace_all(line, "0.00s").trim_end(), " ").into_owned()
+    let line = TIME.replace_all(line, "0.00s");
+    let line = COSTS.replace(&line, ", 0 MB of memory");
+    SPACES.replace_all(line.trim_end(), " ").into_owned()
 }
 
 /// Lines of a run in one order, without their numbers: which node comes first depends on how long each took before.
