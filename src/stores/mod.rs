@@ -15,6 +15,7 @@ mod probe;
 mod remote_file;
 mod replace;
 mod uploads;
+mod written;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -48,7 +49,7 @@ pub use presence::{if_there, read_if_there};
 pub use probe::{Refused, check_conditional_put};
 use remote_file::RemoteFile;
 pub use replace::{look, replacing, stamp};
-use uploads::Aborted;
+use uploads::aborted;
 pub use uploads::settled;
 
 /// A request that takes longer than this is tried again: a part of an upload has ten megabytes.
@@ -182,7 +183,7 @@ impl Store {
         let id = &blake3::hash(key.as_bytes()).to_hex()[..12];
         let address = ObjectStoreUrl::parse(format!("store-{id}://{}", url.host_str().unwrap_or("none")));
         let address = address.map_err(|error| StoreError::new(error.to_string()))?;
-        let files = faults::wrapped(Arc::new(Aborted::new(files)));
+        let files = faults::wrapped(aborted(files));
         let store = Self(Arc::new(Inner { address, shown: Some(base), files, scheme }));
         open.insert(key, store.clone());
         Ok((store, path()?))

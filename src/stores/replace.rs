@@ -3,20 +3,17 @@
 //! On disks it is written beside, and renamed. In a bucket it becomes visible when it is complete, on the condition that the
 //! file in its place is still the one that was looked at.
 
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UpdateVersion, UploadPart,
+    Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result, UpdateVersion, UploadPart,
 };
 
+use super::written::{Writing, Written};
 use super::{Store, if_there};
 
 /// What is at a path now.
@@ -44,65 +41,41 @@ pub fn replacing(store: &Store, path: &Path, now: Option<&ObjectMeta>) -> BufWri
         // Its store stages every upload in a file beside.
         return BufWriter::new(files, path.clone());
     }
-    BufWriter::new(Arc::new(Guarded { files, now: now.cloned() }), path.clone())
+    BufWriter::new(Arc::new(Written { files, writing: Guarded { now: now.cloned() } }), path.clone())
 }
 
-/// A store of one file, which is put on a condition.
+/// One file is written, on a condition.
 #[derive(Debug)]
 struct Guarded {
-    files: Arc<dyn ObjectStore>,
     /// What is replaced.
     now: Option<ObjectMeta>,
 }
 
-impl fmt::Display for Guarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.files.fmt(f)
-    }
-}
-
 #[async_trait]
-impl ObjectStore for Guarded {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+impl Writing for Guarded {
+    async fn put(
+        &self,
+        files: &Arc<dyn ObjectStore>,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         let mode = match &self.now {
             None => PutMode::Create,
             Some(now) => PutMode::Update(UpdateVersion { e_tag: now.e_tag.clone(), version: now.version.clone() }),
         };
-        self.files.put_opts(location, payload, PutOptions { mode, ..opts }).await
+        files.put_opts(location, payload, PutOptions { mode, ..opts }).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.files.put_multipart_opts(location, opts).await?;
-        let (files, location, now) = (Arc::clone(&self.files), location.clone(), self.now.clone());
+    async fn upload(
+        &self,
+        files: &Arc<dyn ObjectStore>,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload = files.put_multipart_opts(location, opts).await?;
+        let (files, location, now) = (Arc::clone(files), location.clone(), self.now.clone());
         Ok(Box::new(GuardedUpload { upload, files, location, now }))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.files.get_opts(location, options).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.files.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.files.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.files.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.files.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.files.copy_opts(from, to, options).await
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.files.rename_opts(from, to, options).await
     }
 }
 

@@ -1,20 +1,15 @@
 //! Uploads in parts that are not finished are taken back: a store keeps their parts, and asks money for them, for ever.
 
-use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
-};
+use object_store::{MultipartUpload, ObjectStore, PutMultipartOptions, PutPayload, PutResult, Result, UploadPart};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+use super::written::{Writing, Written};
 
 /// Aborts under way.
 static ABORTS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
@@ -29,62 +24,23 @@ pub async fn settled() {
 }
 
 /// A store whose uploads are aborted when they are dropped.
+pub(super) fn aborted(files: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    Arc::new(Written { files, writing: Aborted })
+}
+
 #[derive(Debug)]
-pub(super) struct Aborted(Arc<dyn ObjectStore>);
-
-impl Aborted {
-    pub(super) fn new(files: Arc<dyn ObjectStore>) -> Self {
-        Self(files)
-    }
-}
-
-impl fmt::Display for Aborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+struct Aborted;
 
 #[async_trait]
-impl ObjectStore for Aborted {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.0.put_opts(location, payload, opts).await
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.0.put_multipart_opts(location, opts).await?;
+impl Writing for Aborted {
+    async fn upload(
+        &self,
+        files: &Arc<dyn ObjectStore>,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload = files.put_multipart_opts(location, opts).await?;
         Ok(Box::new(Upload { upload: Some(upload) }))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.get_opts(location, options).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.0.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
-    }
-
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.0.rename_opts(from, to, options).await
     }
 }
 
@@ -172,7 +128,7 @@ mod tests {
         settled().await;
         assert_eq!(ABORTED.load(Ordering::SeqCst), 1);
         // Everything else goes through.
-        let files = Aborted::new(Arc::new(object_store::memory::InMemory::new()));
+        let files = aborted(Arc::new(object_store::memory::InMemory::new()));
         files.put(&Path::from("a"), PutPayload::from_static(b"1")).await.unwrap();
         assert_eq!(files.get(&Path::from("a")).await.unwrap().bytes().await.unwrap().as_ref(), b"1");
     }
