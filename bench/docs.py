@@ -32,7 +32,8 @@ def project(folder, count):
 def main():
     print("| models | without a lake | with a lake | page | with a lake |\n| --- | --- | --- | --- | --- |")
     for count in [int(text) for text in sys.argv[1:]] or [10, 100, 1000]:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="lake-bench-docs-"))
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="lake-bench-docs-"))
+        folder = scratch / "project"
         project(folder, count)
         page = folder / "page.html"
         generate = [LAKE, "--project-dir", str(folder), "docs", "generate", "--path", str(page)]
@@ -43,7 +44,7 @@ def main():
         full, peak = measure(generate, 5)
         sizes = (small / 1e6, page.stat().st_size / 1e6)
         print(f"| {count:,} | {bare:.0f} ms | {full:.0f} ms, {peak:.0f} MB | {sizes[0]:.2f} MB | {sizes[1]:.2f} MB |")
-        shutil.rmtree(folder)
+        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

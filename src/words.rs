@@ -1,4 +1,16 @@
-//! Numbers and nouns as people read them, names and texts as SQL has them.
+//! Numbers and nouns as people read them, names and texts as SQL has them; and what is said of values that are for nobody.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What stands for a value that is not for everybody.
+pub const HIDDEN: &str = "***";
+
+/// Names of types, as Arrow writes them.
+static TYPE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(U?Int|Float|Decimal|Date|Time|Utf|Timestamp)\d*(View)?[,.:;]?$").expect("a pattern")
+});
 
 /// `1234567` -> `1,234,567`.
 pub fn thousands(number: u64) -> String {
@@ -68,6 +80,26 @@ pub fn sql_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// The words of an error without what may be a value: from the first quote to the last, from the first parenthesis to the last,
+/// and words with digits, `=` or `@`. Names in backticks and of types stay.
+pub fn without_values(text: &str) -> String {
+    let mut plain = text.to_owned();
+    // A value may hold such letters itself, so what stands between two values goes with them.
+    for (open, close) in [('\'', '\''), ('"', '"'), ('(', ')')] {
+        let Some(first) = plain.find(open) else { continue };
+        let inner = first + open.len_utf8();
+        let last = plain.rfind(close).filter(|last| *last >= inner).unwrap_or(plain.len());
+        plain.replace_range(inner..last, HIDDEN);
+    }
+    let is_value = |word: &str| {
+        !word.starts_with('`')
+            && !TYPE.is_match(word)
+            && word.contains(|c: char| c.is_ascii_digit() || c == '=' || c == '@')
+    };
+    let words = plain.split(' ').map(|word| if is_value(word) { HIDDEN } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -79,5 +111,15 @@ mod tests {
         let sizes = [999, 1000, 9_949, 9_951, 999_499, 999_600, 223_000_000, 9_960_000_000].map(super::size);
         assert_eq!(sizes, ["999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "223 MB", "10 GB"]);
         assert_eq!([9_999, 10_000, 310_400].map(super::short), ["9,999", "10k", "310k"]);
+    }
+
+    #[test]
+    fn values_are_taken_out_of_errors() {
+        let hidden = super::without_values(
+            "Cannot cast string 'Conan O'Brien' to `t1` of (mail=x@y, (n) m), 17 rows, it is \"c",
+        );
+        assert_eq!(hidden, "Cannot cast string '***' to `t1` of (***), *** rows, it is \"***");
+        let types = "Cannot cast string '17' to value of Int64 type";
+        assert_eq!(super::without_values(types), types.replace("17", "***"));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::words::without_values;
 use super::{Happened, Problem, RunFacts};
 use crate::compile::CompiledTest;
 use crate::diagnostics::{Diagnostics, Severity};
@@ -248,19 +247,6 @@ impl<'a> Looking<'a> {
         by_unit_test || node.tests.iter().any(TestResult::blocks)
     }
 
-    /// Why a table failed. An error may quote a value; where that may be one of a sensitive column it does not leave the machine.
-    fn in_words(&self, name: &TableName, error: &str) -> String {
-        let tables: BTreeSet<&TableName> = self.runtime.compiled.sensitive.keys().map(|column| &column.table).collect();
-        let (mut seen, mut pending) = (BTreeSet::from([name]), vec![name]);
-        while let Some(next) = pending.pop() {
-            if tables.contains(next) {
-                return without_values(error);
-            }
-            pending.extend(self.runtime.graph.parents(next).into_iter().filter(|parent| seen.insert(*parent)));
-        }
-        error.to_owned()
-    }
-
     fn node(&self, node: &NodeResult, happened: &mut Happened) {
         let Some(model) = self.runtime.project.models.get(&node.name) else { return };
         let kind = model.resource_type();
@@ -279,13 +265,7 @@ impl<'a> Looking<'a> {
                 happened.problems.push(self.about(&node.name, problem, false));
             }
             Status::Error if !self.is_refused(node) => {
-                let problem = Problem::new(
-                    subject,
-                    kind,
-                    node.name.as_str(),
-                    TestSeverity::Error,
-                    self.in_words(&node.name, &node.reason),
-                );
+                let problem = Problem::new(subject, kind, node.name.as_str(), TestSeverity::Error, node.reason.clone());
                 let look = self.run.with_target(&format!("lake why {}", node.name));
                 let problem = Problem { file: Some(model.path.clone()), look: Some(look), ..problem };
                 happened.problems.push(self.about(&node.name, problem, true));
@@ -306,12 +286,11 @@ impl<'a> Looking<'a> {
         };
         let declared = self.declared.get(test.name.as_str());
         let of_test = declared.and_then(|test| test.table.clone().or_else(|| test.reads.first().cloned()));
-        let message = match (&test.message, test.failures, &of_test) {
-            (Some(error), _, Some(table)) if test.status == TestStatus::Error => self.in_words(table, error),
-            (Some(message), ..) => message.clone(),
-            (None, Some(1), _) => "1 row fails".to_owned(),
-            (None, Some(count), _) => format!("{} fail", plural(count, "row")),
-            (None, None, _) => "it fails".to_owned(),
+        let message = match (&test.message, test.failures) {
+            (Some(message), _) => message.clone(),
+            (None, Some(1)) => "1 row fails".to_owned(),
+            (None, Some(count)) => format!("{} fail", plural(count, "row")),
+            (None, None) => "it fails".to_owned(),
         };
         let place = test.declared.as_deref().and_then(|place| place.rsplit_once(':'));
         let look = self.run.with_target(&format!("lake test --failures {}", test.name));

@@ -46,37 +46,9 @@ pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// The words of an error without what may be a value: quoted, in parentheses, with digits, `=` or `@`. Names in backticks stay.
-pub(super) fn without_values(text: &str) -> String {
-    let (mut plain, mut end) = (String::new(), None);
-    for c in text.chars() {
-        match (end, c) {
-            (Some(awaited), _) if c == awaited => end = None,
-            (Some(_), _) => continue,
-            (None, '\'' | '"') => end = Some(c),
-            (None, '(') => end = Some(')'),
-            (None, _) => {}
-        }
-        plain.push(c);
-        if end.is_some() {
-            plain.push_str("***");
-        }
-    }
-    let is_value =
-        |word: &str| !word.starts_with('`') && word.contains(|c: char| c.is_ascii_digit() || c == '=' || c == '@');
-    let words = plain.split(' ').map(|word| if is_value(word) { "***" } else { word });
-    words.collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{cut, without_values};
-
-    #[test]
-    fn values_are_taken_out_of_errors() {
-        let hidden = without_values("Cannot cast string 'a b' to `t1` of (mail=x@y, n), 17 rows, it's \"c");
-        assert_eq!(hidden, "Cannot cast string '***' to `t1` of (***), *** rows, it'***");
-    }
+    use super::cut;
 
     #[test]
     fn what_is_cut_has_the_length_that_is_allowed() {

@@ -35,7 +35,8 @@ pub async fn inspect(
                 Ok((schema, listing)) => {
                     check_formats(source, Some(&schema), diagnostics);
                     catalog.sources.insert(source.name.clone(), schema);
-                    listings.insert(source.name.clone(), Arc::new(listing));
+                    // A folder that is missing is looked for again by whoever reads it, and told then.
+                    listings.extend(listing.map(|listing| (source.name.clone(), Arc::new(listing))));
                 }
                 Err(diagnostic) => diagnostics.push(*diagnostic),
             }
@@ -55,14 +56,14 @@ pub async fn inspect(
 /// Listings by source.
 pub type Listings = BTreeMap<TableName, Arc<Listing>>;
 
-/// The columns of a source that adds new ones, and the files that they were found in.
+/// The columns of a source that adds new ones, and the files that they were found in; `None` where there is no folder.
 async fn growing(
     source: &Source,
     lake: Option<&Arc<dyn ObjectStore>>,
     session: &SessionState,
     folder: &Path,
     memo: &Memo,
-) -> Result<(SchemaRef, Listing), Box<Diagnostic>> {
+) -> Result<(SchemaRef, Option<Listing>), Box<Diagnostic>> {
     declared_types(source, session)?;
     let known = match lake {
         Some(lake) => new_columns::known(lake, &source.name).await.map_err(|error| misplaced(source, &error))?,
@@ -70,13 +71,14 @@ async fn growing(
     };
     let listing = match list(source, folder, None).await {
         // Nothing was delivered yet, and what is declared is known.
-        Err(BronzeError::Missing { .. }) if !source.columns.is_empty() => Listing::default(),
-        listing => listing.map_err(|error| misplaced(source, &error))?,
+        Err(BronzeError::Missing { .. }) if !source.columns.is_empty() => None,
+        listing => Some(listing.map_err(|error| misplaced(source, &error))?),
     };
-    if listing.files.is_empty() && source.columns.is_empty() && known.is_empty() {
+    let files = listing.as_ref().map(|listing| listing.files.as_slice()).unwrap_or_default();
+    if files.is_empty() && source.columns.is_empty() && known.is_empty() {
         return Err(nothing_known(source));
     }
-    let schema = new_columns::with_new_columns(source, &known, &listing.files, session, folder, memo).await;
+    let schema = new_columns::with_new_columns(source, &known, files, session, folder, memo).await;
     Ok((schema.map_err(|error| misplaced(source, &error))?, listing))
 }
 

@@ -26,6 +26,7 @@ use crate::exact_files::{ExactFiles, empty, rows_of};
 use crate::project::{MetadataColumn, OnBadRow, Source};
 use crate::session;
 use crate::stores::Store;
+use crate::words::without_values;
 
 /// Files that inference reads the start of, at most.
 const INFERRED_FILES: usize = 200;
@@ -237,7 +238,13 @@ pub async fn find_culprits(
         if let Err(error) = outcome
             && !is_of_store(&error)
         {
-            found.push((at, named_file(&error).unwrap_or_else(|| bad_file(file, folder, &error))));
+            let bad = named_file(&error).unwrap_or_else(|| match bad_file(file, folder, &error) {
+                BronzeError::File { file, why } if !source.options.sensitive.is_empty() => {
+                    BronzeError::File { file, why: without_values(&why) }
+                }
+                other => other,
+            });
+            found.push((at, bad));
         }
     }
     found

@@ -24,7 +24,7 @@ pub(super) fn run(global: &Global, args: &DocsArgs, printer: &Printer) -> anyhow
         return generate(pipeline, path.as_deref(), printer);
     }
     if let Some(name) = &args.column {
-        return column(pipeline, name, printer);
+        return column(pipeline, name, args.format, printer);
     }
     let choice = pipeline.choose(&args.selection)?;
     let with_columns = args.format == LineageFormat::Openlineage;
@@ -55,7 +55,12 @@ fn show(lineage: &Lineage<'_>, args: &DocsArgs, printer: &Printer) {
     }
 }
 
-fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
+fn column(pipeline: Pipeline, name: &str, format: LineageFormat, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if format == LineageFormat::Openlineage {
+        let message = "events of OpenLineage are about whole tables, with the lineage of all their columns".to_owned();
+        let help = Some("give --select in place of --column, or another --format".to_owned());
+        return Err(SelectError { message, help }.into());
+    }
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(ExitStatus::Wrong) };
     let compiled = compiled.compiled;
     let models = compiled.models.values().map(|model| (&model.name, &*model.schema));
@@ -73,10 +78,12 @@ fn column(pipeline: Pipeline, name: &str, printer: &Printer) -> anyhow::Result<E
         let help = help.or_else(|| Some("`lake ls --columns` lists all columns".to_owned()));
         return Err(SelectError { message: format!("there is no column `{name}`"), help }.into());
     };
-    if printer.is_json() {
-        printer.json(&docs::column_json(&compiled, found));
-    } else {
-        printer.result(&docs::column_tree(&compiled, found));
+    match format {
+        _ if printer.is_json() => printer.json(&docs::column_json(&compiled, found)),
+        LineageFormat::Tree => printer.result(&docs::column_tree(&compiled, found)),
+        LineageFormat::Mermaid => printer.result(&docs::column_mermaid(&compiled, found)),
+        LineageFormat::Dot => printer.result(&docs::column_dot(&compiled, found)),
+        LineageFormat::Json | LineageFormat::Openlineage => printer.json(&docs::column_json(&compiled, found)),
     }
     Ok(ExitStatus::Fine)
 }

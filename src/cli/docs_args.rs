@@ -16,7 +16,7 @@ pub(super) struct DocsArgs {
     #[command(flatten)]
     pub(super) selection: SelectArgs,
     /// The lineage of one column, up and down: gold.most_viewed_courses.users
-    #[arg(long, value_name = "LAYER.MODEL.COLUMN", conflicts_with = "select")]
+    #[arg(long, value_name = "LAYER.MODEL.COLUMN", conflicts_with_all = ["select", "exclude", "selector"])]
     pub(super) column: Option<String>,
     /// How lineage is printed
     #[arg(long, value_enum, default_value_t = LineageFormat::Tree)]

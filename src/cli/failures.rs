@@ -16,7 +16,7 @@ use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
 use crate::names::nearest;
 use crate::project::{DataTest, Project};
-use crate::run::{Failure, Inputs};
+use crate::run::{self, Failure, Inputs};
 use crate::session;
 use crate::words::sql_text;
 
@@ -37,7 +37,15 @@ pub(super) fn run(global: &Global, name: &str, printer: &Printer) -> anyhow::Res
     });
     // Before the first failure of all there is no such table.
     let found = found.unwrap_or_default();
-    let rows: Vec<Value> = found.iter().flat_map(values).collect();
+    let mut rows: Vec<Value> = found.iter().flat_map(values).collect();
+    // A column that was not sensitive when they were kept may be now.
+    if let Some(test) = runtime.compiled.tests.iter().find(|known| known.name == test) {
+        for row in &mut rows {
+            for part in ["key", "row"] {
+                row[part].as_object_mut().map(|values| run::mask(&runtime.compiled, test, values));
+            }
+        }
+    }
     if printer.is_json() {
         printer.json(&Value::Array(rows));
         return Ok(ExitStatus::Fine);

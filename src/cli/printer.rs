@@ -232,7 +232,7 @@ impl Printer {
     /// What went wrong beside the result, also where progress is not shown.
     pub(super) fn mishap(&self, text: &str) {
         match &self.events {
-            Some(events) => events.write(&LogEvent::note(Level::Warn, text.to_owned())),
+            Some(events) => events.write(&LogEvent::mishap(text.to_owned())),
             None => self.write_err(&format!("{}: {text}", self.paint_err(Paint::Yellow, "warning"))),
         }
     }

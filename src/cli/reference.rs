@@ -40,18 +40,26 @@ const HEAD: &str = "# Commands
 
 Every command and flag, made from what `lake COMMAND --help` prints.
 
-Exit codes: 0 fine; 1 a node or a test failed; 2 the project or the call is wrong; 130 stopped by Ctrl-C.
+Exit codes: 0 fine; 1 a node or a test failed; 2 the project or the call is wrong; 130 stopped by Ctrl-C (`lake watch` and
+`lake docs serve` end with 0 then: that is how they end).
 ";
 
 /// Variables that are read outside of the flags.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("NO_COLOR", "Any value: no colours (https://no-color.org)"),
+    ("TERM=dumb, CI", "No live board: a line for each node"),
+    ("DBT_LOG_FORMAT", "As `LAKE_LOG_FORMAT`, for programs that call dbt"),
     ("LAKE_LOG", "What is logged, as `RUST_LOG` elsewhere: `info,lake=debug`; in place of `-v`"),
     (
         "OPENLINEAGE_URL, OPENLINEAGE_ENDPOINT, OPENLINEAGE_API_KEY, OPENLINEAGE_NAMESPACE",
         "Go before `openlineage:` of project.yml",
     ),
     ("OPENLINEAGE_DISABLED", "`true`: no events are sent"),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, TRACEPARENT",
+        "Traces, of a `lake` that was built with `--features otel`: where they go, and the span that a run is a part of; with the other variables of OpenTelemetry's exporter",
+    ),
+    ("HTTPS_PROXY, NO_PROXY", "The way to object stores, and to channels that are told of failures"),
     ("AWS_*, AZURE_*, GOOGLE_*", "Credentials of object stores, as the tools of each cloud read them"),
 ];
 

@@ -70,7 +70,7 @@ pub(super) fn volatile_function(plan: &LogicalPlan) -> Option<String> {
 /// What decides how a source's bytes become values.
 pub(super) fn source(source: &Source) -> String {
     let columns: Vec<_> = source.columns.iter().map(|c| (&c.name, c.data_type.as_ref().map(|t| &t.0))).collect();
-    format!("{} {:?} {:?} {columns:?}", source.name, source.format, source.options.without_limits())
+    format!("{} {:?} {:?} {columns:?}", source.name, source.format, source.options.of_rows())
 }
 
 /// The hash that the table records above.

@@ -10,7 +10,9 @@ use super::shape::{ColumnShape, Shape, digest};
 use crate::catalog::{sql_type, utc};
 use crate::diagnostics::{Diagnostic, Id};
 use crate::names::TableName;
-use crate::project::{CheckCols, HardDeletes, HistoryStrategy, MetaNames, Model, ModelConfig, OnChangedFile, Source};
+use crate::project::{
+    CheckCols, HardDeletes, HistoryStrategy, MetaNames, Model, ModelConfig, OnChangedFile, OnSchemaChange, Source,
+};
 
 /// What is wrong with the settings of a history; `columns` are those of its query.
 pub(super) fn check(model: &Model, sources: &BTreeMap<TableName, Source>, columns: &Schema) -> Vec<Diagnostic> {
@@ -71,6 +73,13 @@ fn lacking(model: &Model) -> Vec<Diagnostic> {
                 .help("set `check_cols` to a list of columns, or to `all`"),
         ),
         _ => {}
+    }
+    if config.on_schema_change == Some(OnSchemaChange::SyncAllColumns) {
+        let message =
+            format!("`{name}` keeps a history, and `sync_all_columns` would take what is gone out of its versions");
+        problems.push(
+            error(message).help("say `append_new_columns`, which is how histories are anyway, `fail` or `ignore`"),
+        );
     }
     if config.full_refresh == Some(true) {
         let message = format!("`{name}` keeps a history, and `full_refresh: true` would lose it in every run");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
+use super::sensitive;
 use super::{ColumnName, CompiledTest, CompiledUnitTest, Facts, Lineage, Sensitive, Shape};
 use crate::memo::{Key, Lazy};
 use crate::names::TableName;
@@ -33,6 +34,18 @@ impl CompiledProject {
     /// Whether the values of a column are not for everybody.
     pub fn is_sensitive(&self, table: &TableName, column: &str) -> bool {
         self.sensitive.contains_key(&ColumnName { table: table.clone(), column: column.to_owned() })
+    }
+
+    /// Whether what a test works out may be of a sensitive column.
+    pub fn speaks_of_sensitive(&self, test: &CompiledTest) -> bool {
+        sensitive::spoken_of(test, &self.sensitive).is_some()
+    }
+
+    /// Whether nobody is to see the values of a column of a table that was published: it is sensitive, or one that the model no
+    /// longer has, of which nobody can say that it is not.
+    pub fn hides(&self, table: &TableName, column: &str) -> bool {
+        let is_known = || self.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
+        !self.sensitive.is_empty() && (self.is_sensitive(table, column) || !is_known())
     }
 
     /// The columns of a model or source.

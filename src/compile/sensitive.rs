@@ -12,7 +12,7 @@ use crate::checks::Check;
 use crate::diagnostics::{Diagnostic, Id};
 use crate::graph::Graph;
 use crate::names::{TableName, nearest};
-use crate::project::{Column, Project};
+use crate::project::{Column, MetadataColumn, Project};
 
 /// Why each sensitive column is sensitive: the column that says so, and those between, the nearest last.
 pub type Sensitive = BTreeMap<ColumnName, Vec<ColumnName>>;
@@ -27,6 +27,14 @@ pub(super) fn columns(project: &Project, graph: &Graph, models: &BTreeMap<TableN
     };
     for source in project.sources.values() {
         declared(&source.name, &source.columns, &mut found);
+        // What was no value of such a column stands there as it came.
+        let rescued = MetadataColumn::RescuedData;
+        if source.options.metadata_columns.contains(&rescued)
+            && let Some(column) = source.options.sensitive.first()
+        {
+            let of = |column: &str| ColumnName { table: source.name.clone(), column: column.to_owned() };
+            found.insert(of(rescued.name()), vec![of(column)]);
+        }
     }
     for model in project.models.values() {
         declared(&model.name, &model.columns, &mut found);
@@ -50,11 +58,31 @@ pub(super) fn columns(project: &Project, graph: &Graph, models: &BTreeMap<TableN
     found
 }
 
-/// Tests that would keep what is said of the values of a sensitive column, for later runs to compare with.
+/// The first sensitive column that a test speaks of, in its query or in how it counts.
+pub(super) fn spoken_of<'a>(test: &CompiledTest, sensitive: &'a Sensitive) -> Option<&'a ColumnName> {
+    if sensitive.is_empty() {
+        return None;
+    }
+    let said =
+        format!("{} {}", test.failures_sql(), test.config.fail_calc.as_deref().unwrap_or_default()).to_lowercase();
+    let is_read = |table: &TableName| test.table.as_ref() == Some(table) || test.reads.contains(table);
+    let is_own = |of: &ColumnName| test.table.as_ref() == Some(&of.table) && test.column() == Some(of.column.as_str());
+    sensitive.keys().find(|of| is_read(&of.table) && (is_own(of) || mentions(&said, &of.column.to_lowercase())))
+}
+
+/// Whether a name stands in a text as a word of its own.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
+}
+
+/// Tests that would keep what is said of the values of a sensitive column, for later runs to compare with, or tell a value as a
+/// number of failures.
 pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Vec<Diagnostic> {
     /// What is measured, and says nothing of any value.
     const HARMLESS: [&str; 3] = ["rows", "null_percent", "distinct_count"];
-    let tells = |test: &&CompiledTest| {
+    let keeps = |test: &CompiledTest| {
         let measured: Vec<&str> = match test.check() {
             Check::Measures { values, usual: Some(_), .. } => values.into_iter().map(|(name, _)| name).collect(),
             Check::Series { values, .. } => values,
@@ -62,20 +90,23 @@ pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Ve
         };
         measured.iter().any(|name| !HARMLESS.contains(name))
     };
-    let of_sensitive = tests.iter().filter(|test| {
-        let column = test.table.as_ref().zip(test.column());
-        column.is_some_and(|(table, column)| {
-            sensitive.contains_key(&ColumnName { table: table.clone(), column: column.to_owned() })
-        })
-    });
     let diagnostic = |test: &CompiledTest| {
-        let column = test.column().unwrap_or_default();
-        let message = format!("`{}` would keep what it measures of sensitive column `{column}`", test.name);
-        Diagnostic::error(Id::InvalidTest, message)
-            .at((*test.span).clone())
-            .help("`null_rate_anomalies`, or `measures: [distinct_count]`, tells nothing of the values")
+        let column = &spoken_of(test, sensitive)?.column;
+        let counted = test.config.fail_calc.as_deref().map(str::to_lowercase);
+        let (what, help) = if keeps(test) {
+            (
+                "keep what it measures",
+                "`null_rate_anomalies`, or `measures: [distinct_count]`, tells nothing of the values",
+            )
+        } else if counted.is_some_and(|counted| mentions(&counted, &column.to_lowercase())) {
+            ("tell by its `fail_calc` values", "count rows: `fail_calc: count(*)`")
+        } else {
+            return None;
+        };
+        let message = format!("`{}` would {what} of sensitive column `{column}`", test.name);
+        Some(Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone()).help(help))
     };
-    of_sensitive.filter(tells).map(diagnostic).collect()
+    tests.iter().filter_map(diagnostic).collect()
 }
 
 /// `meta: { sensitive: false }`.

@@ -10,7 +10,7 @@ mod page;
 mod reference;
 mod serve;
 
-pub use columns::{column_json, column_tree};
+pub use columns::{column_dot, column_json, column_mermaid, column_tree};
 pub use lineage::{Lineage, dot, json, mermaid, tree};
 pub use page::{Delivery, page};
 pub use reference::yaml as yaml_reference;

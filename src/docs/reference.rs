@@ -161,7 +161,11 @@ impl Page {
             return kinds.join(" or ");
         }
         if let Some(words) = schema["enum"].as_array() {
-            return words.iter().map(|word| format!("`{}`", plain(word))).collect::<Vec<_>>().join(", ");
+            // YAML may write one word in two ways.
+            let mut shown: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+            let mut seen = BTreeSet::new();
+            shown.retain(|word| seen.insert(word.clone()));
+            return shown.join(", ");
         }
         if schema["properties"].is_object() {
             if self.waiting.iter().all(|(known, _)| known != path) {

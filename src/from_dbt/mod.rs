@@ -166,6 +166,7 @@ pub fn convert(files: &[DbtFile], way_back: &str) -> Result<Conversion, String> 
         conversion.file(file);
     }
     conversion.versions(files);
+    conversion.name_schemas();
     let mut page = Page {
         path,
         text,
@@ -326,6 +327,16 @@ impl Converter<'_> {
                 self.put(path, &target, Made::Copy(path.to_owned()));
             }
             _ => {}
+        }
+    }
+
+    /// Editors look for the schema of a file where its first line says.
+    fn name_schemas(&mut self) {
+        for (path, made) in &mut self.files {
+            if let (true, Made::Text(text)) = (path.ends_with(".yml") || path.ends_with(".yaml"), made) {
+                let up = "../".repeat(path.matches('/').count());
+                *text = format!("# yaml-language-server: $schema={up}.lake/schemas/models.json\n{}", text.trim_start());
+            }
         }
     }
 

@@ -213,7 +213,16 @@ pub(super) fn read(table: &mut Mapping<'_>, defaults: &Defaults, reader: &mut Re
         on_removed_file = OnRemovedFile::DeleteRows;
     }
     let on_new_column = choice(table, "on_new_column", "value of `on_new_column`", NEW_COLUMNS, reader);
-    let identity = choice(table, "identity", "value of `identity`", IDENTITIES, reader);
+    let identity = table.take("identity");
+    let identity_span = identity.map(|node| node.span.clone());
+    let identity = identity.and_then(|node| reader.choice(node, "value of `identity`", IDENTITIES)).unwrap_or_default();
+    if let Some(span) = identity_span.filter(|_| snapshot && identity == Identity::Content) {
+        let message = "a delivery that is as an older one would not count, and all that came between would stay";
+        let diagnostic = Diagnostic::error(Id::InvalidValue, message).at(span);
+        reader.diagnostics.push(
+            diagnostic.help("leave `identity` out: with `snapshot` a delivery under another name is another one"),
+        );
+    }
     let incremental_listing = table.take("incremental_listing").map(|node| (lookback(node, reader), node));
     let max_files_per_batch = table.take("max_files_per_batch").and_then(|node| at_least_one(node, reader));
     let max_bytes_per_batch = table.take("max_bytes_per_batch").and_then(|node| bytes(node, reader));

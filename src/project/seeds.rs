@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config::{self, ModelConfig};
 use super::models::Properties;
 use super::settings::ConfigTree;
+use super::sources::sensitive;
 use super::yaml::Reader;
 use super::{Column, Format, Ingestion, Materialization, Model, ModelBody, Source, SourceOptions};
 use crate::diagnostics::{Diagnostic, Id, SourceFile, Span};
@@ -204,7 +205,7 @@ fn source(name: &TableName, file: &Arc<SourceFile>, values: &Config, described: 
         declared_path: file.path.clone(),
         path_span: start(file),
         format: Format::Csv,
-        options: SourceOptions { delimiter, ..SourceOptions::new() },
+        options: SourceOptions { delimiter, sensitive: sensitive(described), ..SourceOptions::new() },
         columns,
         ingestion: Ingestion::default(),
         event_time: None,

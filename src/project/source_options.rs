@@ -1,6 +1,6 @@
 //! How the files of a source become rows: the options of its format, and the limits on hostile files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::timezone::Tz;
 
@@ -10,6 +10,7 @@ use super::path_columns::PathColumns;
 use super::settings::bytes;
 use super::yaml::{Mapping, Node, Raw, Reader};
 use crate::diagnostics::{Diagnostic, Id};
+use crate::words::HIDDEN;
 
 /// A column that every row of a source can have, because `lake` knows it of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct SourceOptions {
     pub max_file_bytes: Option<usize>,
     /// What `columns:` says of single columns.
     pub columns: BTreeMap<String, ColumnFormat>,
+    /// Columns whose values are for nobody: messages do not show them.
+    pub sensitive: BTreeSet<String>,
     /// Columns that stand in the paths of files.
     pub path_columns: PathColumns,
     /// Columns that say where a row is from.
@@ -130,6 +133,8 @@ pub struct SourceOptions {
     pub on_bad_row: OnBadRow,
 }
 
+/// So much of a value is told.
+const SHOWN_CHARS: usize = 100;
 /// Long enough for any record that somebody means.
 const MAX_LINE_BYTES: usize = 32 << 20;
 /// gzip cannot do more than about 1,030 to 1.
@@ -166,6 +171,7 @@ impl SourceOptions {
             max_decompression_ratio: MAX_DECOMPRESSION_RATIO,
             max_file_bytes: None,
             columns: BTreeMap::new(),
+            sensitive: BTreeSet::new(),
             path_columns: PathColumns::default(),
             metadata_columns: Vec::new(),
             rescues_new_columns: false,
@@ -174,10 +180,24 @@ impl SourceOptions {
         }
     }
 
-    /// What decides rows: a file that breaks a limit has none.
-    pub fn without_limits(&self) -> Self {
-        let Self { max_line_bytes, max_decompression_ratio, max_file_bytes, .. } = Self::new();
-        Self { max_line_bytes, max_decompression_ratio, max_file_bytes, ..self.clone() }
+    /// What decides rows: a file that breaks a limit has none, and what messages show is in none.
+    pub fn of_rows(&self) -> Self {
+        let Self { max_line_bytes, max_decompression_ratio, max_file_bytes, sensitive, .. } = Self::new();
+        Self { max_line_bytes, max_decompression_ratio, max_file_bytes, sensitive, ..self.clone() }
+    }
+
+    /// A name of a header in a message: a file without one begins with values.
+    pub fn shown_name<'a>(&self, name: &'a str) -> &'a str {
+        if self.sensitive.is_empty() { name } else { HIDDEN }
+    }
+
+    /// The text of a value in a message: its beginning, unless nobody may see it.
+    pub fn shown(&self, column: &str, text: &str) -> String {
+        if self.sensitive.contains(column) {
+            HIDDEN.to_owned()
+        } else {
+            text.trim().chars().take(SHOWN_CHARS).collect()
+        }
     }
 
     /// The byte between the fields of a file of this format.

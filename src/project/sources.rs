@@ -1,5 +1,6 @@
 //! Sources: declared sets of bronze files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::bad_rows::{self, OnBadRow};
@@ -132,6 +133,7 @@ fn read_table(
             }
         });
     }
+    options.sensitive = sensitive(&columns);
     check_names(&columns, &options, reader);
     check_delta(format, &options, &ingestion, path_node, reader);
     if let Some(span) = new_column {
@@ -167,6 +169,11 @@ fn read_table(
         storage: Arc::default(),
         name,
     })
+}
+
+/// The columns whose values are for nobody.
+pub(super) fn sensitive(columns: &[Column]) -> BTreeSet<String> {
+    columns.iter().filter(|column| column.is_sensitive()).map(|column| column.name.clone()).collect()
 }
 
 pub(super) fn rendered(node: &Node, templates: &Templates, reader: &mut Reader<'_>) -> Option<String> {

@@ -12,7 +12,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::TableSource;
 
 use super::anomalies;
-use super::failing::{self, Failing, HIDDEN};
+use super::failing::{self, Failing};
 use super::fused::{self, Found, Fusion};
 use super::inputs::Inputs;
 use super::materialize::Failure;
@@ -27,7 +27,7 @@ use crate::graph::Selection;
 use crate::names::TableName;
 use crate::project::{Threshold, Verdict, Violation};
 use crate::session::{self, Tables};
-use crate::words::thousands;
+use crate::words::{HIDDEN, thousands};
 
 /// Runs the selected tests over what is published: `lake test`.
 #[tracing::instrument(name = "run", skip_all)]
@@ -187,24 +187,18 @@ impl Audit<'_> {
     }
 
     /// The result of a test that shared a scan; where it may be mistaken, its own query says what is true.
-    async fn closer(&self, test: &CompiledTest, check: &Check, mut found: Found, start: Instant) -> TestResult {
+    async fn closer(&self, test: &CompiledTest, check: &Check, found: Found, start: Instant) -> TestResult {
         if let Check::Measures { values, usual: Some(usual), .. } = check {
             let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
             let judged = anomalies::beside_runs(self.inputs, test, &names, usual, found).await;
             return self.told(test, check, judged, start);
-        }
-        let compiled = &self.inputs.runtime().compiled;
-        if let (Some(table), Some(column)) = (&test.table, test.column())
-            && compiled.is_sensitive(table, column)
-        {
-            found.measured.iter_mut().for_each(|value| HIDDEN.clone_into(value));
         }
         if matches!(check, Check::Unique { .. }) && found.failures > 0 {
             return self.alone(test, check).await;
         }
         // What is left out is in no table.
         let left_out = found.left_out;
-        let result = result(test, check, Ok(found), start);
+        let result = self.result(test, check, Ok(self.hiding(test, found)), start);
         if left_out { result } else { self.with_rows(test, result).await }
     }
 
@@ -229,7 +223,21 @@ impl Audit<'_> {
         if matches!(check, Check::Series { .. } | Check::Reconciled { .. } | Check::Measures { usual: Some(_), .. }) {
             return self.told(test, check, found, start);
         }
-        self.with_rows(test, result(test, check, found, start)).await
+        let found = found.map(|found| self.hiding(test, found));
+        self.with_rows(test, self.result(test, check, found, start)).await
+    }
+
+    /// What was found, without what was measured of a sensitive column.
+    fn hiding(&self, test: &CompiledTest, mut found: Found) -> Found {
+        if self.inputs.runtime().compiled.speaks_of_sensitive(test) {
+            found.measured.iter_mut().for_each(|value| HIDDEN.clone_into(value));
+        }
+        found
+    }
+
+    fn result(&self, test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
+        let tables = test.table.iter().chain(&test.reads);
+        result(test, check, found.map_err(|failure| self.inputs.runtime().in_words(&failure, tables)), start)
     }
 
     /// What a test of measures comes to, alone.
@@ -244,7 +252,7 @@ impl Audit<'_> {
     /// The result of a test that says itself which rows fail.
     fn told(&self, test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
         let rows = found.as_ref().map(|found| found.rows_told.clone()).unwrap_or_default();
-        let mut result = result(test, check, found, start);
+        let mut result = self.result(test, check, found, start);
         let failing = Failing::new(self.inputs, test);
         result.failed_rows = rows.iter().map(|row| failing.row(row)).collect();
         result
@@ -305,7 +313,7 @@ pub(super) fn failed_tests(tests: &[TestResult]) -> Option<String> {
     Some(format!("{} of {} {noun} failed: {}", failed.len(), tests.len(), failed.join(", ")))
 }
 
-fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, start: Instant) -> TestResult {
+fn result(test: &CompiledTest, check: &Check, found: Result<Found, String>, start: Instant) -> TestResult {
     let proved = found.as_ref().ok().and_then(|found| found.proved.clone());
     let mut measured = BTreeMap::new();
     let (status, failures, message) = match found {
@@ -329,7 +337,7 @@ fn result(test: &CompiledTest, check: &Check, found: Result<Found, Failure>, sta
             measured = named(check, &found);
             (status, Some(found.failures), message)
         }
-        Err(failure) => (TestStatus::Error, None, Some(failure.to_string())),
+        Err(failure) => (TestStatus::Error, None, Some(failure)),
     };
     let declared = (status != TestStatus::Pass).then(|| test.span.place());
     TestResult {

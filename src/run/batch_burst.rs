@@ -61,7 +61,7 @@ impl Batches<'_> {
             }
             if let Some((batch, why)) = failure {
                 all.discard(&runtime.lake).await;
-                let batch = self.size.name(batch.start);
+                let (batch, why) = (self.size.name(batch.start), runtime.in_words(&why, [&node.model.name]));
                 return Err(Failure::text(format!("batch {batch} failed: {why}; nothing was published")));
             }
         }

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ident};
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
@@ -24,7 +24,7 @@ use crate::fail_points;
 use crate::intervals::{BatchSize, Interval, Intervals};
 use crate::names::TableName;
 use crate::session;
-use crate::tables::{self, Commit, Published, Staged};
+use crate::tables::{self, Commit, Published, Staged, TableError};
 use crate::template::{RefRead, ref_relation};
 
 /// Failed batches that a message names.
@@ -258,7 +258,7 @@ impl Batches<'_> {
         };
         let failure = match tables::rows_outside(&staged, self.column, batch, session).await {
             Ok(None) => return Ok(staged),
-            Ok(Some(what)) => Failure::text(what),
+            Ok(Some(what)) => TableError::Values(what).into(),
             Err(error) => error.into(),
         };
         staged.discard(lake).await;
@@ -290,10 +290,10 @@ impl Batches<'_> {
         if !self.cut.is_empty() {
             return Ok(plan);
         }
-        // The query gives the rows of all batches: each keeps its own.
+        // The query gives the rows of all batches: each keeps its own. One without a time would be in none: that is refused.
         let data_type = plan.schema().field_with_unqualified_name(self.column)?.data_type().clone();
-        let part = tables::within(self.column, &data_type, batch)?;
-        Ok(LogicalPlanBuilder::from(plan).filter(part)?.build()?)
+        let own = tables::within(self.column, &data_type, batch)?.or(ident(self.column).is_null());
+        Ok(LogicalPlanBuilder::from(plan).filter(own)?.build()?)
     }
 
     /// Files whose paths tell their time are read only if it is that of the batch.

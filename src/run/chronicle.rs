@@ -82,9 +82,11 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
         };
         results.push(TestRow::new(&declared, report, version, test));
     }
-    // One that is known to pass was noted when it ran.
-    let ran = report.unit_tests.iter().filter(|test| !test.unchanged);
-    results.extend(ran.map(|test| TestRow::of_unit_test(report, test)));
+    // One that is known to pass was noted when it ran. Where nothing else is to be noted of tests, what was said before is no news.
+    let is_old = |test: &UnitTestResult| results.is_empty() && test.said_before && test.status == TestStatus::Pass;
+    let is_news = |test: &&UnitTestResult| !test.unchanged && !is_old(test);
+    let ran: Vec<&UnitTestResult> = report.unit_tests.iter().filter(is_news).collect();
+    results.extend(ran.into_iter().map(|test| TestRow::of_unit_test(report, test)));
     let failures: Vec<FailureRow<'_>> = tests()
         .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
         .collect();
@@ -144,9 +146,9 @@ pub(super) async fn append<T: Serialize>(
             Some(current) => tables::pack_along(lake, current, staged, &runtime.session).await?,
             None => staged,
         };
-        match tables::publish(lake, current.as_ref(), staged, &commit).await {
+        match tables::publish_unseen(lake, current.as_ref(), staged, &commit).await {
             Err(TableError::Conflict { .. }) => tokio::task::yield_now().await,
-            outcome => return Ok(outcome.map(|_| ())?),
+            outcome => return Ok(outcome?),
         }
     }
     Err(Failure::Table(TableError::Conflict { table: name }))

@@ -264,7 +264,7 @@ async fn end_set(
         Ok(failed) => failed,
         Err(failure) => {
             members.iter().for_each(|index| board.fail(*index));
-            let why = failure.to_string();
+            let why = inputs.runtime().in_words(&failure, &staged);
             if !staged.iter().any(|name| inputs.held(name).is_some()) {
                 on_event(Event::Withdrawn(staged, why.clone()));
             }

@@ -9,13 +9,12 @@ use super::materialize::Failure;
 use super::report::FailedRow;
 use crate::checks::Check;
 use crate::compile::{CompiledProject, CompiledTest};
+use crate::names::TableName;
 use crate::project::TestKind;
+use crate::words::HIDDEN;
 
 /// How many failing rows of a test are kept, if it does not say so itself.
 const KEPT: u64 = 100;
-
-/// What stands for a value that is not for everybody.
-pub(super) const HIDDEN: &str = "***";
 
 /// A query of the failing rows that are kept; `None` if none are.
 pub(super) fn query(test: &CompiledTest) -> Option<String> {
@@ -74,21 +73,28 @@ impl<'a> Failing<'a> {
 }
 
 /// Takes the values of sensitive columns out of a row that failed a test; whether there were any.
-pub(super) fn mask(compiled: &CompiledProject, test: &CompiledTest, row: &mut Map<String, Value>) -> bool {
+pub fn mask(compiled: &CompiledProject, test: &CompiledTest, row: &mut Map<String, Value>) -> bool {
     let mut is_changed = false;
-    for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && hides(compiled, test, column)) {
+    if compiled.sensitive.is_empty() {
+        return false;
+    }
+    let is_derived_hidden = compiled.speaks_of_sensitive(test);
+    let is_hidden = |column: &str| hides(compiled, test, column).unwrap_or(is_derived_hidden);
+    for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && is_hidden(column)) {
         *value = HIDDEN.into();
         is_changed = true;
     }
     is_changed
 }
 
-/// Sensitive columns of the tested table, or of the tables that a query of the project's reads. What is worked out of a
-/// sensitive column has a name of its own.
-fn hides(compiled: &CompiledProject, test: &CompiledTest, column: &str) -> bool {
-    let has = |table| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
-    let own = test.table.as_ref().zip(test.column()).filter(|(table, own)| compiled.is_sensitive(table, own));
-    own.is_some_and(|(table, _)| !has(table)) || test.reads.iter().any(|table| compiled.is_sensitive(table, column))
+/// Whether a column of the tested table, or of the tables that a query of the project's reads, is sensitive; `None` of a name that
+/// none of them has: it is worked out.
+fn hides(compiled: &CompiledProject, test: &CompiledTest, column: &str) -> Option<bool> {
+    let has =
+        |table: &&TableName| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
+    let mut having = test.table.iter().chain(&test.reads).filter(has).peekable();
+    having.peek()?;
+    Some(having.any(|table| compiled.is_sensitive(table, column)))
 }
 
 /// The columns that tell a row of the tested table from others: its `unique_key`, or a column that is tested to be unique.

@@ -134,7 +134,8 @@ impl Inputs {
         } else {
             false
         };
-        let batches = session::query(session, plan).collect().await?;
+        let done = session::query(session, plan).collect().await;
+        let batches = done.map_err(|error| Failure::text(self.runtime().in_words(&error.into(), &names)))?;
         let rows: usize = batches.iter().map(datafusion::arrow::array::RecordBatch::num_rows).sum();
         Ok(if is_copy { "copied".to_owned() } else { format!("{rows} rows") })
     }

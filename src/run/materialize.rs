@@ -152,7 +152,8 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         match patience.limit(run(inputs, model, step, &mut progress)).await {
             Err(failure) if patience.again(&failure).await => inputs.forget(&model.name),
             Err(failure) => {
-                let mut outcome = Outcome::new(Status::Error, "", failure.to_string());
+                let why = inputs.runtime().in_words(&failure, [&model.name]);
+                let mut outcome = Outcome::new(Status::Error, "", why);
                 outcome.refused = matches!(failure, Failure::Refused(_));
                 if let Failure::Bronze(BronzeError::File { file, .. }) = failure {
                     outcome.failed_file = Some(file);

@@ -116,7 +116,7 @@ async fn of_step(inputs: &Inputs, step: &Step, moving: &BTreeMap<TableName, Plan
         Ok((action, world)) => planned.follow(action, &node, &world, moving).await,
         // Before the first build of what it reads there is nothing to look at.
         Err(_) if !planned.after.is_empty() => planned.wait(),
-        Err(failure) => (planned.plan, planned.reason) = (Plan::Fail, failure.to_string()),
+        Err(failure) => (planned.plan, planned.reason) = (Plan::Fail, runtime.in_words(&failure, [&planned.name])),
     }
     planned
 }

@@ -221,7 +221,7 @@ impl Inputs {
         let bounds = known.as_ref().map(Known::shown_bounds).unwrap_or_default();
         let mut columns = Vec::new();
         for (at, field) in published.schema.fields().iter().enumerate() {
-            let masked = self.runtime().compiled.is_sensitive(&published.name, field.name());
+            let masked = self.runtime().compiled.hides(&published.name, field.name());
             let mut column = ColumnProfile {
                 column_name: field.name().clone(),
                 data_type: sql_type(field.data_type()),
@@ -303,7 +303,11 @@ impl Inputs {
                 columns: Vec::new(),
             });
             let read: serde_json::Result<ColumnProfile> = serde_json::from_value(row.clone());
-            let column = read.map_err(|error| Failure::text(format!("the profile of `{name}`: {error}")))?;
+            let mut column = read.map_err(|error| Failure::text(format!("the profile of `{name}`: {error}")))?;
+            // A column that was not sensitive when it was gathered may be now.
+            if runtime.compiled.hides(name, &column.column_name) {
+                column.hide();
+            }
             // A version that was taken back has been there twice.
             profile.columns.retain(|known| known.column_name != column.column_name);
             profile.columns.push(column);

@@ -311,7 +311,7 @@ impl Inputs {
                 columns: Vec::new(),
             });
             let mut column = row.profile();
-            if compiled.is_sensitive(name, &column.column_name) {
+            if compiled.hides(name, &column.column_name) {
                 column.hide();
             }
             // A version that was taken back has been there twice.

@@ -310,7 +310,7 @@ fn refuse(twice: &[String], merge: &Merge<'_>) -> Result<(), TableError> {
         None => "make them distinct, or set `sequence_by` to the column that tells which one is the latest".to_owned(),
         Some(column) => format!("and the same `{column}`, but other values: one of them is wrong"),
     };
-    Err(TableError::Rows(format!("several new rows have one unique key: {}; {help}", twice.join(", "))))
+    Err(TableError::Values(format!("several new rows have one unique key: {}; {help}", twice.join(", "))))
 }
 
 /// Paths of the published files that hold a key of the new rows.

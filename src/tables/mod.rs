@@ -77,7 +77,7 @@ pub use pack::{pack_along, reshape};
 pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_head};
 pub use prepared::Prepared;
 pub use prune::files_with_keys;
-pub use publish::{Commit, publish, publish_same};
+pub use publish::{Commit, publish, publish_same, publish_unseen};
 pub use read::{future_table, table_provider};
 pub use stage::{Staged, stage, stage_watched};
 pub use tombstones::app_id as tombstones_of;
@@ -123,6 +123,9 @@ pub enum TableError {
     /// The new rows cannot be added as asked.
     #[error("{0}")]
     Rows(String),
+    /// The same, with some of their values.
+    #[error("{0}")]
+    Values(String),
     /// A file beside the table failed.
     #[error("table `{table}`: cannot write `{path}`: {source}")]
     File {

@@ -69,7 +69,7 @@ pub(super) async fn refuse_outside(staged: &Staged, condition: &str, session: &S
         }
     }
     let (noun, values) = (if rows == 1 { "row does" } else { "rows do" }, values.join(", "));
-    Err(TableError::Rows(format!(
+    Err(TableError::Values(format!(
         "{rows} new {noun} not meet `{condition}`, such as ({values}): filter the query by the same condition, or widen \
          `incremental_predicates`"
     )))

@@ -58,6 +58,25 @@ pub async fn publish(
     settled(lake, (&staged.name, version), &commit.id, committed, &staged.adds).await
 }
 
+/// As [`publish`], for whoever has no need of the table as it is then: its log is not read once more.
+///
+/// # Errors
+/// As [`publish`].
+#[tracing::instrument(name = "publish", skip_all)]
+pub async fn publish_unseen(
+    lake: &Lake,
+    published: Option<&Published>,
+    staged: Staged,
+    commit: &Commit,
+) -> Result<(), TableError> {
+    let version = published.map_or(0, |published| published.version() + 1);
+    let is_summed_up = version % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1;
+    match commit_once(lake, published, &staged, commit).await {
+        Ok(()) if !is_summed_up => Ok(()),
+        committed => settled(lake, (&staged.name, version), &commit.id, committed, &staged.adds).await.map(drop),
+    }
+}
+
 /// Notes in the log that the rows of a published version came to be in this way, too: nothing that reads them is built
 /// again for it. The staged rows, which are the same, are taken away.
 ///

@@ -374,13 +374,18 @@ fn what_cannot_be_sent_fails_no_run_and_is_sent_by_the_next() {
         assert!(!built.stderr.contains("127.0.0.1") && !built.stderr.contains("T0"), "{}", built.stderr);
         serde_json::from_str::<Value>(&built.stdout).unwrap();
     }
+    // Programs hear of it as an event, also those that want to hear of results alone.
+    let built = lake(&sandbox, "http//x", &["build", "--quiet", "--log-format", "json"]);
+    let events: Vec<Value> = built.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_told = |event: &Value| event["info"]["msg"].as_str().unwrap().contains("could not tell hook (webhook)");
+    assert!(events.iter().any(|event| event["info"]["level"] == "warn" && is_told(event)), "{events:#?}");
     assert_eq!(refused.lock().unwrap().len(), 2, "it was asked once more");
     assert_eq!(followed.lock().unwrap().len(), 1);
     let unset = sandbox.lake(&["build", "--quiet"]);
     assert!(unset.code == 1 && unset.stderr.contains("HOOK"), "{}", unset.stderr);
     let failed =
         sandbox.value("select count(*) from _lake.notifications where outcome = 'failed' and error is not null");
-    assert_eq!(failed, json!(14));
+    assert_eq!(failed, json!(16));
     let (url, received) = server("202 Accepted");
     lake(&sandbox, &url, &["build"]);
     assert_eq!(told(&taken(&received)[0]), ["failure test.items_have_ids", "warning test.known_values"]);

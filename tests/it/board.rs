@@ -50,11 +50,23 @@ fn project() -> Sandbox {
 }
 
 /// What was seen on a terminal of this size, with these steps.
-fn seen(sandbox: &Sandbox, (lines, columns): (u32, u32), steps: &Value, args: &[&str]) -> Option<Value> {
+fn seen(sandbox: &Sandbox, size: (u32, u32), steps: &Value, args: &[&str]) -> Option<Value> {
+    seen_with(sandbox, size, steps, args, &[])
+}
+
+/// The same with some variables of the environment.
+fn seen_with(
+    sandbox: &Sandbox,
+    (lines, columns): (u32, u32),
+    steps: &Value,
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> Option<Value> {
     let lake = sandbox.command(args);
     let mut watch = Command::new(python()?);
     watch.args(["-c", WATCH, &lines.to_string(), &columns.to_string(), &steps.to_string(), "--"]);
     watch.arg(lake.get_program()).args(lake.get_args()).current_dir(sandbox.path("")).env_clear().env("TERM", "xterm");
+    watch.envs(environment.iter().copied());
     let seen: Value = serde_json::from_str(&run(&mut watch).unwrap_or_else(|why| panic!("{why}"))).unwrap();
     assert_eq!(seen["steps_left"], 0, "{seen:#}");
     Some(seen)
@@ -118,6 +130,9 @@ fn a_board_shows_what_runs_and_keeps_failures_in_sight() {
     assert!(above.iter().filter(|line| line.contains("of 30  ok")).count() >= 15, "{above:#?}");
     let writing = screens.iter().flatten().find(|line| line.contains("writing") && line.contains("/s"));
     assert!(writing.is_some_and(|line| line.contains(" rows ") && line.contains(" silver.big ")), "{writing:?}");
+    // What has been written of its files: from the first one that is whole, or what waits to be.
+    let bytes = regex::Regex::new(r"silver\.big .* rows .*[\d.]+ [kMG]?B$").unwrap();
+    assert!(screens.iter().flatten().any(|line| bytes.is_match(line)), "{screens:#?}");
     let all = assert_clean(&seen);
     let ended: Vec<&String> = all.iter().filter(|line| line.contains(" of 30  ")).collect();
     assert_eq!(ended.len(), 30, "each node has one line: {all:#?}");
@@ -183,6 +198,25 @@ fn a_board_can_be_done_without() {
         assert_clean(&seen);
         assert!(seen["screens"].to_string().contains("29 built, 1 failed"), "{seen:#}");
         assert_eq!(seen["escapes"].as_u64() > Some(0), has_colors, "{args:?}: {seen:#}");
+    }
+    // So can it by the environment, and colours with it or without.
+    for (environment, has_colors) in [
+        (("CI", "true"), true),
+        (("LAKE_NO_PROGRESS", "1"), true),
+        (("NO_COLOR", "1"), false),
+        (("TERM", "dumb"), false),
+    ] {
+        let no_board = if environment.0 == "NO_COLOR" {
+            &["build", "--force", "--no-progress"][..]
+        } else {
+            &["build", "--force"]
+        };
+        let Some(seen) = seen_with(&sandbox, (40, 100), &json!([]), no_board, &[environment]) else { return };
+        assert_clean(&seen);
+        assert!(seen["screens"].to_string().contains("29 built, 1 failed"), "{seen:#}");
+        assert_eq!(seen["escapes"].as_u64() > Some(0), has_colors, "{environment:?}: {seen:#}");
+        let drawn = seen["screens"].to_string().contains('━');
+        assert!(!drawn, "{environment:?}: {seen:#}");
     }
     // Colours are for whoever asks for them, also in a file.
     let plain = sandbox.ok(&["run", "--select", "small_1"]);

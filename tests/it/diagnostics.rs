@@ -139,6 +139,7 @@ sources:
         incremental_listing: true
         on_removed_file: delete_rows
       - { name: dumps, path: bronze/dumps/, format: csv, columns: [{ name: a }], snapshot: true, incremental_listing: true }
+      - { name: dumped, path: bronze/dumped/, format: csv, columns: [{ name: a }], snapshot: true, identity: content }
       - { name: renamed, path: bronze/renamed/, format: csv, columns: [{ name: a }], identity: content, incremental_listing: { lookback: 5 } }
       - name: archived
         path: bronze/archived/

@@ -26,8 +26,16 @@ const SOURCES: &str = "sources:
 ";
 
 /// The moments at which a build can be killed on its way from staged rows to published tables.
-const POINTS: [&str; 7] =
-    ["staged", "quarantine-staged", "quarantine-noted", "manifest-written", "journal", "burst", "published"];
+const POINTS: [&str; 8] = [
+    "staged",
+    "quarantine-staged",
+    "quarantine-noted",
+    "manifest-written",
+    "journal",
+    "burst",
+    "published",
+    "left-out",
+];
 
 /// Each way, and a view that has all rows of all of them as text.
 pub fn house() -> Sandbox {
@@ -77,7 +85,8 @@ pub fn house() -> Sandbox {
         ("models/gold/all_rows.sql", &all.join("\nunion all\n")),
         (
             "models/silver/tests.yml",
-            "models:\n  - name: latest\n    columns: [{ name: id, data_tests: [unique, not_null] }]\n",
+            "models:\n  - name: latest\n    columns: [{ name: id, data_tests: [unique, not_null] }]\n\
+             \x20 - name: appended\n    columns: [{ name: value, data_tests: [{ accepted_values: { values: [a, b], on_violation: quarantine } }] }]\n",
         ),
     ])
 }
@@ -165,7 +174,12 @@ fn killed_at_points(atomic: bool) {
     for point in POINTS {
         let mut reached = 0;
         // The first table, the second and so on, as far as the build comes; the short form takes one of them.
-        let hits: &[u32] = if kills().is_some() { &[1, 2, 4, 7] } else { &[2] };
+        let hits: &[u32] = match (kills(), point) {
+            (Some(_), _) => &[1, 2, 4, 7],
+            // One table leaves rows out.
+            (None, "left-out") => &[1],
+            (None, _) => &[2],
+        };
         for hit in hits {
             let armed = format!("{point}:{hit}");
             let died = houses.round(arguments(atomic), &armed, |sandbox, args| {

@@ -1,4 +1,4 @@
-//! The pages of docs/ are run: files that they name are written into a project of the page's own, `$` lines of `console`
+//! The pages of docs/, those of the examples and README.md are run: files that they name are written into a project of the page's own, `$` lines of `console`
 //! blocks are called there, and what they print is compared with what the page says, the nodes of a run in any order.
 //!
 //! A page begins in an empty folder, or with `<!-- project: courses -->` in a copy of the sample lake, or with
@@ -12,10 +12,15 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, names};
 
 /// Pages with something that is run, and how many blocks of each are not.
 const PAGES: &[(&str, usize)] = &[
+    ("../README.md", 1),
+    ("../examples/movies/README.md", 1),
+    ("../examples/vehicles/README.md", 1),
+    ("../examples/customers/README.md", 1),
+    ("../examples/listening/README.md", 0),
     ("start.md", 0),
     ("from-dbt.md", 0),
     ("projects.md", 0),
@@ -30,6 +35,10 @@ const PAGES: &[(&str, usize)] = &[
     ("environments.md", 1),
     ("diff.md", 2),
     ("documentation.md", 0),
+    ("progress.md", 1),
+    ("events.md", 1),
+    ("alerts.md", 1),
+    ("scheduling.md", 6),
 ];
 
 fn docs() -> PathBuf {
@@ -85,7 +94,8 @@ fn commands<'a>(block: &Block<'a>) -> Vec<(&'a str, Vec<&'a str>)> {
 static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d+\.\d+ ?s\b").unwrap());
 /// Bytes of a run, and the memory that it took.
 static COSTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(, [\d.]+ [kMG]?B)?, [\d.]+ [kMG]?B of memory").unwrap());
-static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^ *\d+ of \d+ +").unwrap());
+static NUMBERED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^( *\d+ of \d+ +|(export|published together)\b)").unwrap());
 static SPACES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r" +").unwrap());
 
 fn plain(line: &str) -> String {
@@ -250,6 +260,11 @@ macro_rules! pages {
 }
 
 pages! {
+    readme: "../README.md",
+    movies: "../examples/movies/README.md",
+    vehicles: "../examples/vehicles/README.md",
+    customers: "../examples/customers/README.md",
+    listening: "../examples/listening/README.md",
     start: "start.md",
     from_dbt: "from-dbt.md",
     projects: "projects.md",
@@ -264,11 +279,19 @@ pages! {
     environments: "environments.md",
     diff: "diff.md",
     documentation: "documentation.md",
+    progress: "progress.md",
+    events: "events.md",
+    alerts: "alerts.md",
+    scheduling: "scheduling.md",
 }
 
 #[test]
 fn blocks_that_are_not_run_are_few_and_known() {
     assert_eq!(PAGES.iter().map(|(page, _)| *page).collect::<Vec<_>>(), TESTED);
+    // The first page says what the others are about.
+    let mut there: Vec<String> = names(&docs()).into_iter().filter(|name| name.ends_with(".md")).collect();
+    there.retain(|name| name != "README.md" && !PAGES.iter().any(|(page, _)| page == name));
+    assert_eq!(there, [""; 0], "pages that are not run");
     for (page, known) in PAGES {
         let text = fs::read_to_string(docs().join(page)).unwrap();
         let all = blocks(&text);
@@ -284,8 +307,11 @@ fn blocks_that_are_not_run_are_few_and_known() {
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("examples/README.md")];
-    for folder in [docs(), docs().join("reference")] {
+    let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    pages.extend(
+        ["movies", "vehicles", "customers", "listening"].map(|name| root.join(format!("examples/{name}/README.md"))),
+    );
+    for folder in [docs(), docs().join("reference"), root.join("examples")] {
         pages.extend(fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
     }
     let mut broken = Vec::new();

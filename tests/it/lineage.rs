@@ -210,6 +210,38 @@ reaches
    └─ gold.top.*  (filter)
 ";
     assert_eq!(tree, expected);
+    let chart = |format: &str| sandbox.ok(&["docs", "--column", "gold.sums.total", "--format", format]);
+    let expected = "\
+flowchart LR
+    subgraph gold__sums[\"gold.sums\"]
+        c0([\"total\"])
+    end
+    subgraph gold__top[\"gold.top\"]
+        c1[\"*\"]
+    end
+    subgraph raw__orders[\"raw.orders\"]
+        c2[\"amount\"]
+    end
+    subgraph silver__orders[\"silver.orders\"]
+        c3[\"amount\"]
+        c4[\"state\"]
+    end
+    c3 -->|derived| c0
+    c4 -->|filter| c0
+    c2 -->|copied| c3
+    c0 -->|filter| c1
+";
+    assert_eq!(chart("mermaid"), expected);
+    let dot = chart("dot");
+    for part in ["c3 -> c0 [label=\"derived\"];", "subgraph \"cluster_gold.sums\"", "c0 [label=\"total\", style=bold];"]
+    {
+        assert!(dot.contains(part), "{dot}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&chart("json")).unwrap();
+    assert_eq!(json["upstream"].as_array().unwrap().len(), 3, "{json}");
+    let wrong = ["docs", "--column", "gold.sums.total", "--format", "openlineage"];
+    sandbox.lake(&wrong).assert_failed(2, "give --select in place of --column");
+    sandbox.lake(&["docs", "--column", "gold.sums.total", "--exclude", "top"]).assert_failed(2, "cannot be used with");
     let edges = sandbox.json(&["docs", "--column", "raw.orders.amount"]);
     assert_eq!(edges["downstream"].as_array().unwrap().len(), 3, "{edges}");
     sandbox.lake(&["docs", "--column", "gold.sums.totl"]).assert_failed(2, "did you mean `gold.sums.total`?");

@@ -68,6 +68,7 @@ mod selection;
 mod sensitive;
 mod services;
 mod site;
+mod site_looks;
 mod size;
 mod skipping;
 mod staged;

@@ -164,6 +164,24 @@ fn a_failed_batch_leaves_a_gap_that_a_later_run_fills() {
 }
 
 #[test]
+fn a_row_of_a_whole_query_without_a_time_is_not_lost() {
+    let sql = |from: &str| {
+        format!("select case when value <> 'lost' then at end as at, value from {{{{ ref('events'){from} }}}}")
+    };
+    for from in ["", ".render()"] {
+        let sandbox = project(2, "", &sql(from));
+        deliver(&sandbox, &[(1, "a"), (1, "lost"), (0, "b")]);
+        let run = build(&sandbox, &[]);
+        assert_eq!(run["status"], "error", "{run}");
+        let reason = run["reason"].as_str().unwrap();
+        assert!(reason.contains("`at` outside of the batch: NULL"), "{reason}");
+        sandbox.write("models/gold/daily.sql", model(2, "", &format!("{} where value <> 'lost'", sql(from))));
+        build(&sandbox, &[]);
+        assert_eq!(values(&sandbox), ["a", "b"]);
+    }
+}
+
+#[test]
 fn a_batch_whose_tests_fail_is_not_published_and_what_it_replaces_stays() {
     let sandbox = project(2, "", "select at, nullif(value, 'bad') as value from {{ ref('events') }}");
     deliver(&sandbox, &[(2, "a"), (1, "b"), (0, "c")]);

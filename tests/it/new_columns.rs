@@ -243,3 +243,21 @@ fn mistakes_about_new_columns_are_told_with_their_place() {
     sandbox.write("in/items/1.csv", "id,price,Price\n1,2,3\n");
     sandbox.lake(&["compile"]).assert_failed(2, "column `Price` differs from `price` by case only");
 }
+
+#[test]
+fn a_folder_that_is_missing_is_no_delivery_of_nothing() {
+    for rule in ["on_new_column: add", "on_new_column: ignore"] {
+        let sandbox = project("csv", ID, rule);
+        sandbox.write(
+            "models/silver/items.sql",
+            "{{ config(materialized='table') }} select * from {{ source('raw', 'items') }}",
+        );
+        sandbox.write("in/items/1.csv", "id\n1\n");
+        sandbox.ok(&["build"]);
+        std::fs::rename(sandbox.path("in"), sandbox.path("away")).unwrap();
+        sandbox.lake(&["build"]).assert_failed(1, "does not exist");
+        assert_eq!(table(&sandbox), [json!({"id": 1})], "{rule}");
+        std::fs::rename(sandbox.path("away"), sandbox.path("in")).unwrap();
+        sandbox.ok(&["build"]);
+    }
+}

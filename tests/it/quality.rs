@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::sandbox::{Run, Sandbox, node};
+use crate::services;
 
 const ORDERS: &str = "{{ config(materialized='table', unique_key='id') }}\n\
     select id, amount, state, _file_path, _row_number from {{ source('raw', 'orders') }}\n";
@@ -312,4 +313,82 @@ fn references_are_told_alike_whether_their_keys_are_gathered_or_asked_for() {
     // One test alone, in whose table nothing else is looked at.
     let alone = report(&sandbox.lake(&["test", "--select", "big_town", "--output", "json"]));
     assert_eq!(test(&alone, "big_town")["failures"], 2);
+}
+
+#[test]
+fn what_unit_tests_say_is_noted_once() {
+    let half = |by: &str| format!("{{% macro half(x) %}}({{{{ x }}}} / {by}){{% endmacro %}}");
+    let sandbox = Sandbox::new(&[
+        ("models/gold/halves.sql", "{{ config(materialized='table') }} select {{ half('8') }} as n"),
+        ("macros/half.sql", &half("2")),
+        (
+            "models/gold/units.yml",
+            "unit_tests:\n  - { name: halves, macro: half, cases: [{ args: ['4'], expect: 2 }] }\n  - { name: eight, model: halves, given: [], expect: { rows: [{ n: 4 }] } }\n",
+        ),
+    ]);
+    let said = |test: &str| {
+        let rows = sandbox.query(&format!(
+            "select status from _lake.test_results where kind = 'unit_test' and test = '{test}' order by started_at"
+        ));
+        rows.iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    sandbox.ok(&["build"]);
+    // The macro may give another value each time, so it is tried each time.
+    sandbox.ok(&["build"]);
+    sandbox.ok(&["build"]);
+    assert_eq!((said("halves"), said("eight")), (vec!["pass".to_owned()], vec!["pass".to_owned()]));
+    sandbox.write("macros/half.sql", half("4"));
+    assert_eq!(sandbox.lake(&["build"]).code, 1);
+    sandbox.write("macros/half.sql", half("2"));
+    // Nothing is to be built, and it is news that they pass.
+    sandbox.ok(&["build"]);
+    sandbox.ok(&["build"]);
+    assert_eq!(said("halves"), ["pass", "fail", "pass"]);
+}
+
+#[test]
+fn lake_test_reads_each_table_at_most_once() {
+    let stub = services::gcs();
+    let values = |rows: &str| format!("{{{{ config(materialized='table') }}}} select * from (values {rows})");
+    let mut sandbox = Sandbox::new(&[
+        ("models/silver/people.sql", &values("(1, 'a', 10), (2, 'b', 20), (3, 'c', 20)) as t(id, name, team")),
+        ("models/silver/teams.sql", &values("(10, 1), (20, 2)) as t(id, lead")),
+        (
+            "models/silver/all.yml",
+            "models:
+  - name: people
+    columns:
+      - { name: id, data_tests: [unique, not_null] }
+      - { name: name, data_tests: [not_null, { accepted_values: { values: [a, b, c] } }, { string_length_between: { max_value: 3 } }] }
+      - { name: team, data_tests: [{ relationships: { to: ref('teams'), field: id } }, { max_between: { max_value: 90 } }] }
+  - name: teams
+    columns:
+      - { name: id, data_tests: [unique] }
+      - { name: lead, data_tests: [{ relationships: { to: ref('people'), field: id } }] }
+",
+        ),
+    ]);
+    sandbox.environment(&stub.server.env);
+    sandbox
+        .write("project.yml", format!("name: sandbox\ntargets: {{ dev: {{ root: \"{}/lake\" }} }}\n", stub.server.url));
+    sandbox.ok(&["build"]);
+    // Requests for files of data, by file.
+    let asked = |args: &[&str]| {
+        stub.fail(|_| None);
+        sandbox.ok(args);
+        let mut files: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+        let of_data =
+            |key: &String| key.contains("/silver/") && key.ends_with(".parquet") && !key.contains("_delta_log");
+        for call in stub.calls().into_iter().filter(|call| call.method == "GET" && of_data(&call.key)) {
+            *files.entry(call.key).or_default() += 1;
+        }
+        files
+    };
+    // What one test of each table asks for.
+    let mut once = asked(&["test", "--no-prove", "--select", "unique_people_id"]);
+    once.extend(asked(&["test", "--no-prove", "--select", "unique_teams_id"]));
+    assert_eq!(once.len(), 2, "{once:?}");
+    let tested = asked(&["test", "--no-prove"]);
+    // Nine ask for no more.
+    assert!(tested.len() == 2 && tested.iter().all(|(file, count)| *count <= once[file]), "{tested:?} {once:?}");
 }

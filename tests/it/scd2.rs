@@ -501,6 +501,7 @@ fn settings_that_do_not_fit_say_what_to_do() {
         ("strategy='check', check_cols='all', hard_deletes='invalidate'", &[]),
         ("strategy='check', check_cols='all', hard_deletes='delete'", &[]),
         ("strategy='check', check_cols='all', full_refresh=true", &[]),
+        ("strategy='check', check_cols='all', on_schema_change='sync_all_columns'", &[]),
         ("strategy='check', check_cols='all', snapshot_meta_column_names={'valid_from': 'AT'}", &[]),
         ("strategy='check', check_cols='all', snapshot_meta_column_names={'dbt_scd_id': 'id'}", &[]),
         ("strategy='check', check_cols='all', invalidate_hard_deletes=true", &[]),

@@ -15,7 +15,7 @@ use crate::services;
 
 /// What a scenario saw, after nothing went wrong and nothing but the page itself was asked for. `None` without a browser.
 #[track_caller]
-fn browse(sandbox: &Sandbox, scenario: &str, argument: &Value) -> Option<Value> {
+pub fn browse(sandbox: &Sandbox, scenario: &str, argument: &Value) -> Option<Value> {
     let url = format!("file://{}", sandbox.path("page.html").display());
     let told = finish(browser(&url, scenario, argument)?);
     assert_eq!(told["requests"], json!([url]), "a page asks nobody");
@@ -41,7 +41,7 @@ fn finish(child: Child) -> Value {
     told
 }
 
-fn generate(sandbox: &Sandbox) -> String {
+pub fn generate(sandbox: &Sandbox) -> String {
     sandbox.ok(&["docs", "generate", "--path", "page.html"]);
     std::fs::read_to_string(sandbox.path("page.html")).unwrap()
 }
@@ -54,7 +54,7 @@ fn data(page: &str) -> Value {
 }
 
 /// The sample lake after two builds, with a failed model below it.
-fn sample() -> Sandbox {
+pub fn sample() -> Sandbox {
     let sandbox = Sandbox::sample();
     sandbox.write(
         "models/gold/exposures.yml",
@@ -180,6 +180,8 @@ fn the_graph_is_narrowed_and_walked_through() {
     assert_eq!(seen["tag:gold"]["nodes"], 4);
     assert!(seen["nobody"].as_str().unwrap().contains("Nothing is called nobody"), "{seen}");
     assert_eq!(seen["withoutFirstLayer"], json!({"nodes": 7, "edges": 7, "hash": "#/lineage?layers=bronze"}));
+    assert_eq!(seen["Tag"], json!({"nodes": 4, "edges": seen["Tag"]["edges"], "hash": "#/lineage?tag=gold"}));
+    assert_eq!(seen["Status"], json!({"nodes": 1, "edges": 0, "hash": "#/lineage?status=error"}));
     let keys = json!(["ArrowRight", "ArrowRight", "ArrowLeft", "Escape", "ArrowDown", "Enter"]);
     let walked = browse(&sandbox, "keyboard", &keys).unwrap();
     let said = |at: usize| walked[at]["said"].as_str().unwrap();
@@ -358,6 +360,7 @@ fn a_thousand_models_are_a_small_page_and_a_readable_graph() {
     assert!(page.len() < 3 << 20, "{} bytes", page.len());
     let Some(seen) = browse(&sandbox, "large", &json!("#/model/mart.m0999")) else { return };
     assert_eq!((&seen["whole"], &seen["heading"]), (&json!({"nodes": MODELS, "edges": edges}), &json!("m0999")));
+    assert_eq!(seen["pictures"], 3, "the wheel and the mouse move the graph");
 }
 
 /// `lake docs serve`, ended when this is dropped.

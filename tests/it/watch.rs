@@ -99,9 +99,13 @@ impl<'a> Watch<'a> {
             .expect("`kill` is on the path");
     }
 
-    /// Asks it to end.
+    /// Asks it to end, as a service manager does.
     fn stop(&mut self) -> ExitStatus {
-        self.signal("-TERM");
+        self.end("-TERM")
+    }
+
+    fn end(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
         self.child.get_mut().wait().unwrap()
     }
 
@@ -143,7 +147,8 @@ fn only_what_is_selected_is_built_and_waited_for() {
     sandbox.write("in/visits/second.csv", "id\n10\n");
     sandbox.write("in/orders/second.csv", "id\n10\n");
     watch.wait(2);
-    assert!(watch.stop().success());
+    // As Ctrl-C does.
+    assert!(watch.end("-INT").success());
     assert_eq!(watch.runs(), [(1, 0), (1, 0)]);
     assert_eq!(sandbox.value("select count(*) from silver.orders"), 2);
     let none = sandbox.lake(&["watch", "--select", "total"]);

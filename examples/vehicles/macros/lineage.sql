@@ -9,10 +9,10 @@ source_system,
     '{{ layer }}' as layer
 {%- endmacro %}
 
-{# The same of many rows of a table that become one. #}
+{# The same of many rows of a table that become one: file and times are those of the last delivery of any of them. #}
 {% macro lineage_of_group(layer, table) -%}
 max({{ table }}.source_system) as source_system,
-    last_value({{ table }}.source_file order by {{ table }}.event_at, {{ table }}.source_file) as source_file,
+    last_value({{ table }}.source_file order by {{ table }}.load_timestamp, {{ table }}.event_at, {{ table }}.source_file) as source_file,
     max({{ table }}.load_timestamp) as load_timestamp,
     min({{ table }}.created_at) as created_at,
     max({{ table }}.updated_at) as updated_at,

@@ -43,11 +43,14 @@ pub struct LogEvent {
     level: Level,
     message: String,
     data: Value,
+    /// It is told to those who want to hear of results and errors only.
+    is_result: bool,
 }
 
 impl LogEvent {
     fn new(name: &'static str, code: &'static str, level: Level, message: String, data: Value) -> Self {
-        Self { name, code, level, message, data }
+        let is_result = level == Level::Error || matches!(name, "EndOfRunSummary" | "CommandCompleted" | "Report");
+        Self { name, code, level, message, data, is_result }
     }
 
     /// The first of a command.
@@ -61,6 +64,11 @@ impl LogEvent {
     pub fn note(level: Level, message: String) -> Self {
         let data = json!({"msg": message});
         Self::new("Note", "Z050", level, message, data)
+    }
+
+    /// What went wrong beside the result.
+    pub fn mishap(message: String) -> Self {
+        Self { is_result: true, ..Self::note(Level::Warn, message) }
     }
 
     /// What stops the command.
@@ -129,7 +137,7 @@ impl LogEvent {
 
     /// Whether it is told to those who want to hear of results and errors only.
     pub fn is_result(&self) -> bool {
-        self.level == Level::Error || matches!(self.name, "EndOfRunSummary" | "CommandCompleted" | "Report")
+        self.is_result
     }
 
     /// The event on a line of its own.

@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::rows::{BadFile, NO_QUOTE};
 use super::values::is_nested;
 use crate::project::{Format, SourceOptions};
+use crate::words::HIDDEN;
 
 /// Between the records of a JSON document: it stands in no JSON.
 pub(super) const SEPARATOR: u8 = 0x1e;
@@ -163,11 +164,19 @@ pub(super) enum Splitter {
         output: Vec<u8>,
     },
     Objects {
-        /// For each column that is read: its name, whether its values have parts, and whether they are text.
-        columns: Vec<(String, bool, bool)>,
+        columns: Vec<Member>,
         /// What is declared, if other members are rescued.
         declared: Option<BTreeSet<String>>,
     },
+}
+
+/// A column that is read of objects.
+pub(super) struct Member {
+    name: String,
+    /// Its values have parts.
+    is_nested: bool,
+    is_text: bool,
+    is_sensitive: bool,
 }
 
 impl Splitter {
@@ -190,7 +199,12 @@ impl Splitter {
     pub(super) fn objects(layout: &Layout, wanted: &[usize]) -> Self {
         let column = |at: &usize| {
             let field = layout.columns.field(*at);
-            (field.name().clone(), is_nested(field.data_type()), field.data_type() == &DataType::Utf8)
+            Member {
+                name: field.name().clone(),
+                is_nested: is_nested(field.data_type()),
+                is_text: field.data_type() == &DataType::Utf8,
+                is_sensitive: layout.options.sensitive.contains(field.name()),
+            }
         };
         let declared = || layout.columns.fields().iter().map(|field| field.name().clone()).collect();
         let declared = layout.options.rescues_new_columns.then(declared);
@@ -240,11 +254,7 @@ fn parts(reader: &mut csv_core::Reader, record: &str, delimiter: char, output: &
 }
 
 /// The texts of an object's values: of plain ones as they are, of lists and objects as JSON.
-fn object(
-    record: &Record,
-    columns: &[(String, bool, bool)],
-    declared: Option<&BTreeSet<String>>,
-) -> Result<Fields, BadFile> {
+fn object(record: &Record, columns: &[Member], declared: Option<&BTreeSet<String>>) -> Result<Fields, BadFile> {
     let text = record.text.trim();
     let malformed = |why: String| Fields {
         texts: vec![None; columns.len()],
@@ -262,17 +272,17 @@ fn object(
     let Some(values) = members(text) else { return Ok(malformed("it is not a JSON object".to_owned())) };
     let mut problem = None;
     let mut surplus = Vec::new();
-    let value_of = |(name, nested, is_text): &(String, bool, bool)| {
+    let value_of = |Member { name, is_nested, is_text, is_sensitive }: &Member| {
         let value = *values.get(name)?;
         let text = match value.as_bytes().first()? {
             b'n' => return None,
             // Half of a letter is JSON, and no text.
-            b'"' if !nested => serde_json::from_str(value).ok(),
+            b'"' if !is_nested => serde_json::from_str(value).ok(),
             b'{' | b'[' if *is_text => None,
             _ => Some(value.to_owned()),
         };
         if text.is_none() {
-            let shown: String = value.chars().take(100).collect();
+            let shown: String = if *is_sensitive { HIDDEN.to_owned() } else { value.chars().take(100).collect() };
             let why = format!("column `{name}`: `{shown}` is not a varchar");
             problem.get_or_insert(Problem { column: Some(name.clone()), why });
             surplus.push((name.clone(), value.to_owned()));
@@ -347,7 +357,12 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_a_problem_and_what_is_not_declared_is_kept() {
-        let columns = [("a".to_owned(), false, true), ("b".to_owned(), false, true)];
+        let columns = ["a", "b"].map(|name| Member {
+            name: name.to_owned(),
+            is_nested: false,
+            is_text: true,
+            is_sensitive: false,
+        });
         let declared = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
         let text = r#"{"a": "\ud800", "b": "é", "c": "x\ny", "d": [1], "e": null, "f": 1.0, "g": "\ud800"}"#;
         let record = Record { text: text.to_owned(), ended: true, ..Record::default() };

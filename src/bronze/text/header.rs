@@ -72,7 +72,9 @@ fn names(record: &[u8], dialect: Dialect<'_>) -> Result<Vec<String>, BadFile> {
     let mut sorted: Vec<&String> = names.iter().collect();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(twice) => Err(BadFile::whole(format!("its header names column `{}` twice", twice[0]))),
+        Some(twice) => {
+            Err(BadFile::whole(format!("its header names column `{}` twice", dialect.options.shown_name(twice[0]))))
+        }
         None => Ok(names),
     }
 }
@@ -126,7 +128,7 @@ pub(super) fn known_names(names: &[String], layout: &Layout) -> Result<Vec<Strin
         let declared: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         let why = format!(
             "its header `{}` names none of the columns of `{}`: {}",
-            names.join(", "),
+            names.iter().map(|name| layout.options.shown_name(name)).collect::<Vec<_>>().join(", "),
             layout.source,
             declared.join(", ")
         );

@@ -60,7 +60,7 @@ impl Layout {
     /// Why a text is no value of a column.
     pub(super) fn why_not(&self, field: usize, text: &str) -> String {
         let field = self.columns.field(field);
-        let text: String = text.trim().chars().take(100).collect();
+        let text = self.options.shown(field.name(), text);
         let format = self.options.columns.get(field.name()).filter(|column| !column.formats.is_empty());
         let format = format.map(|column| format!(" of the format `{}`", column.formats.join("`, `")));
         let (name, data_type) = (field.name(), sql_type(field.data_type()));

@@ -49,6 +49,7 @@ use self::rows::{BadFile, Rows};
 use super::{BronzeError, replay};
 use crate::project::{Compression, Format, SourceOptions};
 use crate::stores::{OpenFile, Store};
+use crate::words::without_values;
 
 pub(super) use self::infer::Sample;
 pub(super) use self::layout::{Layout, with_row_columns};
@@ -288,6 +289,10 @@ async fn placed(mut bad: BadFile, text: &TextFormat, columns: &[usize], mut file
                 bad = BadFile { row: Some(row), ..found };
             }
         }
+    }
+    // What a decoder says of a value inside of another one is its own.
+    if bad.of_decoder && is_json && !text.layout.options.sensitive.is_empty() {
+        bad.why = without_values(&bad.why);
     }
     let line = match bad.row {
         Some(row) => line_of(&file.object_meta, text, row),

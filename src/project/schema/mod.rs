@@ -94,7 +94,13 @@ fn project() -> Value {
         vec![
             ("root", of(text(), "Where its tables are: a folder, or an address such as s3://acme-lake/prod")),
             ("threads", of(json!({"type": "integer", "minimum": 1}), "How many nodes and partitions run at once")),
-            ("memory", of(amount(), "What all queries of a run may use together")),
+            (
+                "memory",
+                of(
+                    amount(),
+                    "What the process may use; queries reserve half of it together, and spill to disk beyond that",
+                ),
+            ),
             ("retries", of(unless_set(count(), 3), "How often a node starts again after its storage failed")),
             ("storage_options", of(map_of(text()), "How the store is reached: options of the `object_store` crate")),
         ],

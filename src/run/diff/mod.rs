@@ -12,12 +12,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Runtime;
-use super::failing::HIDDEN;
 use super::materialize::Failure;
 use crate::catalog::{holds, sql_type, widens};
 use crate::compile::impact::What;
 use crate::names::TableName;
 use crate::tables::{FileDiff, FileSet, Published, compare_files, same_content};
+use crate::words::HIDDEN;
 
 use key::find_key;
 use queries::Comparison;
@@ -339,11 +339,8 @@ struct Hidden<'a> {
 }
 
 impl Hidden<'_> {
-    /// Of a column that the model no longer has nobody can say that it is not sensitive.
     fn hides(&self, column: &str) -> bool {
-        let compiled = &self.runtime.compiled;
-        let is_known = compiled.schema_of(self.table).is_some_and(|schema| schema.field_with_name(column).is_ok());
-        !compiled.sensitive.is_empty() && (!is_known || compiled.is_sensitive(self.table, column))
+        self.runtime.compiled.hides(self.table, column)
     }
 
     fn shown(&self, column: &str, value: Value) -> Value {

@@ -150,7 +150,10 @@ impl Inputs {
             match self.export_once(export).await {
                 Ok(result) => break result,
                 Err(failure) if patience.again(&failure).await => {}
-                Err(failure) => break ExportResult::new(export, Status::Error, failure.to_string()),
+                Err(failure) => {
+                    let why = self.runtime().in_words(&failure, [export.model()]);
+                    break ExportResult::new(export, Status::Error, why);
+                }
             }
         };
         (result.started_at, result.seconds) = (started_at, start.elapsed().as_secs_f64());
@@ -344,7 +347,7 @@ impl Inputs {
             let export = &self.runtime().project.exports[&step.name];
             let of_model = planned.iter().find(|planned| planned.name == *export.model()).map(|planned| planned.plan);
             let (plan, reason) = match self.look_at_export(export, Seen::ByRun).await {
-                Err(failure) => (Plan::Fail, failure.to_string()),
+                Err(failure) => (Plan::Fail, self.runtime().in_words(&failure, [export.model()])),
                 Ok(look) => match (self.needs_export(export, &look), of_model) {
                     (Need::Write(reason), _) => (Plan::Build, reason),
                     (Need::Skip(_), Some(Plan::Build)) if look.note.is_none() => {

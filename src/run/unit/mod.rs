@@ -24,6 +24,7 @@ use super::{Failure, Runtime, SharedRuntime};
 use crate::compile::CompiledUnitTest;
 use crate::diagnostics::Diagnostic;
 use crate::graph::Selection;
+use crate::memo::KeyMaker;
 use crate::names::TableName;
 use crate::project::{UnitSubject, UnitTest};
 use crate::session;
@@ -54,6 +55,9 @@ pub struct UnitTestResult {
     /// It passed in an earlier run, and nothing that decides it has changed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
+    /// The build before said the same of it.
+    #[serde(skip)]
+    pub said_before: bool,
     /// The models that are not built when it fails: the one that it tests, or those that use the macro.
     #[serde(skip)]
     pub refuses: Vec<TableName>,
@@ -133,7 +137,18 @@ async fn run_one(runtime: &Runtime, session: &SessionState, test: &CompiledUnitT
     if let (Ok(None), Some(key)) = (&found, test.verdict) {
         runtime.memo.put(key, &());
     }
-    result(runtime, test, found, start)
+    let said_before = trusting && found.as_ref().is_ok_and(|diff| says_again(runtime, test, diff.is_none()));
+    UnitTestResult { said_before, ..result(runtime, test, found, start) }
+}
+
+/// Remembers what a build says of a test, and tells whether the build before said it, too.
+fn says_again(runtime: &Runtime, test: &CompiledUnitTest, passes: bool) -> bool {
+    let key = KeyMaker::new("what was said of a unit test").text(&test.name).finish();
+    let before = runtime.memo.get::<bool>(key);
+    if before != Some(passes) {
+        runtime.memo.put(key, &passes);
+    }
+    before == Some(passes)
 }
 
 fn result(runtime: &Runtime, test: &UnitTest, found: Result<Option<Diff>, Failure>, start: Instant) -> UnitTestResult {
@@ -156,6 +171,7 @@ fn result(runtime: &Runtime, test: &UnitTest, found: Result<Option<Diff>, Failur
         message,
         diff,
         unchanged: false,
+        said_before: false,
         refuses: if status == TestStatus::Pass { Vec::new() } else { refused(runtime, test) },
         path: test.span.file.path.clone(),
         line: (status != TestStatus::Pass).then(|| test.span.position().0),

@@ -262,7 +262,7 @@ impl Change<'_> {
             None => Ok(staged),
             Some(why) => {
                 staged.discard(self.lake).await;
-                Err(TableError::Rows(why))
+                Err(TableError::Values(why))
             }
         }
     }

@@ -115,6 +115,66 @@ fn gold_follows_new_and_late_files_by_what_changed() {
 }
 
 #[test]
+fn a_column_that_producers_add_widens_the_table() {
+    let example = courses();
+    example.build(&[]);
+    let before = example.counts(["views", "course_progress"]);
+    let lines = "2026-03-08 09:00:00,u9001,web,2,1,phone\n2026-03-08 09:00:00,u9002,tv,3,1,\n";
+    let header = HEADER.replace("chapter_id", "chapter_id,device");
+    example.sandbox.write("data/bronze/views/views_2026-03-08_00.csv", format!("{header}{lines}"));
+    let report = example.build(&[]);
+    assert_eq!(node(&report, "silver.views")["files_read"], 1, "files that are there already are not read again");
+    assert_eq!(example.counts(["views", "course_progress"]), [before[0] + 2, before[1] + 2]);
+    let of_devices = "select device, count(*) as views from {{ ref('views') }} group by device order by views";
+    assert_eq!(example.query(of_devices), [json!({"device": "phone", "views": 1}), json!({"views": before[0] + 1})]);
+    // Producers that do not know of it yet go on as they are.
+    deliver(&example, "views_2026-03-08_01", "2026-03-08 10:00:00,u9003,web,2,1\n");
+    example.build(&[]);
+    assert_eq!(example.counts(["views"]), [before[0] + 3]);
+    assert_exact(&example);
+    example.assert_rests();
+}
+
+#[test]
+fn parts_of_the_day_are_those_of_the_declared_clocks() {
+    let example = courses();
+    deliver(
+        &example,
+        "own",
+        "2026-07-01 11:30:00,u1,tv,2,1\n2026-12-01 11:30:00,u1,tv,2,1\n2026-12-01 23:30:00,u1,tv,2,1\n",
+    );
+    let parts = |zone: &str| {
+        let vars = format!("{{time_zone: {zone}}}");
+        let sql = "select viewed_at, {{ part_of_day('viewed_at') }} as part from {{ ref('views') }} where user_id = 'u1' order by 1";
+        let shown = example.ok(&["show", "--inline", sql, "--vars", &vars, "--output", "json"]);
+        let rows: Vec<Value> = serde_json::from_str(&shown).unwrap();
+        rows.iter().map(|row| row["part"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    example.build(&[]);
+    assert_eq!(parts("UTC"), ["morning", "morning", "evening"]);
+    // Summer time in July, and the next day.
+    assert_eq!(parts("Europe/Berlin"), ["afternoon", "afternoon", "morning"]);
+    assert_eq!(parts("America/New_York"), ["morning", "morning", "evening"]);
+    let report = example.build(&["--vars", "{time_zone: Europe/Berlin}"]);
+    assert_eq!(status(&report, "silver.views").0, "skipped");
+    assert_eq!(status(&report, "gold.users_platforms").0, "success");
+}
+
+#[test]
+fn a_model_of_another_group_is_not_read() {
+    let example = courses();
+    let mine = "models:\n  - name: views_of_others\n    config: { group: others }\ngroups:\n  - { name: others, owner: { name: Others } }\n";
+    let sql = |name: &str| format!("select * from {{{{ ref('{name}') }}}}\n");
+    example.sandbox.write("models/gold/others.yml", mine);
+    example.sandbox.write("models/gold/views_of_others.sql", sql("course_progress"));
+    example.ok(&["compile"]);
+    let silver = std::fs::read_to_string(example.sandbox.path("project.yml")).unwrap();
+    example.sandbox.write("project.yml", silver.replace("access: protected", "access: private"));
+    example.sandbox.write("models/gold/views_of_others.sql", sql("views"));
+    example.lake(&["compile"]).assert_failed(2, "private");
+}
+
+#[test]
 fn users_are_counted_once_however_often_they_view() {
     let example = courses();
     deliver(

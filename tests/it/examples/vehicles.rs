@@ -132,11 +132,18 @@ fn every_layer_says_where_its_rows_come_from_and_has_a_profile() {
         assert!(["a", "b", "c", "d", "e"].iter().all(|column| row[*column] == row["n"]), "{model}: {row}");
     }
     // Rows, NULLs and distinct values of each column of each version, and of what is sensitive no value.
-    let profiled = example.query(
-        "select node, max(rows) as rows, count(distinct column_name) as columns, sum(nulls) as nulls from _lake.profiles \
-         where node in ('raw.raw_events', 'staging.stg_events', 'semantic.sem_vehicle_events', 'dwh.fact_vehicle_events') group by node",
-    );
-    assert_eq!(profiled.len(), 4, "{profiled:?}");
+    for model in models.into_iter().chain(["top_vehicles", "top_vehicle_path"]) {
+        let profiled = example.query(&format!(
+            "select column_name, rows, nulls, distinct_values from _lake.profiles where split_part(node, '.', 2) = '{model}'"
+        ));
+        let rows = example.count(model);
+        for column in &profiled {
+            let name = column["column_name"].as_str().unwrap();
+            let nulls = format!("select count(*) from {{{{ ref('{model}') }}}} where \"{name}\" is null");
+            assert_eq!((&column["rows"], &column["nulls"]), (&rows.into(), &example.value(&nulls)), "{model}.{name}");
+        }
+        assert!(!profiled.is_empty(), "{model}");
+    }
     let shown = example.ok(&["profile", "stg_events"]);
     let line =
         |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{shown}")).to_owned();
@@ -214,6 +221,43 @@ fn later_deliveries_repeat_events_bring_new_kinds_and_lines_that_are_none() {
         "select lines, new_events, duplicates from {{ ref('deliveries') }} order by load_timestamp desc limit 1",
     );
     assert_eq!(loads, [json!({"lines": 3, "new_events": 2, "duplicates": 1})]);
+    example.assert_rests();
+}
+
+#[test]
+fn an_hour_comes_late_and_an_hour_comes_again() {
+    let example = Example::copy("vehicles");
+    let whole = Example::copy("vehicles");
+    whole.build(&[]);
+    // The files of one local hour are not there yet.
+    let inbox = example.sandbox.path(INBOX);
+    let aside = example.sandbox.path("aside");
+    std::fs::create_dir_all(&aside).unwrap();
+    let late: Vec<String> = names(&inbox).into_iter().filter(|name| name.starts_with("2019-06-01-16-")).collect();
+    assert!(late.len() > 100, "{}", late.len());
+    late.iter().for_each(|name| std::fs::rename(inbox.join(name), aside.join(name)).unwrap());
+    example.build(&[]);
+    late.iter().for_each(|name| std::fs::rename(aside.join(name), inbox.join(name)).unwrap());
+    let report = example.build(&[]);
+    assert_eq!(node(&report, "raw.raw_events")["files_read"], late.len());
+    let tables = |example: &Example| {
+        let facts =
+            "select vehicle_key, event_type_key, event_at from {{ ref('fact_vehicle_events') }} order by 1, 2, 3";
+        let periods = "select operating_period_id, planned_minutes, planned_at, deleted_at from {{ ref('fact_operating_periods') }} order by 1";
+        let reports = "select vehicle, events from {{ ref('events_per_vehicle') }} order by 1";
+        [facts, periods, reports].map(|sql| example.query(sql))
+    };
+    let expected = tables(&whole);
+    assert_eq!(tables(&example), expected);
+    // What `raw` has taken in it does not take in twice; all of it again gives the same.
+    example.lake(&["build", "--files", "2019-06-01-16-*"]).assert_failed(1, "to read files again would double them");
+    assert_eq!(tables(&example), expected);
+    example.build(&["--full-refresh"]);
+    assert_eq!(tables(&example), expected);
+    // The periods are those of the files.
+    let planned =
+        events(&example).iter().filter(|event| event["on"] == "operating_period" && event["event"] == "create").count();
+    assert!(expected[1].len() >= planned && planned > 100, "{planned}");
     example.assert_rests();
 }
 

@@ -87,6 +87,13 @@ const scenarios = {
     await box.fill('');
     await page.getByRole('group', { name: 'Layers' }).getByRole('button').first().click();
     seen.withoutFirstLayer = { ...await graph(page), hash: new URL(page.url()).hash };
+    for (const [label, value] of [['Tag', 'gold'], ['Status', 'error']]) {
+      await go(page, '#/');
+      await go(page, '#/lineage');
+      await page.getByLabel(label, { exact: true }).selectOption(value);
+      await page.waitForTimeout(50);
+      seen[label] = { ...await graph(page), hash: new URL(page.url()).hash };
+    }
     return seen;
   },
 
@@ -142,15 +149,41 @@ const scenarios = {
   async large(browser) {
     const page = await open(browser);
     await go(page, '#/lineage');
-    const whole = await graph(page), frames = [];
-    const box = await (await page.$('.stage canvas')).boundingBox();
+    const whole = await graph(page), canvas = await page.$('.stage canvas');
+    const picture = () => page.waitForTimeout(150).then(() => canvas.evaluate(of => of.toDataURL()));
+    const pictures = [await picture()];
+    const box = await canvas.boundingBox();
     await page.mouse.move(box.x + 400, box.y + 300);
     for (let at = 0; at < 5; at++) await page.mouse.wheel(0, -240);
+    pictures.push(await picture());
     await page.mouse.down();
     for (let at = 0; at < 10; at++) await page.mouse.move(box.x + 400 + at * 12, box.y + 300 + at * 5);
     await page.mouse.up();
+    pictures.push(await picture());
     await go(page, argument);
-    return { whole, frames, heading: await page.textContent('main h1') };
+    return { whole, pictures: new Set(pictures).size, heading: await page.textContent('main h1') };
+  },
+
+  /** What stands beside the text of a page: the catalogue, the theme, charts, tabs. */
+  async look(browser) {
+    const page = await open(browser, { colorScheme: 'light' });
+    const background = () => page.waitForTimeout(100).then(() => page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+    const themes = [await background()];
+    await page.getByRole('button', { name: 'Dark theme' }).click();
+    themes.push(await background());
+    await page.getByRole('button', { name: 'Light theme' }).click();
+    themes.push(await background());
+    const tree = [await page.innerText('nav.tree')];
+    await page.getByLabel('Filter the catalogue').fill('progress');
+    tree.push(await page.innerText('nav.tree'));
+    await go(page, argument);
+    const charts = await page.$$eval('main [role=img]', all => all.map(chart => chart.getAttribute('aria-label')));
+    const sql = {};
+    for (const name of ['Template', 'Compiled']) {
+      await page.getByRole('button', { name, exact: true }).click();
+      sql[name] = await page.locator('.code').last().innerText();
+    }
+    return { themes, tree, charts, sql };
   },
 
   /** A page that is served: it comes again when another one is made. */

@@ -1,31 +1,30 @@
 -- An operating period from its plan to its end: the row is completed when it is deleted.
-with created as (
-    select * from {{ ref('sem_operating_period_events') }} where event = 'create'
-),
-
-deleted as (
-    select operating_period_id, organization_id, max(event_at) as deleted_at, max(updated_at) as updated_at
-    from {{ ref('sem_operating_period_events') }}
-    where event = 'delete'
-    group by operating_period_id, organization_id
+with periods as (
+    select
+        events.operating_period_id,
+        events.organization_id,
+        max(events.period_start) filter (where events.event = 'create') as period_start,
+        max(events.period_finish) filter (where events.event = 'create') as period_finish,
+        max(events.event_at) filter (where events.event = 'create') as planned_at,
+        max(events.event_at) filter (where events.event = 'delete') as deleted_at,
+        {{ lineage_of_group('dwh', 'events') }}
+    from {{ ref('sem_operating_period_events') }} as events
+    group by events.operating_period_id, events.organization_id
 )
 
 select
-    created.operating_period_id,
-    {{ dbt_utils.generate_surrogate_key(['created.organization_id']) }} as organization_key,
-    cast(to_char(created.period_start, '%Y%m%d') as int) as start_date_key,
-    created.period_start,
-    created.period_finish,
-    cast(extract(epoch from created.period_finish - created.period_start) / 60 as bigint) as planned_minutes,
-    created.event_at as planned_at,
-    deleted.deleted_at,
-    created.source_system,
-    created.source_file,
-    created.load_timestamp,
-    created.created_at,
-    greatest(created.updated_at, deleted.updated_at) as updated_at,
-    'dwh' as layer
-from created
-left join deleted
-    on created.operating_period_id = deleted.operating_period_id
-    and created.organization_id = deleted.organization_id
+    operating_period_id,
+    {{ dbt_utils.generate_surrogate_key(['organization_id']) }} as organization_key,
+    cast(to_char(period_start, '%Y%m%d') as int) as start_date_key,
+    period_start,
+    period_finish,
+    cast(extract(epoch from period_finish - period_start) / 60 as bigint) as planned_minutes,
+    planned_at,
+    deleted_at,
+    source_system,
+    source_file,
+    load_timestamp,
+    created_at,
+    updated_at,
+    layer
+from periods
