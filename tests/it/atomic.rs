@@ -226,3 +226,18 @@ fn hooks_tests_and_batches_of_a_burst() {
     assert_eq!(versions(&sandbox), [1; 4], "a backlog is one commit");
     assert_eq!(sandbox.value("select count(*) from quarantine.raw__items"), 2, "one of each model");
 }
+
+#[test]
+fn what_tests_leave_out_is_in_its_quarantine_when_the_burst_is_over() {
+    let sandbox = Sandbox::new(&[
+        ("models/silver/a.sql", "{{ config(materialized='table') }} select * from (values (1), (-2)) as t(n)"),
+        ("models/silver/b.sql", "{{ config(materialized='table') }} select n from {{ ref('a') }}"),
+        (
+            "models/silver/all.yml",
+            "models:\n  - name: a\n    columns: [{ name: n, data_tests: [{ accepted_range: { min_value: 0, on_violation: quarantine } }] }]\n",
+        ),
+    ]);
+    sandbox.ok(&["build", "--atomic"]);
+    assert_eq!(sandbox.value("select count(*) from silver.b"), 1);
+    assert_eq!(sandbox.value("select count(*) from quarantine.silver__a"), 1);
+}

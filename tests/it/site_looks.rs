@@ -33,7 +33,11 @@ fn a_page_has_a_catalogue_themes_charts_and_both_kinds_of_sql() {
     }
     let sql = |name: &str| seen["sql"][name].as_str().unwrap();
     assert!(sql("Template").contains("{{ source('bronze', 'views') }}"), "{}", sql("Template"));
-    assert!(!sql("Compiled").contains("{{") && sql("Compiled").contains("from \"bronze\".\"views\""), "{}", sql("Compiled"));
+    assert!(
+        !sql("Compiled").contains("{{") && sql("Compiled").contains("from \"bronze\".\"views\""),
+        "{}",
+        sql("Compiled")
+    );
 }
 
 #[test]
