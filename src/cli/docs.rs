@@ -113,7 +113,7 @@ pub(super) struct Page {
 pub(super) fn page(pipeline: Pipeline, delivery: Delivery, printer: &Printer) -> anyhow::Result<Option<Page>> {
     let Ok(compiled) = pipeline.compile(printer)? else { return Ok(None) };
     let (runtime, async_runtime) = compiled.into_runtime()?;
-    let inputs = Inputs::new(Arc::clone(&runtime));
+    let inputs = Arc::new(Inputs::new(Arc::clone(&runtime)));
     let mut survey = super::pipeline::timed("survey", || async_runtime.block_on(run::survey(&inputs)));
     for source in runtime.project.sources.values().filter(|source| source.ingestion.loaded_at_field.is_some()) {
         if let Some(seen) = survey.sources.get_mut(&source.name) {

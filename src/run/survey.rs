@@ -2,6 +2,7 @@
 //! runs left. What cannot be read is said, and left out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -65,7 +66,7 @@ pub struct SeenSource {
 }
 
 /// Looks at everything. Nothing is written, and no row of a table is read.
-pub async fn survey(inputs: &Inputs) -> Survey {
+pub async fn survey(inputs: &Arc<Inputs>) -> Survey {
     let (tables, sources) = tokio::join!(all_tables(inputs), all_sources(inputs));
     let (mut tables, mut problems) = tables;
     let published: HashMap<TableName, u64> =
@@ -93,14 +94,18 @@ pub async fn survey(inputs: &Inputs) -> Survey {
     Survey { tables, sources, recorded, problems }
 }
 
-async fn all_tables(inputs: &Inputs) -> (BTreeMap<TableName, SeenTable>, Vec<String>) {
+async fn all_tables(inputs: &Arc<Inputs>) -> (BTreeMap<TableName, SeenTable>, Vec<String>) {
     let stored = inputs.runtime().project.models.values().filter(|model| model.is_stored());
-    // Named first: a stream of closures over borrowed models is none that can be sent.
-    let looks: Vec<_> = stored.map(|model| table(inputs, &model.name)).collect();
-    let seen: Vec<_> = futures::stream::iter(looks).buffered(AT_ONCE).collect().await;
+    let names: Vec<TableName> = stored.map(|model| model.name.clone()).collect();
+    // Reading a log is work, so each has a task of its own: all cores take part.
+    let look = |name: TableName| {
+        let inputs = Arc::clone(inputs);
+        tokio::spawn(async move { table(&inputs, &name).await })
+    };
+    let seen: Vec<_> = futures::stream::iter(names).map(look).buffered(AT_ONCE).collect().await;
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
     for seen in seen {
-        match seen {
+        match seen.unwrap_or_else(|error| Err(format!("a table cannot be looked at: {error}"))) {
             Ok(Some(seen)) => {
                 found.insert(seen.published.name.clone(), seen);
             }

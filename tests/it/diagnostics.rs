@@ -205,6 +205,49 @@ shows!(bad_properties,
     "models/silver/silver.yml" => "models:\n  - name: view\n  - name: views\n    columns:\n      - name: userid\n      - name: user_id\n        data_type: varchar\n        data_tests:\n          - not_nul\n          - accepted_values: { value: [1] }\n          - relationships: { to: ref('x'), field: a }\n");
 shows!(test_on_a_column_that_does_not_exist,
     "models/silver/silver.yml" => "models:\n  - name: views\n    data_tests:\n      - unique_combination_of_columns: { combination_of_columns: [user_id, platfrom] }\n      - expression_is_true: { expression: user_id > }\n");
+shows!(tests_that_lack_what_they_need,
+    "models/silver/silver.yml" => "models:
+  - name: views
+    data_tests:
+      - quantile_between: { column_name: user_id, quantile: 1.5, min_value: 1 }
+      - mean_between: { column_name: user_id }
+      - is_increasing: { sort_column: viewed_at }
+      - column_count_between
+      - column_pairs_in_set: { column_A: user_id, column_B: platform, value_pairs_set: [1, 2] }
+      - unique_within_row: { column_list: [user_id] }
+      - volume_anomalies: { timestamp_column: viewed_at, time_bucket: { period: month, count: 1 }, seasonality: day_of_week }
+    columns:
+      - name: viewed_at
+        data_tests:
+          - dates_between
+          - not_null: { severity: fatal }
+          - not_null: { name: some, limit: many }
+      - name: platform
+        data_tests:
+          - matches_regex
+          - column_type: { column_type: wordy }
+          - accepted_values: { values: [a], on_violation: ignore }
+          - unique: { on_violation: drop }
+");
+shows!(rows_that_cannot_be_left_out,
+    "models/silver/seen.sql" => "{{ config(materialized='view') }} select * from {{ ref('views') }}",
+    "models/silver/known.sql" => "{{ config(materialized='scd2', unique_key='user_id', strategy='check', check_cols='all') }} select user_id, platform from {{ ref('views') }}",
+    "models/silver/daily.sql" => "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='viewed_at', batch_size='day', begin='2024-01-01') }} select viewed_at, user_id from {{ ref('views') }}",
+    "models/silver/all.yml" => "models:
+  - name: seen
+    columns: [{ name: user_id, data_tests: [{ not_null: { on_violation: drop } }] }]
+  - name: known
+    columns: [{ name: user_id, data_tests: [{ not_null: { on_violation: quarantine } }] }]
+  - name: daily
+    columns: [{ name: user_id, data_tests: [{ not_null: { on_violation: drop } }] }]
+sources:
+  - name: bronze
+    tables:
+      - name: seen
+        path: bronze/views/
+        format: csv
+        columns: [{ name: a, data_tests: [{ not_null: { on_violation: drop } }] }]
+");
 shows!(two_models_of_one_name, "models/gold/views.sql" => "select 1 as one");
 shows!(a_model_outside_a_layer, "models/lost.sql" => "select 1 as one");
 shows!(singular_test_with_a_mistake, "tests/t.sql" => "select *\nfrom {{ ref('views') }}\nwhere usr_id is null");

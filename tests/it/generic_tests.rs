@@ -182,6 +182,38 @@ fn every_built_in_test_counts_what_plain_sql_counts() {
 }
 
 #[test]
+fn columns_that_are_not_as_declared_fail() {
+    let sandbox = Sandbox::new(&[
+        ("models/silver/t.sql", "select 1 as n, 'a' as s"),
+        (
+            "models/silver/t.yml",
+            "models:
+  - name: t
+    columns:
+      - name: n
+        data_tests: [{ column_exists: { name: place, column_index: 2 } }, { column_type: { name: kind, column_type: varchar } }]
+    data_tests:
+      - columns_match: { name: all, column_list: [n] }
+      - columns_match_in_order: { name: order, column_list: [s, n] }
+      - columns_contain: { name: some, column_list: [n, x, y] }
+      - columns_do_not_contain: { name: none, column_list: [s, z] }
+      - column_count_between: { name: many, min_value: 3 }
+",
+        ),
+    ]);
+    let run = sandbox.lake(&["test", "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:#?}"));
+    let told: Vec<String> = report["tests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|test| format!("{} {} {}: {}", test["status"], test["name"], test["failures"], test["message"]))
+        .collect();
+    crate::sandbox::snapshots().bind(|| insta::assert_snapshot!("generic_tests@columns", told.join("\n")));
+    assert!(told.len() == 7 && told.iter().all(|line| line.starts_with("\"fail\"")), "{told:#?}");
+}
+
+#[test]
 fn every_built_in_test_has_a_case() {
     let tested: BTreeSet<&str> = CASES.iter().map(|case| lake::checks::find(case.test).unwrap().name()).collect();
     // Those need a history or files, and have tests of their own.

@@ -392,3 +392,39 @@ fn lake_test_reads_each_table_at_most_once() {
     // Nine ask for no more.
     assert!(tested.len() == 2 && tested.iter().all(|(file, count)| *count <= once[file]), "{tested:?} {once:?}");
 }
+
+#[test]
+fn how_many_failing_rows_are_kept_is_said() {
+    let sandbox = Sandbox::new(&[
+        (
+            "models/silver/t.sql",
+            "{{ config(materialized='table') }} select cast(value as int) as n from generate_series(1, 150)",
+        ),
+        (
+            "models/silver/t.yml",
+            "models:
+  - name: t
+    columns:
+      - name: n
+        data_tests:
+          - accepted_range: { name: two, max_value: 0, limit: 2, severity: warn }
+          - accepted_range: { name: not_kept, max_value: 1, store_failures: false, severity: warn }
+          - accepted_range: { name: usual, max_value: 2, severity: warn, on_violation: warn }
+",
+        ),
+    ]);
+    let report = sandbox.json(&["build"]);
+    let kept = |test: &str| sandbox.value(&format!("select count(*) from _lake.failures where test = '{test}'"));
+    assert_eq!((kept("two"), kept("not_kept"), kept("usual")), (2.into(), 0.into(), 100.into()));
+    // All are counted all the same.
+    let tests = &node(&report, "silver.t")["tests"];
+    let counts: Vec<_> = tests.as_array().unwrap().iter().map(|test| test["failures"].as_u64().unwrap()).collect();
+    assert_eq!(counts.iter().sum::<u64>(), 150 + 149 + 148, "{counts:?}");
+    // Each of these tables has one commit of the run.
+    for table in ["runs", "node_results", "test_results", "failures", "profiles"] {
+        let log = std::fs::read_dir(sandbox.path(&format!("lake/_lake/{table}/_delta_log"))).unwrap();
+        let commits =
+            log.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".json")).count();
+        assert_eq!(commits, 1, "{table}");
+    }
+}
