@@ -7,6 +7,14 @@ use regex::Regex;
 /// What stands for a value that is not for everybody.
 pub const HIDDEN: &str = "***";
 
+/// So much of a value is told.
+const SHOWN_CHARS: usize = 100;
+
+/// The text of a value in a message: its beginning, unless nobody may see it.
+pub fn shown(text: &str, is_hidden: bool) -> String {
+    if is_hidden { HIDDEN.to_owned() } else { text.trim().chars().take(SHOWN_CHARS).collect() }
+}
+
 /// Names of types, as Arrow writes them.
 static TYPE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(U?Int|Float|Decimal|Date|Time|Utf|Timestamp)\d*(View)?[,.:;]?$").expect("a pattern")

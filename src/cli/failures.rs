@@ -16,7 +16,7 @@ use super::{ExitStatus, Pipeline};
 use crate::graph::SelectError;
 use crate::names::nearest;
 use crate::project::{DataTest, Project};
-use crate::run::{self, Failure, Inputs};
+use crate::run::{Failure, Inputs, Mask};
 use crate::session;
 use crate::words::sql_text;
 
@@ -40,9 +40,10 @@ pub(super) fn run(global: &Global, name: &str, printer: &Printer) -> anyhow::Res
     let mut rows: Vec<Value> = found.iter().flat_map(values).collect();
     // A column that was not sensitive when they were kept may be now.
     if let Some(test) = runtime.compiled.tests.iter().find(|known| known.name == test) {
+        let mask = Mask::new(&runtime.compiled, test);
         for row in &mut rows {
             for part in ["key", "row"] {
-                row[part].as_object_mut().map(|values| run::mask(&runtime.compiled, test, values));
+                row[part].as_object_mut().map(|values| mask.hide(values));
             }
         }
     }

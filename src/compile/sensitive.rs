@@ -91,9 +91,12 @@ pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Ve
         measured.iter().any(|name| !HARMLESS.contains(name))
     };
     let diagnostic = |test: &CompiledTest| {
+        let (is_kept, counted) = (keeps(test), test.config.fail_calc.as_deref().map(str::to_lowercase));
+        if !is_kept && counted.is_none() {
+            return None;
+        }
         let column = &spoken_of(test, sensitive)?.column;
-        let counted = test.config.fail_calc.as_deref().map(str::to_lowercase);
-        let (what, help) = if keeps(test) {
+        let (what, help) = if is_kept {
             (
                 "keep what it measures",
                 "`null_rate_anomalies`, or `measures: [distinct_count]`, tells nothing of the values",
@@ -106,7 +109,7 @@ pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Ve
         let message = format!("`{}` would {what} of sensitive column `{column}`", test.name);
         Some(Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone()).help(help))
     };
-    tests.iter().filter_map(diagnostic).collect()
+    if sensitive.is_empty() { Vec::new() } else { tests.iter().filter_map(diagnostic).collect() }
 }
 
 /// `meta: { sensitive: false }`.

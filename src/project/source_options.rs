@@ -133,8 +133,6 @@ pub struct SourceOptions {
     pub on_bad_row: OnBadRow,
 }
 
-/// So much of a value is told.
-const SHOWN_CHARS: usize = 100;
 /// Long enough for any record that somebody means.
 const MAX_LINE_BYTES: usize = 32 << 20;
 /// gzip cannot do more than about 1,030 to 1.
@@ -189,15 +187,6 @@ impl SourceOptions {
     /// A name of a header in a message: a file without one begins with values.
     pub fn shown_name<'a>(&self, name: &'a str) -> &'a str {
         if self.sensitive.is_empty() { name } else { HIDDEN }
-    }
-
-    /// The text of a value in a message: its beginning, unless nobody may see it.
-    pub fn shown(&self, column: &str, text: &str) -> String {
-        if self.sensitive.contains(column) {
-            HIDDEN.to_owned()
-        } else {
-            text.trim().chars().take(SHOWN_CHARS).collect()
-        }
     }
 
     /// The byte between the fields of a file of this format.

@@ -229,7 +229,7 @@ impl Audit<'_> {
 
     /// What was found, without what was measured of a sensitive column.
     fn hiding(&self, test: &CompiledTest, mut found: Found) -> Found {
-        if self.inputs.runtime().compiled.speaks_of_sensitive(test) {
+        if !found.measured.is_empty() && self.inputs.runtime().compiled.speaks_of_sensitive(test) {
             found.measured.iter_mut().for_each(|value| HIDDEN.clone_into(value));
         }
         found

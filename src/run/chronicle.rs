@@ -83,10 +83,10 @@ pub async fn chronicle(inputs: &Inputs, report: &RunReport, command: &str) -> Re
         results.push(TestRow::new(&declared, report, version, test));
     }
     // One that is known to pass was noted when it ran. Where nothing else is to be noted of tests, what was said before is no news.
-    let is_old = |test: &UnitTestResult| results.is_empty() && test.said_before && test.status == TestStatus::Pass;
-    let is_news = |test: &&UnitTestResult| !test.unchanged && !is_old(test);
-    let ran: Vec<&UnitTestResult> = report.unit_tests.iter().filter(is_news).collect();
-    results.extend(ran.into_iter().map(|test| TestRow::of_unit_test(report, test)));
+    let alone = results.is_empty();
+    let is_old = |test: &UnitTestResult| alone && test.said_before && test.status == TestStatus::Pass;
+    let news = report.unit_tests.iter().filter(|test| !test.unchanged && !is_old(test));
+    results.extend(news.map(|test| TestRow::of_unit_test(report, test)));
     let failures: Vec<FailureRow<'_>> = tests()
         .flat_map(|(_, test)| test.failed_rows.iter().map(move |row| FailureRow::new(report, test, row)))
         .collect();

@@ -28,14 +28,15 @@ pub(super) fn query(test: &CompiledTest) -> Option<String> {
 /// What is known of the failing rows of a test before there are any.
 pub(super) struct Failing<'a> {
     pub(super) test: &'a CompiledTest,
-    compiled: &'a CompiledProject,
+    mask: Mask<'a>,
     keys: Vec<String>,
     rule: String,
 }
 
 impl<'a> Failing<'a> {
     pub(super) fn new(inputs: &'a Inputs, test: &'a CompiledTest) -> Self {
-        Self { test, compiled: &inputs.runtime().compiled, keys: keys(inputs, test), rule: rule(test) }
+        let mask = Mask::new(&inputs.runtime().compiled, test);
+        Self { test, mask, keys: keys(inputs, test), rule: rule(test) }
     }
 
     /// These rows as they are kept.
@@ -68,33 +69,46 @@ impl<'a> Failing<'a> {
     /// A row without the values of sensitive columns.
     fn masked(&self, line: &str) -> String {
         let Ok(mut row) = serde_json::from_str::<Map<String, Value>>(line) else { return line.to_owned() };
-        if mask(self.compiled, self.test, &mut row) { Value::Object(row).to_string() } else { line.to_owned() }
+        if self.mask.hide(&mut row) { Value::Object(row).to_string() } else { line.to_owned() }
     }
 }
 
-/// Takes the values of sensitive columns out of a row that failed a test; whether there were any.
-pub fn mask(compiled: &CompiledProject, test: &CompiledTest, row: &mut Map<String, Value>) -> bool {
-    let mut is_changed = false;
-    if compiled.sensitive.is_empty() {
-        return false;
-    }
-    let is_derived_hidden = compiled.speaks_of_sensitive(test);
-    let is_hidden = |column: &str| hides(compiled, test, column).unwrap_or(is_derived_hidden);
-    for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && is_hidden(column)) {
-        *value = HIDDEN.into();
-        is_changed = true;
-    }
-    is_changed
+/// Which values of the rows that fail a test are not for everybody.
+pub struct Mask<'a> {
+    compiled: &'a CompiledProject,
+    test: &'a CompiledTest,
+    /// What the test works out may be of a sensitive column.
+    hides_derived: bool,
 }
 
-/// Whether a column of the tested table, or of the tables that a query of the project's reads, is sensitive; `None` of a name that
-/// none of them has: it is worked out.
-fn hides(compiled: &CompiledProject, test: &CompiledTest, column: &str) -> Option<bool> {
-    let has =
-        |table: &&TableName| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
-    let mut having = test.table.iter().chain(&test.reads).filter(has).peekable();
-    having.peek()?;
-    Some(having.any(|table| compiled.is_sensitive(table, column)))
+impl<'a> Mask<'a> {
+    /// That of a test.
+    pub fn new(compiled: &'a CompiledProject, test: &'a CompiledTest) -> Self {
+        Self { compiled, test, hides_derived: compiled.speaks_of_sensitive(test) }
+    }
+
+    /// Takes the values of sensitive columns out of a row; whether there were any.
+    pub fn hide(&self, row: &mut Map<String, Value>) -> bool {
+        if self.compiled.sensitive.is_empty() {
+            return false;
+        }
+        let mut is_changed = false;
+        for (_, value) in row.iter_mut().filter(|(column, value)| !value.is_null() && self.hides(column)) {
+            *value = HIDDEN.into();
+            is_changed = true;
+        }
+        is_changed
+    }
+
+    /// Whether a column of the tested table, or of the tables that a query of the project's reads, is sensitive; a name that
+    /// none of them has is worked out.
+    fn hides(&self, column: &str) -> bool {
+        let Self { compiled, test, hides_derived } = self;
+        let has =
+            |table: &&TableName| compiled.schema_of(table).is_some_and(|schema| schema.field_with_name(column).is_ok());
+        let mut having = test.table.iter().chain(&test.reads).filter(has).peekable();
+        if having.peek().is_none() { *hides_derived } else { having.any(|table| compiled.is_sensitive(table, column)) }
+    }
 }
 
 /// The columns that tell a row of the tested table from others: its `unique_key`, or a column that is tested to be unique.

@@ -88,7 +88,7 @@ pub use doctor::{Finding, Health, examine};
 pub use environments::{Dropped, Other, Taking, Wanted, drop_tables, take_over, to_drop};
 pub use execute::{Event, execute, unfinished};
 pub use exports::{ExportResult, PlannedExport};
-pub use failing::mask;
+pub use failing::Mask;
 pub use hooks::HookResult;
 pub(crate) use hooks::{Running, drain};
 pub use inputs::Inputs;

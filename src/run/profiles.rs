@@ -11,6 +11,7 @@ use super::materialize::Failure;
 use super::own_tables::columns;
 use super::profiling::{Sketched, Sketches, merged, sketch};
 use crate::catalog::{sql_type, utc};
+use crate::compile::CompiledProject;
 use crate::names::TableName;
 use crate::project::Profile;
 use crate::session::{self, Sketch};
@@ -159,6 +160,16 @@ pub(super) fn profile_columns() -> SchemaRef {
 }
 
 impl TableProfile {
+    /// Adds a column as it was kept. One that was not sensitive when it was gathered may be now.
+    pub(super) fn recall(&mut self, mut column: ColumnProfile, name: &TableName, compiled: &CompiledProject) {
+        if compiled.hides(name, &column.column_name) {
+            column.hide();
+        }
+        // A version that was taken back has been there twice.
+        self.columns.retain(|known| known.column_name != column.column_name);
+        self.columns.push(column);
+    }
+
     pub(super) fn into_rows(self, invocation_id: &str) -> impl Iterator<Item = ProfileRow> {
         let invocation_id = invocation_id.to_owned();
         self.columns.into_iter().map(move |column| ProfileRow {
@@ -303,14 +314,8 @@ impl Inputs {
                 columns: Vec::new(),
             });
             let read: serde_json::Result<ColumnProfile> = serde_json::from_value(row.clone());
-            let mut column = read.map_err(|error| Failure::text(format!("the profile of `{name}`: {error}")))?;
-            // A column that was not sensitive when it was gathered may be now.
-            if runtime.compiled.hides(name, &column.column_name) {
-                column.hide();
-            }
-            // A version that was taken back has been there twice.
-            profile.columns.retain(|known| known.column_name != column.column_name);
-            profile.columns.push(column);
+            let column = read.map_err(|error| Failure::text(format!("the profile of `{name}`: {error}")))?;
+            profile.recall(column, name, &runtime.compiled);
         }
         Ok(found)
     }

@@ -256,6 +256,14 @@ pub(super) struct Readable<'a> {
     pub(super) sieve: Option<Sieve<'a>>,
 }
 
+/// Makes all quarantines of a model say what its published version means for them.
+pub(super) async fn settle_all(inputs: &Inputs, model: &Model, published: &Published) -> Result<(), Failure> {
+    for source in sources_of(inputs, model) {
+        settle(inputs, published, &source).await?;
+    }
+    left_out::settle(inputs, model, published).await
+}
+
 impl Node<'_> {
     /// The published version, when its quarantines say what it means for them.
     pub(super) async fn settled(&self) -> Result<Option<Published>, Failure> {
@@ -267,10 +275,7 @@ impl Node<'_> {
     }
 
     pub(super) async fn settle(&self, published: &Published) -> Result<(), Failure> {
-        for source in sources_of(self.inputs, self.model) {
-            settle(self.inputs, published, &source).await?;
-        }
-        left_out::settle(self.inputs, self.model, published).await
+        settle_all(self.inputs, self.model, published).await
     }
 
     /// Stages a batch, without the files that cannot be read where these are quarantined.

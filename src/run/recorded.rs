@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
 use super::chronicle::UNIT_TEST;
-use super::failing;
+use super::failing::Mask;
 use super::inputs::Inputs;
 use super::materialize::Failure;
 use super::profiles::{ColumnProfile, TableProfile};
@@ -243,6 +243,7 @@ impl Inputs {
             "select test, invocation_id, cast(started_at as bigint) as started, rule, source_file, source_row, \"row\" from _lake.failures \
              where {since} order by started desc, test"
         );
+        let mut masks: HashMap<&str, Mask<'_>> = HashMap::new();
         let mut found: Vec<RecordedFailures> = Vec::new();
         let (mut place, mut rows): (HashMap<String, usize>, usize) = (HashMap::new(), 0);
         self.each("failures", &sql, |row| {
@@ -263,7 +264,7 @@ impl Inputs {
                 return;
             }
             let Ok(mut values) = serde_json::from_str::<Map<String, Value>>(row.word(6)) else { return };
-            failing::mask(compiled, test, &mut values);
+            masks.entry(&test.name).or_insert_with(|| Mask::new(compiled, test)).hide(&mut values);
             kept.rows.push(values);
             kept.files.push((row.some(4).map(str::to_owned), row.whole(5)));
             rows += 1;
@@ -310,13 +311,7 @@ impl Inputs {
                 bytes: row.count(5),
                 columns: Vec::new(),
             });
-            let mut column = row.profile();
-            if compiled.hides(name, &column.column_name) {
-                column.hide();
-            }
-            // A version that was taken back has been there twice.
-            profile.columns.retain(|known| known.column_name != column.column_name);
-            profile.columns.push(column);
+            profile.recall(row.profile(), name, compiled);
         })
         .await?;
         Ok(found)

@@ -202,11 +202,7 @@ impl Inputs {
     /// Makes the quarantines of a table say what its new version means; after a crash the next build does it.
     async fn settle_published(&self, name: &TableName) -> Result<(), Failure> {
         let Some(published) = self.published(name).await? else { return Ok(()) };
-        let model = &self.runtime().project.models[name];
-        for source in super::quarantine::sources_of(self, model) {
-            super::quarantine::settle(self, &published, &source).await?;
-        }
-        super::left_out::settle(self, model, &published).await
+        super::quarantine::settle_all(self, &self.runtime().project.models[name], &published).await
     }
 
     /// Takes away what is held back of these tables: it will not be published.

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::rows::{BadFile, NO_QUOTE};
 use super::values::is_nested;
 use crate::project::{Format, SourceOptions};
-use crate::words::HIDDEN;
+use crate::words::shown;
 
 /// Between the records of a JSON document: it stands in no JSON.
 pub(super) const SEPARATOR: u8 = 0x1e;
@@ -282,8 +282,7 @@ fn object(record: &Record, columns: &[Member], declared: Option<&BTreeSet<String
             _ => Some(value.to_owned()),
         };
         if text.is_none() {
-            let shown: String = if *is_sensitive { HIDDEN.to_owned() } else { value.chars().take(100).collect() };
-            let why = format!("column `{name}`: `{shown}` is not a varchar");
+            let why = format!("column `{name}`: `{}` is not a varchar", shown(value, *is_sensitive));
             problem.get_or_insert(Problem { column: Some(name.clone()), why });
             surplus.push((name.clone(), value.to_owned()));
         }

@@ -9,6 +9,7 @@ use super::values::Reading;
 use crate::bronze::file_columns;
 use crate::catalog::sql_type;
 use crate::project::{MetadataColumn, SourceOptions};
+use crate::words::shown;
 
 /// What the rows of all files of a scan have in common.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Layout {
     /// Why a text is no value of a column.
     pub(super) fn why_not(&self, field: usize, text: &str) -> String {
         let field = self.columns.field(field);
-        let text = self.options.shown(field.name(), text);
+        let text = shown(text, self.options.sensitive.contains(field.name()));
         let format = self.options.columns.get(field.name()).filter(|column| !column.formats.is_empty());
         let format = format.map(|column| format!(" of the format `{}`", column.formats.join("`, `")));
         let (name, data_type) = (field.name(), sql_type(field.data_type()));
