@@ -1,5 +1,6 @@
 //! `lake build`, `lake run` and `lake seed`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -75,6 +76,7 @@ pub(super) fn run_loaded(
     compiled.deferral = args.defer.open(&compiled.project, own)?;
     let (runtime, async_runtime) =
         compiled.into_runtime_for(args.full_refresh, args.full_listing, slice, None, event_time)?;
+    tell_waiting(&runtime, &schedule, printer);
     if args.dry_run {
         return plan::dry_run(&runtime, &async_runtime, &schedule, printer);
     }
@@ -84,6 +86,22 @@ pub(super) fn run_loaded(
         schedule.unit_tests = unit::run(&runtime, &async_runtime, &selection, true, told.as_ref(), printer);
     }
     run_schedule(runtime, async_runtime, &schedule, told.as_ref(), &called(what.command(), global, args), printer)
+}
+
+/// Tests that are not part of a build say what they wait for.
+fn tell_waiting(runtime: &SharedRuntime, schedule: &Schedule, printer: &Printer) {
+    let mut by_table: BTreeMap<&TableName, Vec<&str>> = BTreeMap::new();
+    for (index, table) in &schedule.waiting_tests {
+        by_table.entry(table).or_default().push(&runtime.compiled.tests[*index].name);
+    }
+    for (table, tests) in by_table {
+        let (tests, verb) = match tests.as_slice() {
+            [one] => (format!("test {one}"), "waits"),
+            [one, rest @ ..] => (format!("test {one} and {} more", rest.len()), "wait"),
+            [] => continue,
+        };
+        printer.note(&format!("{tests} {verb} until `{table}` is built, too: it is made of what this run builds"));
+    }
 }
 
 /// The events of a run, if programs are told of it; the first ones are written.

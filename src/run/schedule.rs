@@ -46,6 +46,9 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// Tests selected by name whose models are not part of the run.
     pub loose_tests: Vec<usize>,
+    /// Tests that come with the selected models and compare them with a table that is made of their rows, but not by this run:
+    /// they would find new rows beside old ones, so they wait until that table is built.
+    pub waiting_tests: Vec<(usize, TableName)>,
     /// Exports, each after its model.
     pub exports: Vec<ExportStep>,
     /// Unit tests that have run before it: a model with one that failed is not built.
@@ -94,18 +97,27 @@ pub fn schedule(
         graph.order().iter().filter(|name| project.models.contains_key(name) && selection.contains(name)).collect();
     let mut waits = Waits::new(graph, &selected);
     let mut tests: BTreeMap<&TableName, Vec<usize>> = BTreeMap::new();
-    let mut loose_tests = Vec::new();
+    let (mut loose_tests, mut waiting_tests) = (Vec::new(), Vec::new());
+    let behind = Behind::new(project, graph, &selected);
     for (index, test) in compiled.tests.iter().enumerate() {
         let runs = mode == TestMode::Gate && selection.contains_test(&test.name);
         let promised = test.config.contract && test.table.as_ref().is_some_and(|table| selection.contains(table));
         if !runs && !promised {
             continue;
         }
+        let is_named = selection.tests.contains(&test.name);
+        if let Some(table) = behind.read_by(test).filter(|_| !promised) {
+            match is_named {
+                true => loose_tests.push(index),
+                false => waiting_tests.push((index, table.clone())),
+            }
+            continue;
+        }
         // A test of a model that does not run cannot gate another model: it reports.
         let elsewhere = test.table.as_ref().is_some_and(|table| !selection.contains(table));
         match waits.bind(test).filter(|_| !elsewhere) {
             Some(owner) => tests.entry(owner).or_default().push(index),
-            None if elsewhere || selection.tests.contains(&test.name) => loose_tests.push(index),
+            None if elsewhere || is_named => loose_tests.push(index),
             None => {}
         }
     }
@@ -128,7 +140,42 @@ pub fn schedule(
     let exports =
         exports.map(|export| ExportStep { name: export.name.clone(), after: position.get(export.model()).copied() });
     let exports = exports.collect();
-    Schedule { steps, loose_tests, exports, unit_tests: Vec::new() }
+    Schedule { steps, loose_tests, waiting_tests, exports, unit_tests: Vec::new() }
+}
+
+/// Tables that are made of rows of the selected models, and not selected: after the run they are behind.
+struct Behind<'a> {
+    project: &'a Project,
+    graph: &'a Graph,
+    tables: BTreeSet<TableName>,
+}
+
+impl<'a> Behind<'a> {
+    fn new(project: &'a Project, graph: &'a Graph, selected: &[&TableName]) -> Self {
+        let selected: BTreeSet<TableName> = selected.iter().map(|name| (*name).clone()).collect();
+        let mut tables = graph.reach(&selected, false, None);
+        tables
+            .retain(|name| !selected.contains(name) && project.models.get(name).is_some_and(|model| model.is_stored()));
+        Self { project, graph, tables }
+    }
+
+    /// The first of them that a test reads, perhaps through views.
+    fn read_by(&self, test: &'a CompiledTest) -> Option<&'a TableName> {
+        if self.tables.is_empty() {
+            return None;
+        }
+        let (mut pending, mut seen): (Vec<&TableName>, _) = (test.reads.iter().rev().collect(), BTreeSet::new());
+        while let Some(name) = pending.pop() {
+            if self.tables.contains(name) {
+                return Some(name);
+            }
+            let is_inlined = self.project.models.get(name).is_some_and(|model| !model.is_stored());
+            if is_inlined && seen.insert(name) {
+                pending.extend(self.graph.parents(name));
+            }
+        }
+        None
+    }
 }
 
 /// Which selected model ends before which other: by the data it reads, and by the tests that look at both.

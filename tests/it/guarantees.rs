@@ -1,5 +1,7 @@
 //! Promises that are easy to break: nothing twice, nothing lost, nothing untested, no skip in doubt.
 
+use serde_json::Value;
+
 use crate::sandbox::{Sandbox, node};
 
 const SOURCES: &str = "\
@@ -198,6 +200,43 @@ fn a_test_of_a_model_outside_the_run_reports_and_does_not_gate() {
     let report = sandbox.json(&["build", "--select", "known"]);
     assert_eq!(node(&report, "silver.known")["status"], "success");
     assert_eq!(report["tests"][0]["status"], "fail");
+}
+
+#[test]
+fn a_test_of_two_layers_waits_for_the_lower_one() {
+    let sandbox = project(&[
+        ITEMS,
+        ("models/silver/seen.sql", "select id from {{ ref('items') }}"),
+        ("models/gold/total.sql", "{{ config(materialized='table') }} select count(*) as n from {{ ref('seen') }}"),
+        ("models/gold/shown.sql", "select n from {{ ref('total') }}"),
+        (
+            "tests/none_is_lost.sql",
+            "select 1 from (select count(*) as n from {{ ref('items') }}) as a cross join {{ ref('shown') }} as b where a.n <> b.n",
+        ),
+        // Of what stands beside the model, there is nothing to wait for.
+        ("tests/some.sql", "select 1 from (select count(*) as n from {{ ref('seen') }}) as a where a.n = 0"),
+    ]);
+    let tests = |run: &Value| -> Vec<String> {
+        let nodes = run["nodes"].as_array().unwrap().iter().flat_map(|node| node["tests"].as_array().unwrap());
+        let all = nodes.chain(run["tests"].as_array().unwrap());
+        let mut names: Vec<String> = all.map(|test| test["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    // Nothing of gold is there yet, and later it is older than what is new in silver.
+    for file in ["in/items/1.csv", "in/items/2.csv"] {
+        sandbox.write(file, "id,value\n1,a\n");
+        let text = sandbox.lake(&["build", "--select", "items", "seen"]);
+        assert_eq!(text.code, 0, "{text:?}");
+        let told = "test none_is_lost waits until `gold.total` is built, too: it is made of what this run builds";
+        assert!(text.stderr.contains(told), "{text:?}");
+        assert_eq!(tests(&sandbox.json(&["build", "--select", "+seen", "--force"])), ["some"]);
+        // Whoever names it gets it. It says what is, and stops nothing.
+        let named = sandbox.json(&["build", "--select", "items", "none_is_lost"]);
+        assert_ne!(node(&named, "silver.items")["status"], "error", "{named}");
+        assert_eq!(tests(&named), ["none_is_lost"]);
+        assert_eq!(tests(&sandbox.json(&["build", "--select", "total", "shown"])), ["none_is_lost"]);
+    }
 }
 
 #[test]
