@@ -96,7 +96,8 @@ pub fn rows(input: &[u8]) -> Vec<String> {
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     std::fs::write(folder.join(name), bytes).expect("the temporary folder can be written");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
-    let session = session::state(Resources { threads: 1, memory: Some(256 << 20) }).expect("a session can be made");
+    let session =
+        session::state(Resources { threads: 1, memory: Some(256 << 20) }, None).expect("a session can be made");
     let binary = ["parquet", "avro", "arrow"].iter().any(|format| settings.contains(format));
     let declared = if binary { TYPED } else { COLUMNS };
     let rescue = "fail, on_new_column: rescue";

@@ -11,6 +11,7 @@ use crate::artifacts::{self, LogEvent, RunEvents};
 use crate::diagnostics::render;
 use crate::graph::Selection;
 use crate::run::{Inputs, SharedRuntime};
+use crate::session;
 use crate::words::plural;
 
 pub(super) fn run(global: &Global, args: &CompileArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -50,6 +51,7 @@ pub(super) fn run(global: &Global, args: &CompileArgs, printer: &Printer) -> any
         written.display()
     ));
     // The process ends here: a large project need not be taken apart.
+    session::leave(&runtime.session);
     std::mem::forget(runtime);
     Ok(ExitStatus::Fine)
 }

@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &SourceInferArgs, printer: &Printer) ->
         return Ok(ExitStatus::Wrong);
     };
     let async_runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let session = session::state(Resources { threads: 1, memory: None })?;
+    let session = session::state(Resources { threads: 1, memory: None }, None)?;
     let found = async_runtime.block_on(async {
         let listing = bronze::list(&source, &folder, None).await?;
         bronze::infer_schema(&source, &listing, &session, &folder).await

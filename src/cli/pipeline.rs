@@ -161,7 +161,8 @@ impl Pipeline {
     fn engine(&self) -> anyhow::Result<Engine> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.or(self.project.target.threads).unwrap_or(cores);
-        let session = session::state(Resources { threads, memory: self.project.target.memory })?;
+        let resources = Resources { threads, memory: self.project.target.memory };
+        let session = session::state(resources, Some(&std::env::temp_dir()))?;
         let async_runtime = runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(threads.max(2))

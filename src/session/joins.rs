@@ -140,7 +140,7 @@ mod tests {
         let mut answers = Vec::new();
         for (memory, merges) in [(1 << 40, 0), (0, 1)] {
             // The plans of such a budget, in all the memory that there is.
-            let whole = state(Resources { threads: 2, memory: None }).unwrap();
+            let whole = state(Resources { threads: 2, memory: None }, None).unwrap();
             let rules = memory::optimizer_rules(memory);
             let state = SessionStateBuilder::new_from_existing(whole).with_physical_optimizer_rules(rules).build();
             let context = SessionContext::new_with_state(state);

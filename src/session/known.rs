@@ -192,7 +192,7 @@ mod tests {
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone(), batch]]).unwrap();
         let plan = LogicalPlanBuilder::scan("t", provider_as_source(Arc::new(table)), None).unwrap().build().unwrap();
-        let session = state(Resources { threads: 1, memory: Some(64 << 20) }).unwrap();
+        let session = state(Resources { threads: 1, memory: Some(64 << 20) }, None).unwrap();
         KnownValues::read(&session, plan).await.unwrap()
     }
 

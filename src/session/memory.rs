@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryLimit, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::joins::JoinsThatFit;
 use super::one_writer::OneWriter;
+use super::spill::SpillFolder;
 use super::{Resources, give_back};
 
 /// Of the memory of a run, in hundredths, what queries reserve: beside it there are batches on their way, pages that are
@@ -73,9 +74,13 @@ pub(super) fn optimizer_rules(memory: usize) -> Vec<Arc<dyn PhysicalOptimizerRul
     rules
 }
 
-/// What all queries of a run share.
-pub(super) fn runtime(memory: Option<usize>) -> Result<Arc<RuntimeEnv>> {
-    let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(DiskManagerBuilder::default());
+/// What all queries of a run share. What spills is limited by the disk alone: memory that is short slows a build down, and is
+/// no reason to end it.
+pub(super) fn runtime(memory: Option<usize>, spill: Option<&SpillFolder>) -> Result<Arc<RuntimeEnv>> {
+    let mode =
+        spill.map_or_else(DiskManagerMode::default, |spill| DiskManagerMode::Directories(vec![spill.path().into()]));
+    let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(u64::MAX);
+    let mut builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
     if let Some(bytes) = memory {
         give_back::when_short(bytes);
         let consumers = NonZeroUsize::new(5).expect("five is not zero");

@@ -4,6 +4,7 @@
 //! running gives it real tables: the same code, the same answer.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -39,6 +40,7 @@ mod predicate;
 mod repeated;
 mod sketch;
 mod sketching;
+mod spill;
 mod usage;
 
 pub use hashes::{hash_function, mix, row_hashes};
@@ -50,6 +52,8 @@ pub use predicate::predicate;
 use repeated::CountRepeated;
 pub use sketch::{Lengths, Sketch};
 use sketching::ColumnSketch;
+use spill::SpillFolder;
+pub use spill::leave;
 pub use usage::{Usage, usage};
 
 /// How much of the machine a run may use.
@@ -61,11 +65,12 @@ pub struct Resources {
     pub memory: Option<usize>,
 }
 
-/// A session for a whole run; queries of all nodes share its memory and spill to its disk space.
+/// A session for a whole run; queries of all nodes share its memory, and spill to a folder below `temporary` that goes with the
+/// session.
 ///
 /// # Errors
-/// When the spill folder cannot be made.
-pub fn state(resources: Resources) -> Result<SessionState> {
+/// When the engine takes none of that.
+pub fn state(resources: Resources, temporary: Option<&Path>) -> Result<SessionState> {
     let mut config = SessionConfig::new().with_target_partitions(resources.threads);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
@@ -76,9 +81,15 @@ pub fn state(resources: Resources) -> Result<SessionState> {
     // deltalake 1.1: IN-list pushdown of a hash join can panic on the dictionary-encoded file column.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
+    // Who spills nothing needs no folder; who does is told then why there is none.
+    let spill = temporary.and_then(|home| SpillFolder::below(home).ok());
+    let runtime = memory::runtime(resources.memory, spill.as_ref())?;
+    if let Some(spill) = spill {
+        config = config.with_extension(Arc::new(spill));
+    }
     let mut builder = SessionStateBuilder::new()
         .with_config(config.with_extension(Arc::new(Turns::default())))
-        .with_runtime_env(memory::runtime(resources.memory)?)
+        .with_runtime_env(runtime)
         .with_default_features();
     if let Some(bytes) = resources.memory {
         builder = builder.with_physical_optimizer_rules(memory::optimizer_rules(bytes));

@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_repartition_that_spills_comes_to_an_end() {
-        let session = state(Resources { threads: 2, memory: Some(1) }).unwrap();
+        let session = state(Resources { threads: 2, memory: Some(1) }, None).unwrap();
         let full = SessionContext::new_with_state(session.clone());
         full.sql(ROWS).await.unwrap().collect().await.unwrap();
         let pool = Arc::new(GreedyMemoryPool::new(2 << 20));

@@ -241,7 +241,7 @@ mod tests {
         let batches: Vec<RecordBatch> = batches.collect();
         let (first, second) = batches.split_at(batches.len() / 2);
         let table = MemTable::try_new(batches[0].schema(), vec![first.to_vec(), second.to_vec()]).unwrap();
-        let session = state(Resources { threads: 2, memory }).unwrap();
+        let session = state(Resources { threads: 2, memory }, None).unwrap();
         let mut tables = Tables::new();
         tables.insert(TableName::new("a", "t"), provider_as_source(Arc::new(table)));
         let sql = format!("select count_repeated({columns}) as n from a.t");

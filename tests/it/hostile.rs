@@ -1,5 +1,8 @@
 //! A machine that does not help: many writers at once, a disk that is full, storage that goes away, a clock that goes back.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::materialize::rows;
-use crate::sandbox::{Run, Sandbox, node};
+use crate::sandbox::{Run, Sandbox, names, node};
 
 const SOURCES: &str = "sources:
   - name: raw
@@ -152,6 +155,98 @@ fn a_disk_that_is_full_leaves_the_old_version() {
     assert_eq!(sandbox.value("select count(*) from {{ ref('entries') }}"), 10);
     sandbox.ok(&["run", "--select", "entries"]);
     assert_eq!(sandbox.value("select count(*) from {{ ref('entries') }}"), 200_010);
+}
+
+#[test]
+fn what_a_killed_run_spilled_is_taken_away() {
+    let mut sandbox = ledger();
+    let temporary = sandbox.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    sandbox.environment(&[("TMPDIR".to_owned(), temporary.display().to_string())]);
+    deliver(&sandbox, 1, 0);
+    let killed = sandbox.command(&["build"]).env("LAKE_FAIL_POINT", "staged").output().unwrap();
+    assert_eq!(killed.status.code(), None);
+    let left = names(&temporary);
+    assert!(left.len() == 1 && left[0].starts_with("lake-spill-"), "{left:?}");
+    // While a run lives, no other touches its folder.
+    let run = while_asleep(&sandbox, "staged", || {
+        let alive = names(&temporary);
+        assert!(alive.len() == 1 && alive != left, "{left:?} {alive:?}");
+        sandbox.ok(&["compile"]);
+        assert_eq!(names(&temporary).len(), 1);
+    });
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert_eq!(names(&temporary), [""; 0]);
+}
+
+/// The program as a user who may not do everything: tests run as root in containers, which no permission stops.
+fn as_nobody(sandbox: &Sandbox, args: &[&str]) -> Run {
+    let plain = sandbox.command(args);
+    let program = sandbox.path("lake-program");
+    if !program.exists() && std::fs::hard_link(plain.get_program(), &program).is_err() {
+        std::fs::copy(plain.get_program(), &program).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.args(plain.get_args()).current_dir(sandbox.path(".")).env_clear().env("NO_COLOR", "1");
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        const NOBODY: u32 = 65_534;
+        // What is to be writable is theirs; what the test closed stays closed.
+        for path in everything(&sandbox.path(".")).iter().filter(|path| !path.ends_with("lake-program")) {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A folder and all that is below it.
+fn everything(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(everything(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_permission_that_is_lost_leaves_the_old_version() {
+    let sandbox = ledger();
+    deliver(&sandbox, 1, 0);
+    let first = as_nobody(&sandbox, &["build"]);
+    assert_eq!(first.code, 0, "{first:#?}");
+    deliver(&sandbox, 2, 0);
+    // Where rows are staged, where they are committed, and where it is noted what was taken in.
+    let table = "lake/silver/entries";
+    for closed in ["", "_delta_log", "_lake"] {
+        let place = sandbox.path(table).join(closed);
+        let allow = |mode| std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).unwrap();
+        allow(0o555);
+        let run = as_nobody(&sandbox, &["build"]);
+        allow(0o755);
+        run.assert_failed(1, "Permission denied");
+        let told = format!("{}{}", run.stdout, run.stderr);
+        assert!(told.contains("silver.entries") && !told.contains("panicked"), "{closed}: {told}");
+        assert_eq!(sandbox.value("select count(*) from {{ ref('entries') }}"), 10, "{closed}");
+    }
+    // A file that may not be read is told by name.
+    let file = sandbox.path("in/items");
+    let newest = std::fs::read_dir(&file).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    std::fs::set_permissions(&newest, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let run = as_nobody(&sandbox, &["build"]);
+    std::fs::set_permissions(&newest, std::fs::Permissions::from_mode(0o644)).unwrap();
+    run.assert_failed(1, &newest.file_name().unwrap().to_string_lossy());
+    assert_eq!(sandbox.value("select count(*) from {{ ref('entries') }}"), 10);
+    let last = as_nobody(&sandbox, &["build"]);
+    assert_eq!(last.code, 0, "{last:#?}");
+    assert_eq!(sandbox.value("select count(*) from {{ ref('entries') }}"), 20);
 }
 
 /// Builds, and sleeps at a point while something happens.
