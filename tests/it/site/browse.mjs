@@ -25,7 +25,7 @@ async function open(browser, options = {}) {
 async function go(page, hash) {
   await page.evaluate(to => { location.hash = to; }, hash);
   await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
-  return page.evaluate(() => ({ title: document.title, heading: document.querySelector('main h1')?.textContent.trim() ?? '', text: document.querySelector('main').innerText }));
+  return page.evaluate(() => ({ title: document.title, tooLong: document.documentElement.scrollHeight - innerHeight, heading: document.querySelector('main h1')?.textContent.trim() ?? '', text: document.querySelector('main').innerText }));
 }
 
 const graph = page => page.$eval('.stage canvas', canvas => ({ nodes: Number(canvas.dataset.nodes), edges: Number(canvas.dataset.edges) }));

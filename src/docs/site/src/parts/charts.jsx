@@ -42,7 +42,7 @@ export function Ring({ parts, value, label, size = 92 }) {
       before += n;
       return dash;
     })}
-    <text x="50" y="50" dy=".36em" text-anchor="middle">{value}</text>
+    <text class={String(value).length > 3 ? 'long' : ''} x="50" y="50" dy=".36em" text-anchor="middle">{value}</text>
   </svg>;
 }
 
