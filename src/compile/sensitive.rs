@@ -4,7 +4,9 @@
 //! itself. What only decides which rows there are does not make the others sensitive.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::{ColumnName, CompiledModel, CompiledTest, Use};
@@ -58,6 +60,9 @@ pub(super) fn columns(project: &Project, graph: &Graph, models: &BTreeMap<TableN
     found
 }
 
+/// Counts rows, or values, and tells none. What else a `fail_calc` names may be worked out from anything that its query reads.
+static COUNT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?i)^\s*count\s*\([^()]*\)\s*$").expect("a pattern"));
+
 /// The first sensitive column that a test speaks of, in its query or in how it counts.
 pub(super) fn spoken_of<'a>(test: &CompiledTest, sensitive: &'a Sensitive) -> Option<&'a ColumnName> {
     if sensitive.is_empty() {
@@ -91,21 +96,17 @@ pub(super) fn told_by_tests(tests: &[CompiledTest], sensitive: &Sensitive) -> Ve
         measured.iter().any(|name| !HARMLESS.contains(name))
     };
     let diagnostic = |test: &CompiledTest| {
-        let (is_kept, counted) = (keeps(test), test.config.fail_calc.as_deref().map(str::to_lowercase));
-        if !is_kept && counted.is_none() {
-            return None;
-        }
-        let column = &spoken_of(test, sensitive)?.column;
-        let (what, help) = if is_kept {
+        let (what, help) = if keeps(test) {
             (
                 "keep what it measures",
                 "`null_rate_anomalies`, or `measures: [distinct_count]`, tells nothing of the values",
             )
-        } else if counted.is_some_and(|counted| mentions(&counted, &column.to_lowercase())) {
+        } else if test.config.fail_calc.as_deref().is_some_and(|how| !COUNT.is_match(how)) {
             ("tell by its `fail_calc` values", "count rows: `fail_calc: count(*)`")
         } else {
             return None;
         };
+        let column = &spoken_of(test, sensitive)?.column;
         let message = format!("`{}` would {what} of sensitive column `{column}`", test.name);
         Some(Diagnostic::error(Id::InvalidTest, message).at((*test.span).clone()).help(help))
     };

@@ -173,6 +173,56 @@ fn runs_at_the_same_time_read_each_change_once() {
     assert_eq!(log(&sandbox), (0..4).map(|id| format!("{id} x insert")).collect::<Vec<_>>());
 }
 
+/// What is left of `silver.items` if each row of `gold.log` comes or goes once.
+fn copy(sandbox: &Sandbox) -> Vec<Value> {
+    let sum = "sum(case when change in ('insert', 'update_postimage') then 1 else -1 end)";
+    sandbox.query(&format!(
+        "select id, value, {sum} as n from gold.log group by id, value having {sum} <> 0 order by id, value"
+    ))
+}
+
+fn table(sandbox: &Sandbox) -> Vec<Value> {
+    sandbox.query("select id, value, count(*) as n from silver.items group by id, value order by id, value")
+}
+
+#[test]
+fn tables_of_every_kind_tell_what_changed() {
+    let from = "from {{ source('raw', 'items') }}";
+    let incremental =
+        |more: &str| format!("{{{{ config(materialized='incremental', {more}) }}}} select id, value {from}");
+    let begin = (chrono::Utc::now() - chrono::TimeDelta::days(2)).date_naive();
+    let ways = [
+        ("a table", format!("{{{{ config(materialized='table') }}}} select id, value {from}")),
+        ("delete+insert", incremental("unique_key='id', incremental_strategy='delete+insert'")),
+        ("partitions", incremental("incremental_strategy='insert_overwrite', partition_by='id'")),
+        (
+            "a history",
+            format!(
+                "{{{{ config(materialized='scd2', unique_key='id', strategy='check', check_cols='all') }}}} select id, value {from}"
+            ),
+        ),
+        (
+            "batches",
+            incremental(&format!(
+                "incremental_strategy='microbatch', event_time='at', batch_size='day', begin='{begin}'"
+            ))
+            .replace("select id, value", "select id, value, now() as at"),
+        ),
+    ];
+    for (way, sql) in ways {
+        let sandbox = project(&sql);
+        for (round, lines) in ["1,a\n2,b\n3,c\n", "2,B\n3,c\n4,d\n", "", "1,A\n,n\n"].into_iter().enumerate() {
+            if !lines.is_empty() {
+                deliver(&sandbox, lines);
+            }
+            let run = build(&sandbox, &[]);
+            assert!(run["status"] == "success" || lines.is_empty(), "{way}: {run}");
+            assert_eq!(copy(&sandbox), table(&sandbox), "{way}, round {round}");
+        }
+        assert!(table(&sandbox).len() > 3, "{way}");
+    }
+}
+
 #[test]
 fn changes_applied_to_a_copy_make_the_table() {
     let rounds: u64 = std::env::var("LAKE_SOAK_ROUNDS").map_or(10, |count| count.parse().unwrap());
@@ -203,13 +253,7 @@ fn changes_applied_to_a_copy_make_the_table() {
             }
             sandbox.ok(&["build", "--select", "log"]);
             // Each row as often as it came, less as often as it went.
-            let sum = "sum(case when change in ('insert', 'update_postimage') then 1 else -1 end)";
-            let copy = sandbox.query(&format!(
-                "select id, value, {sum} as n from gold.log group by id, value having {sum} <> 0 order by id, value"
-            ));
-            let table = sandbox
-                .query("select id, value, count(*) as n from silver.items group by id, value order by id, value");
-            assert_eq!(copy, table, "round {round}");
+            assert_eq!(copy(&sandbox), table(&sandbox), "round {round}");
         }
         let updates = sandbox.value("select count(*) from gold.log where change like 'update%'");
         assert_eq!(updates == 0, items == APPENDED, "{updates}");

@@ -12,6 +12,7 @@ mod architecture;
 mod artifacts;
 mod atomic;
 mod bad_rows;
+mod batch_sizes;
 mod board;
 mod care;
 mod changes;

@@ -140,6 +140,23 @@ fn each_batch_replaces_its_own_interval() {
 }
 
 #[test]
+fn intervals_go_back_with_their_table_and_are_made_again() {
+    let sandbox = project(3, "", COPY);
+    deliver(&sandbox, &[(3, "a"), (2, "b"), (1, "c"), (0, "d")]);
+    // One after the other, or nobody could say which days the second version has.
+    sandbox.ok(&["build", "--threads", "1"]);
+    let (after, known) = (values(&sandbox), intervals(&sandbox));
+    sandbox.ok(&["rollback", "daily", "--to", "1"]);
+    assert_eq!(values(&sandbox), ["a", "b"]);
+    let back = intervals(&sandbox);
+    assert_eq!((&back[0][0], &back[0][1]), (&known[0][0], &json!(format!("{}T00:00:00Z", day(1)))), "{back}");
+    let run = build(&sandbox, &[]);
+    assert_eq!(run["reason"], format!("2 batches: {} .. {}", day(1), day(0)), "{run}");
+    assert_eq!((values(&sandbox), &intervals(&sandbox)[0][0]), (after, &known[0][0]));
+    assert_eq!(build(&sandbox, &[])["status"], "skipped");
+}
+
+#[test]
 fn a_failed_batch_leaves_a_gap_that_a_later_run_fills() {
     let strict = "select at, cast(cast(value as bigint) as varchar) as value from {{ ref('events') }}";
     let sandbox = project(4, "", strict);

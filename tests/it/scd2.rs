@@ -212,6 +212,25 @@ fn every_waiting_dump_is_a_step_of_the_history() {
 }
 
 #[test]
+fn a_history_goes_back_and_grows_again_from_the_same_dumps() {
+    for config in ["strategy='check', check_cols='all', hard_deletes='invalidate'", BY_TIME] {
+        let sandbox = dumps(config);
+        sandbox.ok(&["build"]);
+        let after = versions(&sandbox);
+        for to in [1, 0] {
+            let back = sandbox.json(&["rollback", "people", "--to", &to.to_string()]);
+            assert_eq!(back["tables"][0]["restored"], to, "{back}");
+            assert!(versions(&sandbox).len() < after.len(), "{config}: {:?}", versions(&sandbox));
+            assert_read_by_others(&sandbox);
+            let waiting = if to == 1 { "new: 1 file in raw.people" } else { "new: 1 file in raw.people; in 2 batches" };
+            assert_eq!(built(&sandbox).1, waiting, "{config}");
+            assert_eq!(versions(&sandbox), after, "{config}");
+            assert_eq!(built(&sandbox).1, "no new files in raw.people");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_stays_away_ends_once() {
     let sandbox = dumps("strategy='check', check_cols='all', hard_deletes='new_record'");
     sandbox.ok(&["build"]);

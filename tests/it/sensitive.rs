@@ -227,9 +227,23 @@ fn no_output_of_a_run_has_a_value() {
 #[test]
 fn what_a_test_would_tell_by_itself_is_refused() {
     let sandbox = lake("select id, town from {{ ref('users') }}\n");
-    sandbox.write(
-        "models/silver/users.yml",
-        "models:\n  - name: users\n    data_tests:\n      - unique_combination_of_columns: { combination_of_columns: [id, card], config: { fail_calc: \"max(card)\" } }\n",
-    );
-    sandbox.lake(&["compile"]).assert_failed(2, "would tell by its `fail_calc` values of sensitive column `card`");
+    let counted_by = |how: &str| {
+        let test = format!(
+            "unique_combination_of_columns: {{ combination_of_columns: [id, card], config: {{ fail_calc: \"{how}\" }} }}"
+        );
+        sandbox
+            .write("models/silver/users.yml", format!("models:\n  - name: users\n    data_tests:\n      - {test}\n"));
+        sandbox.lake(&["compile"])
+    };
+    let refused = "would tell by its `fail_calc` values of sensitive column `card`";
+    counted_by("max(card)").assert_failed(2, refused);
+    assert_eq!(counted_by("count(distinct id)").code, 0);
+    // What a query of the project's works out may be of the column.
+    let largest = |how: &str| {
+        let config = format!("{{{{ config(fail_calc='{how}') }}}}");
+        sandbox.write("tests/largest.sql", format!("{config} select max(card) as largest from {{{{ ref('users') }}}}"));
+        sandbox.lake(&["compile"])
+    };
+    largest("max(largest)").assert_failed(2, refused);
+    assert_eq!(largest("count(*)").code, 0);
 }
