@@ -8,6 +8,7 @@ Beside it, in the same run, a bare DataFusion program does the same SQL one afte
 """
 
 import argparse
+import os
 import pathlib
 import re
 import shutil
@@ -210,6 +211,8 @@ def build(data, kind, memory, runs, lake, parent, tests_only):
         for name, command in commands.items():
             if name not in ("`lake build` again", "`lake test`"):
                 clean(proved_only="provable" in name)
+                # What the command before has left to be written is not this one's.
+                os.sync()
             found[name].append(once(command))
             # A long run that is cut off has told what it found.
             wall, peak = found[name][-1]
