@@ -77,7 +77,7 @@ impl Truth {
             let starts = self.keys.entry(key).or_default();
             for row in &new {
                 match self.rules.timestamp {
-                    true => by_time(starts, row, adds_colour),
+                    true => by_time(starts, row, adds_colour, self.rules.deletes == "new_record"),
                     false => by_values(
                         starts,
                         row,
@@ -126,7 +126,7 @@ impl Truth {
     }
 }
 
-fn by_time(starts: &mut BTreeMap<i64, Start>, row: &Row, adds_colour: bool) {
+fn by_time(starts: &mut BTreeMap<i64, Start>, row: &Row, adds_colour: bool, tells_gone: bool) {
     let known = starts.values_mut().rev().find_map(|start| match start {
         Start::Row(known) if known.at == row.at => Some(known),
         _ => None,
@@ -136,7 +136,9 @@ fn by_time(starts: &mut BTreeMap<i64, Start>, row: &Row, adds_colour: bool) {
         Some(_) => {}
         None => {
             let mut at = row.at.expect("rows by timestamp have one");
-            while starts.contains_key(&at) {
+            // Where the end of a key is no row of its own, another version may begin at the moment of it.
+            let is_taken = |start: &Start| tells_gone || matches!(start, Start::Row(_));
+            while starts.get(&at).is_some_and(is_taken) {
                 at += 1;
             }
             starts.insert(at, Start::Row(row.clone()));
