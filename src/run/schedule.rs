@@ -98,7 +98,7 @@ pub fn schedule(
     let mut waits = Waits::new(graph, &selected);
     let mut tests: BTreeMap<&TableName, Vec<usize>> = BTreeMap::new();
     let (mut loose_tests, mut waiting_tests) = (Vec::new(), Vec::new());
-    let behind = Behind::new(project, graph, &selected);
+    let behind = behind(project, graph, &selected);
     for (index, test) in compiled.tests.iter().enumerate() {
         let runs = mode == TestMode::Gate && selection.contains_test(&test.name);
         let promised = test.config.contract && test.table.as_ref().is_some_and(|table| selection.contains(table));
@@ -106,10 +106,10 @@ pub fn schedule(
             continue;
         }
         let is_named = selection.tests.contains(&test.name);
-        if let Some(table) = behind.read_by(test).filter(|_| !promised) {
+        if let Some(table) = test.reads.iter().find_map(|read| behind.get(read)).filter(|_| !promised) {
             match is_named {
                 true => loose_tests.push(index),
-                false => waiting_tests.push((index, table.clone())),
+                false => waiting_tests.push((index, (*table).clone())),
             }
             continue;
         }
@@ -143,39 +143,21 @@ pub fn schedule(
     Schedule { steps, loose_tests, waiting_tests, exports, unit_tests: Vec::new() }
 }
 
-/// Tables that are made of rows of the selected models, and not selected: after the run they are behind.
-struct Behind<'a> {
-    project: &'a Project,
-    graph: &'a Graph,
-    tables: BTreeSet<TableName>,
-}
-
-impl<'a> Behind<'a> {
-    fn new(project: &'a Project, graph: &'a Graph, selected: &[&TableName]) -> Self {
-        let selected: BTreeSet<TableName> = selected.iter().map(|name| (*name).clone()).collect();
-        let mut tables = graph.reach(&selected, false, None);
-        tables
-            .retain(|name| !selected.contains(name) && project.models.get(name).is_some_and(|model| model.is_stored()));
-        Self { project, graph, tables }
+/// Tables that are made of rows of the selected models, and not selected: after the run they are behind. So are views that read
+/// them; each has the table that it is behind with.
+fn behind<'a>(project: &Project, graph: &'a Graph, selected: &[&TableName]) -> BTreeMap<&'a TableName, &'a TableName> {
+    let selected: BTreeSet<TableName> = selected.iter().map(|name| (*name).clone()).collect();
+    let below = graph.reach(&selected, false, None);
+    let mut behind = BTreeMap::new();
+    for name in graph.order() {
+        let table = match project.models.get(name) {
+            Some(model) if model.is_stored() => Some(name).filter(|_| below.contains(name) && !selected.contains(name)),
+            Some(_) => graph.parents(name).iter().rev().find_map(|parent| behind.get(*parent).copied()),
+            None => None,
+        };
+        behind.extend(table.map(|table| (name, table)));
     }
-
-    /// The first of them that a test reads, perhaps through views.
-    fn read_by(&self, test: &'a CompiledTest) -> Option<&'a TableName> {
-        if self.tables.is_empty() {
-            return None;
-        }
-        let (mut pending, mut seen): (Vec<&TableName>, _) = (test.reads.iter().rev().collect(), BTreeSet::new());
-        while let Some(name) = pending.pop() {
-            if self.tables.contains(name) {
-                return Some(name);
-            }
-            let is_inlined = self.project.models.get(name).is_some_and(|model| !model.is_stored());
-            if is_inlined && seen.insert(name) {
-                pending.extend(self.graph.parents(name));
-            }
-        }
-        None
-    }
+    behind
 }
 
 /// Which selected model ends before which other: by the data it reads, and by the tests that look at both.

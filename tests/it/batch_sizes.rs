@@ -3,32 +3,19 @@
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use crate::microbatch::{EVENTS, SOURCES};
 use crate::reader;
 use crate::sandbox::{Sandbox, node};
 
-const SOURCES: &str = "sources:
-  - name: raw
-    root: in
-    tables:
-      - name: events
-        path: events/
-        format: csv
-        columns:
-          - { name: at, data_type: timestamp }
-          - { name: value, data_type: varchar }
-";
-
 /// `silver.events`, and `gold.copy` in batches of this size over it.
 fn project(size: &str, begin: &str, more: &str) -> Sandbox {
-    let events =
-        "{{ config(materialized='incremental', event_time='at') }} select at, value from {{ source('raw', 'events') }}";
     let copy = format!(
         "{{{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='{size}', \
          begin='{begin}', lookback=0{more}) }}}}\nselect at, value from {{{{ ref('events') }}}}"
     );
     Sandbox::new(&[
         ("sources.yml", SOURCES),
-        ("models/silver/events.sql", events),
+        ("models/silver/events.sql", EVENTS),
         ("models/gold/copy.sql", &copy),
         ("models/gold/copy.yml", "models:\n  - name: copy\n    columns: [{ name: value, data_tests: [not_null] }]\n"),
     ])

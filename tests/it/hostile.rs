@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::materialize::rows;
-use crate::sandbox::{Run, Sandbox, names, node};
+use crate::sandbox::{Run, Sandbox, finished, names, node};
 
 const SOURCES: &str = "sources:
   - name: raw
@@ -196,12 +196,7 @@ fn as_nobody(sandbox: &Sandbox, args: &[&str]) -> Run {
         }
         command.uid(NOBODY).gid(NOBODY);
     }
-    let output = command.output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    finished(&command.output().unwrap())
 }
 
 /// A folder and all that is below it.
@@ -262,12 +257,7 @@ fn while_asleep(sandbox: &Sandbox, point: &str, happens: impl FnOnce()) -> Run {
     }
     happens();
     assert!(Command::new("kill").args(["-CONT", &build.id().to_string()]).status().unwrap().success());
-    let output = build.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    finished(&build.wait_with_output().unwrap())
 }
 
 #[test]
@@ -311,11 +301,7 @@ fn at(sandbox: &Sandbox, offset: &str, args: &[&str]) -> Option<Run> {
     let mut command = Command::new("faketime");
     command.args(["-f", offset]).arg(plain.get_program()).args(plain.get_args()).current_dir(sandbox.path("."));
     match command.env("NO_COLOR", "1").output() {
-        Ok(output) => Some(Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }),
+        Ok(output) => Some(finished(&output)),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "no faketime: {error}");
             eprintln!("skipped: no faketime: {error}");

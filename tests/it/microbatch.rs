@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::reader;
 use crate::sandbox::{Random, Sandbox, node};
 
-const SOURCES: &str = "sources:
+pub const SOURCES: &str = "sources:
   - name: raw
     root: in
     tables:
@@ -21,7 +21,7 @@ const SOURCES: &str = "sources:
           - { name: value, data_type: varchar }
 ";
 
-const EVENTS: &str =
+pub const EVENTS: &str =
     "{{ config(materialized='incremental', event_time='at') }} select at, value from {{ source('raw', 'events') }}";
 
 /// The day on which the test runs; no test begins a minute before midnight, or it would end on another one.

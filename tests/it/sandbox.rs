@@ -181,7 +181,8 @@ impl Random {
     }
 }
 
-fn finished(output: &Output) -> Run {
+/// What a command printed and how it ended, where something other than the program itself started it.
+pub fn finished(output: &Output) -> Run {
     Run {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
