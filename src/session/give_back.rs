@@ -1,22 +1,25 @@
 //! When the allocator gives freed pages back to the machine.
 //!
-//! It keeps them for a second, in the hope that they are asked for again: for queries that hold hundreds of megabytes each,
-//! that is a second budget. To give them back soon is no answer by itself: what is freed and asked for again from batch to
-//! batch would be cleared by the machine each time, up to a fifth of all the work of a query. So they are given back soon
-//! while the process holds much of what it may, and kept as ever while it does not.
+//! Usually it does so after a second. What is freed and asked for again from batch to batch has to be cleared by the machine
+//! each time then: a tenth of all the work of a large table, up to a fifth of that of a query if it were sooner. But what is
+//! kept in the hope that it is asked for again is, beside queries that hold hundreds of megabytes each, a second budget. So of
+//! a process that may hold so much nothing is given back while it holds little of it, and all of it soon while it holds much.
 
 use std::fs;
 use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
-use libmimalloc_sys::{mi_collect, mi_option_get, mi_option_set, mi_option_t};
+use libmimalloc_sys::{mi_collect, mi_option_set, mi_option_t};
 
 /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds, for which the crate has no name.
 const PURGE_DELAY: mi_option_t = 15;
 const _: () = assert!(libmimalloc_sys::_mi_option_last == 47, "options have other numbers in this version");
 /// The delay where memory is short.
 const SOON: i64 = 20;
+/// The delay where there is enough: an hour. Without any the allocator would keep no list of what it could give back once
+/// memory is short.
+const LATE: i64 = 3_600_000;
 /// How often somebody looks.
 const EVERY: Duration = Duration::from_millis(20);
 /// Of the memory of a run, in hundredths, from where on it is short.
@@ -26,13 +29,13 @@ const SHORT: usize = 50;
 pub(super) fn when_short(memory: usize) {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        let usual = delay();
-        let watch = move || {
+        let watch = || {
+            set_delay(LATE);
             let mut is_short = false;
             while let Some(held) = resident() {
                 if (held > memory / 100 * SHORT) != is_short {
                     is_short = !is_short;
-                    set_delay(if is_short { SOON } else { usual });
+                    set_delay(if is_short { SOON } else { LATE });
                 }
                 thread::sleep(EVERY);
             }
@@ -49,12 +52,6 @@ fn resident() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;
     Some(kilobytes.trim().parse::<usize>().ok()? << 10)
-}
-
-#[allow(unsafe_code)]
-fn delay() -> i64 {
-    // SAFETY: reads one number of a table of the allocator, which checks the index.
-    unsafe { mi_option_get(PURGE_DELAY) as i64 }
 }
 
 #[allow(unsafe_code)]

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::buffer::Buffer;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{DiskManager, SpillFile, SpillWriter};
 
@@ -12,14 +14,16 @@ use super::hashes::mix;
 /// How many heaps there are: one of them fits in memory where all of them are 64 times that.
 pub(super) const HEAPS: usize = 64;
 
+/// So many keys are sorted into heaps at a time: what they take is in the cache of a processor.
+const AT_ONCE: usize = 1 << 17;
+
 /// A file of keys: each time some were added, those of the first heap, of the second and so on.
 pub(super) struct Heaps {
     file: Arc<dyn SpillFile>,
     /// Only its owner asks for it: a lock makes it one that threads may share.
     writer: Mutex<Box<dyn SpillWriter>>,
-    reader: Option<File>,
     /// How many of each heap came each time.
-    added: Vec<[usize; HEAPS]>,
+    added: Vec<[u32; HEAPS]>,
 }
 
 impl std::fmt::Debug for Heaps {
@@ -28,8 +32,8 @@ impl std::fmt::Debug for Heaps {
     }
 }
 
-fn heap_of(key: u64) -> usize {
-    (mix(key) >> 58) as usize
+fn heap_of(key: u64) -> u8 {
+    (mix(key) >> 58) as u8
 }
 
 impl Heaps {
@@ -37,45 +41,58 @@ impl Heaps {
     pub(super) fn new(disk: &Arc<DiskManager>) -> Result<Self> {
         let file = disk.create_tmp_file("keys that are looked at for repeats")?;
         let writer = Mutex::new(file.open_writer()?);
-        Ok(Self { file, writer, reader: None, added: Vec::new() })
+        Ok(Self { file, writer, added: Vec::new() })
     }
 
     /// Adds keys.
     pub(super) fn add(&mut self, keys: &[u64]) -> Result<()> {
+        keys.chunks(AT_ONCE).try_for_each(|some| self.add_some(some))
+    }
+
+    fn add_some(&mut self, keys: &[u64]) -> Result<()> {
+        let heaps: Vec<u8> = keys.iter().map(|key| heap_of(*key)).collect();
         let mut counts = [0; HEAPS];
-        keys.iter().for_each(|key| counts[heap_of(*key)] += 1);
+        heaps.iter().for_each(|heap| counts[usize::from(*heap)] += 1);
         let mut at = [0; HEAPS];
         (1..HEAPS).for_each(|heap| at[heap] = at[heap - 1] + counts[heap - 1]);
         let mut sorted = vec![0; keys.len()];
-        for key in keys {
-            let heap = heap_of(*key);
-            sorted[at[heap]] = *key;
-            at[heap] += 1;
+        for (key, heap) in keys.iter().zip(heaps) {
+            let at = &mut at[usize::from(heap)];
+            sorted[*at as usize] = *key;
+            *at += 1;
         }
-        let bytes: Vec<u8> = sorted.into_iter().flat_map(u64::to_le_bytes).collect();
+        let bytes = Buffer::from_vec::<u64>(sorted);
         self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)?;
         self.added.push(counts);
         Ok(())
     }
 
+    /// No key will be added: from now on they can be read.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        Ok(self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).finish()?)
+    }
+
     /// Reads the keys of one heap.
-    pub(super) fn read(&mut self, heap: usize, into: &mut Vec<u64>) -> Result<()> {
-        if self.reader.is_none() {
-            self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).finish()?;
-            let gone = || DataFusionError::Internal("keys were not kept on this machine".to_owned());
-            self.reader = Some(File::open(self.file.path().ok_or_else(gone)?)?);
-        }
-        let Some(reader) = &mut self.reader else { return Ok(()) };
+    pub(super) fn read(&self, heap: usize, into: &mut Vec<u64>) -> Result<()> {
+        let mut file = File::open(self.path()?)?;
         let mut start = 0;
         let mut bytes = Vec::new();
+        let size = |keys: &[u32]| keys.iter().map(|keys| u64::from(*keys)).sum::<u64>() * size_of::<u64>() as u64;
         for counts in &self.added {
-            let before: usize = counts[..heap].iter().sum();
-            reader.seek(SeekFrom::Start(((start + before) * size_of::<u64>()) as u64))?;
-            bytes.resize(counts[heap] * size_of::<u64>(), 0);
-            reader.read_exact(&mut bytes)?;
-            into.extend(bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)));
-            start += counts.iter().sum::<usize>();
+            file.seek(SeekFrom::Start(start + size(&counts[..heap])))?;
+            bytes.resize(counts[heap] as usize * size_of::<u64>(), 0);
+            file.read_exact(&mut bytes)?;
+            into.extend(bytes.as_chunks().0.iter().map(|key| u64::from_ne_bytes(*key)));
+            start += size(counts);
         }
         Ok(())
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        let path = self
+            .file
+            .path()
+            .ok_or_else(|| DataFusionError::Internal("keys were not kept on this machine".to_owned()))?;
+        Ok(path.to_owned())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter;
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
@@ -21,12 +22,20 @@ use super::query;
 enum Values {
     /// A bit for a number, where they are near each other, as numbers of keys are: a hundredth of what a table of them takes.
     Dense(RoaringTreemap),
+    /// A bit for every number from the least to the greatest: a look at one of them is a look at one place.
+    Span {
+        least: u64,
+        bits: BooleanBuffer,
+    },
     Whole(HashSet<u64>),
     Hashed(HashSet<u128>),
 }
 
 /// Parts of four billion numbers each that a set of bits may have. With more of them the numbers are far from each other.
 const DENSE_PARTS: usize = 1024;
+
+/// Numbers between the least and the greatest for each value, from where on a bit for every one of them is too much.
+const SPAN_OF_A_VALUE: u64 = 64;
 
 /// Batches after which the room of a set of bits is measured again: it takes as long as a look at all of its parts.
 const MEASURED_EVERY: usize = 64;
@@ -80,6 +89,8 @@ impl KnownValues {
                 }
                 2 * values.serialized_size()
             }
+            // No value comes to those that are settled.
+            Values::Span { .. } => return Ok(()),
             Values::Whole(values) => {
                 each_whole(column, |value| _ = value.map(|value| values.insert(value)));
                 values.capacity() * 2 * size_of::<u64>()
@@ -93,26 +104,49 @@ impl KnownValues {
     }
 
     /// As a SQL function of a value, which is NULL for NULL.
-    pub fn into_function(self) -> ScalarUDF {
+    pub fn into_function(mut self) -> ScalarUDF {
+        self.settle();
         let signature = Signature::exact(vec![self.data_type.clone()], Volatility::Immutable);
         predicate("is_known", signature, move |args| self.answer(&args))
     }
 
-    fn answer(&self, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let column = &ColumnarValue::values_to_arrays(&args.args)?[0];
-        let mut answers = Vec::with_capacity(column.len());
-        match &self.values {
-            Values::Dense(values) => {
-                each_whole(column, |value| answers.push(value.map(|value| values.contains(value))));
-            }
-            Values::Whole(values) => {
-                each_whole(column, |value| answers.push(value.map(|value| values.contains(&value))))
-            }
-            Values::Hashed(values) => {
-                each_hash(column, |value| answers.push(value.map(|value| values.contains(&value))))?;
-            }
+    /// Now that all values are known: a bit for each number of their span, where that is small and there is memory for it.
+    fn settle(&mut self) {
+        let Values::Dense(values) = &self.values else { return };
+        let (Some(least), Some(greatest)) = (values.min(), values.max()) else { return };
+        let span = greatest - least;
+        let Ok(length) = usize::try_from(span) else { return };
+        if span / SPAN_OF_A_VALUE >= values.len() || self.reservation.try_grow(length / 8).is_err() {
+            return;
         }
-        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(answers))))
+        let mut bits = BooleanBufferBuilder::new(length + 1);
+        bits.append_n(length + 1, false);
+        values.iter().for_each(|value| bits.set_bit((value - least) as usize, true));
+        self.values = Values::Span { least, bits: bits.finish() };
+        self.reservation.resize(length / 8);
+    }
+
+    fn answer(&self, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arguments = ColumnarValue::values_to_arrays(&args.args)?;
+        Ok(ColumnarValue::Array(Arc::new(self.answers(&arguments[0])?)))
+    }
+
+    /// Whether each value of a column is one of them; NULL for NULL.
+    fn answers(&self, column: &ArrayRef) -> Result<BooleanArray> {
+        Ok(match &self.values {
+            Values::Dense(values) => whole_answers(column, |value| values.contains(value)),
+            Values::Span { least, bits } => whole_answers(column, |value| {
+                // What is less is far above once it wraps.
+                let at = value.wrapping_sub(*least);
+                at < bits.len() as u64 && bits.value(at as usize)
+            }),
+            Values::Whole(values) => whole_answers(column, |value| values.contains(&value)),
+            Values::Hashed(values) => {
+                let mut answers = Vec::with_capacity(column.len());
+                each_hash(column, |value| answers.push(value.map(|value| values.contains(&value))))?;
+                BooleanArray::from(answers)
+            }
+        })
     }
 }
 
@@ -163,6 +197,16 @@ fn each_whole(column: &ArrayRef, mut see: impl FnMut(Option<u64>)) {
     }
 }
 
+/// Whether each whole number of a column is one of some; NULL for NULL.
+fn whole_answers(column: &ArrayRef, has: impl Fn(u64) -> bool) -> BooleanArray {
+    match column.data_type() {
+        DataType::Int32 => {
+            BooleanArray::from_unary(column.as_primitive::<Int32Type>(), |value| has(u64::from(value.cast_unsigned())))
+        }
+        _ => BooleanArray::from_unary(column.as_primitive::<Int64Type>(), |value| has(value.cast_unsigned())),
+    }
+}
+
 /// Hashes of a column, in order.
 fn each_hash(column: &ArrayRef, mut see: impl FnMut(Option<u128>)) -> Result<()> {
     let half = |seed: u64| -> Result<Vec<u64>> {
@@ -178,6 +222,7 @@ fn each_hash(column: &ArrayRef, mut see: impl FnMut(Option<u128>)) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -199,18 +244,30 @@ mod tests {
     #[tokio::test]
     async fn numbers_near_each_other_and_far_apart_are_told_alike() {
         let far = |at: i64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
-        for (values, is_dense) in
-            [((-2_000..2_000).collect::<Vec<i64>>(), true), ((0..4_000).map(far).collect::<Vec<i64>>(), false)]
-        {
-            let known = known(values.clone()).await;
-            assert_eq!(matches!(known.values, Values::Dense(_)), is_dense);
-            let asked: Vec<i64> = values.iter().copied().chain([i64::MAX, 5_000_000]).collect();
-            let has = |value: &i64| match &known.values {
-                Values::Dense(known) => known.contains(value.cast_unsigned()),
-                Values::Whole(known) => known.contains(&value.cast_unsigned()),
-                Values::Hashed(_) => unreachable!("whole numbers"),
+        let kinds: [(Vec<i64>, &str); 5] = [
+            ((5..4_000).collect(), "span"),
+            ((0..4_000).map(|at| at * 1_000 - 7).collect(), "dense"),
+            ((-2_000..2_000).collect(), "dense"),
+            ((0..4_000).map(far).collect(), "whole"),
+            (Vec::new(), "dense"),
+        ];
+        for (values, kind) in kinds {
+            let mut known = known(values.clone()).await;
+            known.settle();
+            let found = match &known.values {
+                Values::Dense(_) => "dense",
+                Values::Span { .. } => "span",
+                Values::Whole(_) => "whole",
+                Values::Hashed(_) => "hashed",
             };
-            assert_eq!(asked.iter().filter(|value| has(value)).count(), values.len());
+            assert_eq!(found, kind);
+            let edges = [Some(i64::MAX), Some(i64::MIN), Some(4), Some(4_000), Some(5_000_000), Some(-1), None];
+            let asked: Vec<Option<i64>> = values.iter().copied().map(Some).chain(edges).collect();
+            let truth: BTreeSet<i64> = values.into_iter().collect();
+            let expected: Vec<Option<bool>> =
+                asked.iter().map(|value| value.map(|value| truth.contains(&value))).collect();
+            let column: ArrayRef = Arc::new(Int64Array::from(asked));
+            assert_eq!(known.answers(&column).unwrap(), BooleanArray::from(expected), "{kind}");
         }
     }
 }

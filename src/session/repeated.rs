@@ -21,6 +21,7 @@ use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+use rayon::prelude::*;
 
 use super::heaps::{HEAPS, Heaps};
 
@@ -29,6 +30,9 @@ const SHARE: usize = 32;
 
 /// Fewer keys are never worth a file.
 const FEWEST: usize = 1 << 16;
+
+/// Heaps that are looked through at once.
+const HEAPS_AT_ONCE: usize = 4;
 
 /// Keys on disk, from the moment that a partition is read until all of them are looked through.
 type OnDisk = Arc<Mutex<BTreeMap<u64, Heaps>>>;
@@ -149,6 +153,17 @@ fn repeated(keys: &mut [u64], is_almost_sorted: bool) -> usize {
     keys.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).count()
 }
 
+/// How many keys on disk stand more than once: of some heaps at a time, as many as there is memory for.
+fn repeated_on_disk(heaps: &mut [Heaps]) -> Result<usize> {
+    heaps.iter_mut().try_for_each(Heaps::finish)?;
+    let counts = (0..HEAPS).into_par_iter().with_min_len(HEAPS / HEAPS_AT_ONCE).map_init(Vec::new, |keys, heap| {
+        keys.clear();
+        heaps.iter().try_for_each(|heaps| heaps.read(heap, keys))?;
+        Ok(repeated(keys, false))
+    });
+    counts.sum()
+}
+
 impl Accumulator for Keys {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match values {
@@ -178,13 +193,7 @@ impl Accumulator for Keys {
                 self.most = 0;
                 self.spill_what_is_too_much()?;
             }
-            let (mut count, mut keys) = (0, Vec::new());
-            for heap in 0..HEAPS {
-                keys.clear();
-                self.heaps.iter_mut().try_for_each(|heaps| heaps.read(heap, &mut keys))?;
-                count += repeated(&mut keys, false);
-            }
-            count
+            repeated_on_disk(&mut self.heaps)?
         };
         Ok(ScalarValue::Int64(Some(i64::try_from(count).unwrap_or(i64::MAX))))
     }
