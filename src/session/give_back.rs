@@ -29,7 +29,7 @@ const SHORT: usize = 50;
 pub(super) fn when_short(memory: usize) {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        let watch = || {
+        let watch = move || {
             set_delay(LATE);
             let mut is_short = false;
             while let Some(held) = resident() {
