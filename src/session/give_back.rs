@@ -2,8 +2,8 @@
 //!
 //! Usually it does so after a second. What is freed and asked for again from batch to batch has to be cleared by the machine
 //! each time then: a tenth of all the work of a large table, up to a fifth of that of a query if it were sooner. But what is
-//! kept in the hope that it is asked for again is, beside queries that hold hundreds of megabytes each, a second budget. So of
-//! a process that may hold so much nothing is given back while it holds little of it, and all of it soon while it holds much.
+//! kept in the hope that it is asked for again is, beside queries that hold hundreds of megabytes each, a second budget. So
+//! pages are given back late, and soon while a process holds much of what it may.
 
 use std::fs;
 use std::sync::Once;
@@ -17,13 +17,17 @@ const PURGE_DELAY: mi_option_t = 15;
 const _: () = assert!(libmimalloc_sys::_mi_option_last == 47, "options have other numbers in this version");
 /// The delay where memory is short.
 const SOON: i64 = 20;
-/// The delay where there is enough: an hour. Without any the allocator would keep no list of what it could give back once
-/// memory is short.
-const LATE: i64 = 3_600_000;
+/// The delay where there is enough: a build hardly waits so long for its next query, and a program that only watches does.
+const LATE: i64 = 10_000;
 /// How often somebody looks.
 const EVERY: Duration = Duration::from_millis(20);
 /// Of the memory of a run, in hundredths, from where on it is short.
 const SHORT: usize = 50;
+
+/// Gives pages back late: for a process that may take what it needs.
+pub(super) fn late() {
+    set_delay(LATE);
+}
 
 /// Watches the process, which should not take more than so many bytes, for as long as it lives.
 pub(super) fn when_short(memory: usize) {

@@ -86,6 +86,8 @@ pub(super) fn runtime(memory: Option<usize>, spill: Option<&SpillFolder>) -> Res
         let consumers = NonZeroUsize::new(5).expect("five is not zero");
         let pool = FairSpillPool::new(reserved(bytes));
         builder = builder.with_memory_pool(Arc::new(TrackConsumersPool::new(pool, consumers)));
+    } else {
+        give_back::late();
     }
     builder.build_arc()
 }
