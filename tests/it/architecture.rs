@@ -42,7 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("console::", &["cli"]),
     ("opentelemetry", &["cli"]),
     ("annotate_snippets::", &["diagnostics"]),
-    ("rayon::", &["project", "compile", "artifacts", "cli"]),
+    ("rayon::", &["project", "compile", "artifacts", "session", "cli"]),
     ("notify::", &["cli"]),
     ("rmp_serde::", &["memo"]),
     ("aws_config::", &["stores"]),

@@ -24,7 +24,8 @@ fn python() -> Option<PathBuf> {
     }
 }
 
-/// Thirty tables: one that waits until somebody has looked and then has many rows, one that fails, and small ones.
+/// Thirty tables: one that waits until somebody has looked and then has many rows in files of which the first is soon whole,
+/// one that fails, and small ones.
 fn project() -> Sandbox {
     let sandbox = Sandbox::new(&[(
         "models/silver/all.yml",
@@ -32,7 +33,7 @@ fn project() -> Sandbox {
   - name: bad
     columns: [{ name: id, data_tests: [{ accepted_values: { arguments: { values: [2] } } }] }]
   - name: big
-    config: { pre_hook: { command: \"until [ -e go ]; do sleep 0.02; done\" } }
+    config: { pre_hook: { command: \"until [ -e go ]; do sleep 0.02; done\" }, target_file_size: 256kB }
 ",
     )]);
     sandbox.write(
