@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::buffer::Buffer;
@@ -69,7 +69,7 @@ impl Heaps {
 
     /// No key will be added: from now on they can be read.
     pub(super) fn finish(&mut self) -> Result<()> {
-        Ok(self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).finish()?)
+        self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).finish()
     }
 
     /// Reads the keys of one heap.
@@ -88,11 +88,8 @@ impl Heaps {
         Ok(())
     }
 
-    fn path(&self) -> Result<PathBuf> {
-        let path = self
-            .file
-            .path()
-            .ok_or_else(|| DataFusionError::Internal("keys were not kept on this machine".to_owned()))?;
-        Ok(path.to_owned())
+    fn path(&self) -> Result<&Path> {
+        let gone = || DataFusionError::Internal("keys were not kept on this machine".to_owned());
+        self.file.path().ok_or_else(gone)
     }
 }
