@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
@@ -19,6 +20,19 @@ pub fn row_hashes(columns: &[ArrayRef]) -> Result<Vec<u64>> {
     create_hashes(columns, &random(), &mut hashes)?;
     hashes.iter_mut().for_each(|hash| *hash = mix(*hash));
     Ok(hashes)
+}
+
+/// Whether values of a type are whole numbers that stand for themselves where others stand for their hashes.
+pub(super) fn is_whole(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int32 | DataType::Int64)
+}
+
+/// The numbers of a column of such a type, as their bits; NULL stays NULL.
+pub(super) fn whole_numbers(column: &ArrayRef) -> UInt64Array {
+    match column.data_type() {
+        DataType::Int32 => column.as_primitive::<Int32Type>().unary(|value| u64::from(value.cast_unsigned())),
+        _ => column.as_primitive::<Int64Type>().unary(i64::cast_unsigned),
+    }
 }
 
 /// Spreads a hash over all of its bits: that of a number is not spread well (the finalizer of SplitMix64, Steele and others 2014).

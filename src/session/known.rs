@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter;
-use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashSet, Result, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarFunctionArgs, S
 use futures::StreamExt;
 use roaring::RoaringTreemap;
 
+use super::hashes::{is_whole, whole_numbers};
 use super::predicate::predicate;
 use super::query;
 
@@ -64,7 +65,7 @@ impl KnownValues {
 
     /// No value yet, of this type.
     fn none(session: &SessionState, data_type: DataType) -> Self {
-        let whole = matches!(data_type, DataType::Int32 | DataType::Int64);
+        let whole = is_whole(&data_type);
         Self {
             values: if whole { Values::Dense(RoaringTreemap::new()) } else { Values::Hashed(HashSet::default()) },
             batches: 0,
@@ -83,7 +84,7 @@ impl KnownValues {
         // A table that grows is there twice for a moment.
         let room = match &mut self.values {
             Values::Dense(values) => {
-                each_whole(column, |value| _ = value.map(|value| values.insert(value)));
+                values.extend(whole_numbers(column).iter().flatten());
                 if !self.batches.is_multiple_of(MEASURED_EVERY) {
                     return Ok(());
                 }
@@ -92,7 +93,7 @@ impl KnownValues {
             // No value comes to those that are settled.
             Values::Span { .. } => return Ok(()),
             Values::Whole(values) => {
-                each_whole(column, |value| _ = value.map(|value| values.insert(value)));
+                values.extend(whole_numbers(column).iter().flatten());
                 values.capacity() * 2 * size_of::<u64>()
             }
             Values::Hashed(values) => {
@@ -186,25 +187,9 @@ impl Gathering {
     }
 }
 
-/// Whole numbers of a column, in order.
-fn each_whole(column: &ArrayRef, mut see: impl FnMut(Option<u64>)) {
-    match column.data_type() {
-        DataType::Int32 => {
-            let values = column.as_primitive::<Int32Type>();
-            values.iter().for_each(|value| see(value.map(|value| u64::from(value.cast_unsigned()))));
-        }
-        _ => column.as_primitive::<Int64Type>().iter().for_each(|value| see(value.map(i64::cast_unsigned))),
-    }
-}
-
 /// Whether each whole number of a column is one of some; NULL for NULL.
 fn whole_answers(column: &ArrayRef, has: impl Fn(u64) -> bool) -> BooleanArray {
-    match column.data_type() {
-        DataType::Int32 => {
-            BooleanArray::from_unary(column.as_primitive::<Int32Type>(), |value| has(u64::from(value.cast_unsigned())))
-        }
-        _ => BooleanArray::from_unary(column.as_primitive::<Int64Type>(), |value| has(value.cast_unsigned())),
-    }
+    BooleanArray::from_unary(&whole_numbers(column), has)
 }
 
 /// Hashes of a column, in order.

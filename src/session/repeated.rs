@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, LargeListArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -23,6 +23,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 use rayon::prelude::*;
 
+use super::hashes::{is_whole, whole_numbers};
 use super::heaps::{HEAPS, Heaps};
 
 /// A query holds this part of the memory for the keys of one test and partition.
@@ -31,7 +32,7 @@ const SHARE: usize = 32;
 /// Fewer keys are never worth a file.
 const FEWEST: usize = 1 << 16;
 
-/// Heaps that are looked through at once.
+/// Heaps that are looked through at once, each in memory then.
 const HEAPS_AT_ONCE: usize = 4;
 
 /// Keys on disk, from the moment that a partition is read until all of them are looked through.
@@ -153,7 +154,7 @@ fn repeated(keys: &mut [u64], is_almost_sorted: bool) -> usize {
     keys.chunk_by(|a, b| a == b).filter(|same| same.len() > 1).count()
 }
 
-/// How many keys on disk stand more than once: of some heaps at a time, as many as there is memory for.
+/// How many keys on disk stand more than once: of [`HEAPS_AT_ONCE`] heaps at a time.
 fn repeated_on_disk(heaps: &mut [Heaps]) -> Result<usize> {
     heaps.iter_mut().try_for_each(Heaps::finish)?;
     let counts = (0..HEAPS).into_par_iter().with_min_len(HEAPS / HEAPS_AT_ONCE).map_init(Vec::new, |keys, heap| {
@@ -167,12 +168,8 @@ fn repeated_on_disk(heaps: &mut [Heaps]) -> Result<usize> {
 impl Accumulator for Keys {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match values {
-            [one] if one.null_count() == 0 && *one.data_type() == DataType::Int64 => {
-                self.keys.extend(one.as_primitive::<Int64Type>().values().iter().map(|value| value.cast_unsigned()));
-            }
-            [one] if one.null_count() == 0 && *one.data_type() == DataType::Int32 => {
-                let values = one.as_primitive::<Int32Type>().values();
-                self.keys.extend(values.iter().map(|value| u64::from(value.cast_unsigned())));
+            [one] if one.null_count() == 0 && is_whole(one.data_type()) => {
+                self.keys.extend_from_slice(whole_numbers(one).values());
             }
             _ => {
                 self.hashes.clear();
@@ -232,6 +229,7 @@ impl Accumulator for Keys {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
+    use datafusion::arrow::datatypes::Int64Type;
     use datafusion::datasource::{MemTable, provider_as_source};
     use datafusion::logical_expr::LogicalPlanBuilder;
 
