@@ -27,16 +27,12 @@ pub async fn beside(
     let bad = |error: object_store::Error| damaged(table, &own, error.to_string());
     let listed = store.list(Some(&own)).try_collect::<Vec<_>>().await;
     let files = stores::if_there(listed).map_err(bad)?.unwrap_or_default();
-    let (left_out, mut led) = (format!("lake:left_out:{table}"), Led::new(store, table, heads, tombstones));
+    let mut led = Led::new(store, table, heads, tombstones);
     let mut found = Vec::new();
     for file in files {
         let parts: Vec<String> = file.location.parts().map(|part| part.as_ref().to_owned()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let is_needed = match parts.as_slice() {
-            [_, "left_out", name] => led.is_head(&left_out, name.trim_end_matches(".jsonl")),
-            parts => led.leads_to(parts).await?.unwrap_or(false),
-        };
-        if is_needed {
+        if led.leads_to(&parts).await?.unwrap_or(false) {
             found.push((file.location, file.size));
         }
     }

@@ -71,7 +71,7 @@ impl<'a> Led<'a> {
         Self { store, table, heads, tombstones, names: BTreeMap::new() }
     }
 
-    /// Whether heads lead to a batch of a manifest, a note of a quarantine or a set of tombstones, by the parts of its path;
+    /// Whether heads lead to a batch of a manifest, a note of a quarantine or a set of tombstones by the parts of its path;
     /// `None` for any other file.
     pub(super) async fn leads_to(&mut self, parts: &[&str]) -> Result<Option<bool>, BronzeError> {
         match parts {
@@ -87,12 +87,17 @@ impl<'a> Led<'a> {
                 Ok(Some(self.names[&key].contains(*name)))
             }
             [_, "tombstones", set, _] => Ok(Some(self.is_head(self.tombstones, set))),
+            // `<id>.jsonl` and, with its rows, `<id>.rows.jsonl`.
+            [_, "left_out", name] => {
+                let app = format!("lake:left_out:{}", self.table);
+                Ok(Some(self.is_head(&app, name.split('.').next().unwrap_or_default())))
+            }
             _ => Ok(None),
         }
     }
 
     /// Whether an id is a head of an application.
-    pub(super) fn is_head(&self, app: &str, id: &str) -> bool {
+    fn is_head(&self, app: &str, id: &str) -> bool {
         self.heads.get(app).is_some_and(|heads| heads.iter().any(|head| head.to_string() == id))
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Distinct, Expr, Join, JoinType, LogicalPlan, Operator, utils};
@@ -51,6 +51,23 @@ impl Facts {
             *column = ColumnFacts::default();
         }
         self.keys.retain(|(key, _)| key.iter().all(|at| same(*at)));
+        self
+    }
+
+    /// What is left of it where the table is partitioned by some of the columns: an empty text is NULL then (Delta protocol,
+    /// "Partition Value Serialization").
+    pub fn partitioned(mut self, stored: &Schema, partition_by: &[String]) -> Self {
+        let is_text = |at: usize| {
+            let field = stored.field(at);
+            *field.data_type() == DataType::Utf8 && partition_by.contains(field.name())
+        };
+        for (at, column) in self.columns.iter_mut().enumerate().filter(|(at, _)| is_text(*at)) {
+            let never_empty = column.values.as_ref().is_some_and(|values| !values.contains(""));
+            if !never_empty {
+                column.not_null = None;
+                self.keys.retain(|(key, _)| !key.contains(&at));
+            }
+        }
         self
     }
 

@@ -36,6 +36,20 @@ pub(super) fn check(model: &Model, schema: &SchemaRef) -> Vec<Diagnostic> {
         );
         problems.push(error(message).help(help));
     }
+    for (at, column) in config.partition_by.iter().enumerate() {
+        if config.partition_by[..at].contains(column) {
+            problems.push(error(format!("`partition_by` of `{name}` names `{column}` twice")).help("name it once"));
+        }
+        // Delta writes such a value as text that readers do not read back (protocol, "Partition Value Serialization").
+        problems.extend(fits(model, schema, "partition_by", column, |data_type| {
+            !data_type.is_nested() && !matches!(data_type, DataType::Binary)
+        }));
+    }
+    if !config.partition_by.is_empty() && schema.fields().iter().all(|field| config.partition_by.contains(field.name()))
+    {
+        let message = format!("`partition_by` of `{name}` names all of its columns, and nothing is left for its files");
+        problems.push(error(message).help("leave one of them out"));
+    }
     for (setting, columns) in [("sort_by", &config.sort_by), ("zorder_by", &config.zorder_by)] {
         for column in columns {
             if config.partition_by.contains(column) {

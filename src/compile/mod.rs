@@ -218,7 +218,7 @@ impl Compiler<'_> {
         let facts = if model.config.is_history() {
             Facts::default()
         } else {
-            facts.stored_as(full.plan.schema().as_arrow(), &schema)
+            facts.stored_as(full.plan.schema().as_arrow(), &schema).partitioned(&schema, &model.config.partition_by)
         };
         let (inputs, parents) = self.inputs(model);
         volatile = volatile.or_else(|| parents.iter().find_map(|view| view.volatile.clone()));

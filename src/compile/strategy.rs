@@ -84,6 +84,12 @@ pub(super) fn check(model: &Model) -> Vec<Diagnostic> {
         let message = format!("`{name}` has both `merge_update_columns` and `merge_exclude_columns`");
         problems.push(error(message).help("keep one of them: the other says the same of the other columns"));
     }
+    if let Some(sequence_by) = config.sequence_by.as_ref().filter(|name| exclude.contains(name)) {
+        let message = format!("`merge_exclude_columns` names `{sequence_by}`, which `sequence_by` goes by");
+        let help =
+            "leave it out: a row that takes new values has to be as new as they are, or an older row takes them back";
+        problems.push(error(message).help(help));
+    }
     for (setting, columns) in [("merge_update_columns", update), ("merge_exclude_columns", exclude)] {
         if !columns.is_empty() && !model.merges() {
             let message = format!("`{setting}` does nothing here: it is for a model that merges by a `unique_key`");

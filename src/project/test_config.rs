@@ -242,7 +242,9 @@ fn word<T: Copy>(key: &str, value: &Value, words: &[(&str, T)]) -> Result<T, Str
     let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let found = value.as_str().and_then(|text| words.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)));
     let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    found.map(|(_, value)| *value).ok_or_else(|| format!("`{shown}` is not a {key}; known: {}", known.join(", ")))
+    found
+        .map(|(_, value)| *value)
+        .ok_or_else(|| format!("`{shown}` is not a value of `{key}`; known: {}", known.join(", ")))
 }
 
 fn threshold(value: &Value) -> Result<Threshold, String> {

@@ -408,10 +408,11 @@ impl Batches<'_> {
     ) -> Result<Published, Failure> {
         let inputs = self.node.inputs;
         self.publishing.store(true, Ordering::SeqCst);
-        let fresh = tables::publish(&inputs.runtime().lake, published, staged, commit).await?;
+        let fresh = tables::publish(&inputs.runtime().lake, published, staged, commit).await;
+        self.publishing.store(false, Ordering::SeqCst);
+        let fresh = fresh?;
         fail_points::reached("published");
         inputs.set_published(fresh.clone());
-        self.publishing.store(false, Ordering::SeqCst);
         Ok(fresh)
     }
 

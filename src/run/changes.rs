@@ -52,8 +52,12 @@ impl Node<'_> {
     /// Which versions are read of the models whose changes are read.
     pub(super) async fn look_for_changes(&self, world: &mut World, progress: &Progress) -> Result<(), Failure> {
         for name in self.reads_changes() {
-            let Some(table) = self.inputs.readable(name).await? else { continue };
-            let mut versions = Versions { since: None, now: table.version(), table_id: table.table_id() };
+            let (now, table_id) = match (self.inputs.held(name), self.inputs.readable(name).await?) {
+                (Some(held), _) => held.version(),
+                (None, Some(table)) => (table.version(), table.table_id()),
+                (None, None) => continue,
+            };
+            let mut versions = Versions { since: None, now, table_id };
             if let Some(published) = world.published.as_ref().filter(|_| !self.intake.full_refresh(progress)) {
                 let state = published.last_known_state().await?.unwrap_or_default();
                 if state.materialized == Materialization::Incremental.name() || state.materialized.is_empty() {
@@ -72,6 +76,13 @@ impl Node<'_> {
         let own = &self.model.name;
         let Some(since) = versions.since else {
             let read_whole = state.inputs.get(name.as_str()).is_some_and(|version| version != "absent");
+            let left = state.consumed.keys().find(|read| self.reads_changes().all(|now| now.as_str() != read.as_str()));
+            if let Some(left) = left.filter(|_| !state.consumed.contains_key(name.as_str())) {
+                return Err(Failure::text(format!(
+                    "`{own}` has read the changes of `{left}`, reads it no more, and would read all of `{name}` as inserts: if \
+                     that has another name now, rebuild `{own}` with --full-refresh"
+                )));
+            }
             return match read_whole {
                 true => Err(Failure::text(format!(
                     "`{own}` has read all of `{name}` before, and is to read its changes now: rebuild it with --full-refresh"
@@ -103,14 +114,14 @@ impl Node<'_> {
             let schema = &*runtime.compiled.models[name].schema;
             let versions = world.changes.get(name);
             let since = versions.and_then(|versions| versions.since).filter(|_| mode == Mode::Incremental);
-            let table = match (versions, self.inputs.readable(name).await?) {
-                (Some(versions), Some(table)) if since != Some(versions.now) => {
-                    let read = &runtime.project.models[name];
-                    let key = if read.merges() { read.config.unique_key.as_slice() } else { &[] };
-                    let lake = self.inputs.lake_of(name).await?;
-                    table.changes(lake, Changes { since, key, schema }, &runtime.session).await?
-                }
-                _ => empty(changes_schema(schema)),
+            let read = &runtime.project.models[name];
+            let key = if read.merges() { read.config.unique_key.as_slice() } else { &[] };
+            let (lake, asked) = (self.inputs.lake_of(name).await?, Changes { since, key, schema });
+            let table = match (self.inputs.held(name), self.inputs.readable(name).await?) {
+                _ if versions.is_none_or(|versions| since == Some(versions.now)) => empty(changes_schema(schema)),
+                (Some(held), _) => held.changes(lake, asked, &runtime.session).await?,
+                (None, Some(table)) => table.changes(lake, asked, &runtime.session).await?,
+                (None, None) => empty(changes_schema(schema)),
             };
             tables.insert(ref_relation(name, RefRead::Changes), provider_as_source(table));
         }

@@ -170,6 +170,8 @@ impl Node<'_> {
         let before = published.state.as_ref().and_then(|state| state.content.as_deref());
         before.is_some()
             && before == staged.content()
+            // What is known of rows that are gone counts, too.
+            && staged.heads.is_empty()
             && published.schema == staged.schema
             && published.partition_columns() == self.model.config.partition_by
     }

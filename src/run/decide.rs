@@ -25,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) materialized: Materialization,
     /// There is a published version.
     pub(super) exists: bool,
+    /// That version is a rollback to before the first one.
+    pub(super) emptied: bool,
     pub(super) full_refresh: bool,
     /// What the published version says of itself.
     pub(super) state: Option<&'a TableState>,
@@ -90,6 +92,9 @@ impl Counts {
     }
 }
 
+/// Why a table is built as for the first time after a rollback.
+pub(super) const EMPTIED: &str = "it was rolled back to before its first build";
+
 pub(super) fn decide(facts: &Facts<'_>) -> Action {
     if !facts.exists {
         if facts.nothing_to_read {
@@ -107,7 +112,9 @@ pub(super) fn decide(facts: &Facts<'_>) -> Action {
         return Action::Full("full refresh".to_owned());
     }
     match facts.materialized {
+        Materialization::Incremental if facts.emptied => Action::Full(EMPTIED.to_owned()),
         Materialization::Incremental | Materialization::Scd2 => incremental(facts),
+        _ if facts.emptied => Action::Full(EMPTIED.to_owned()),
         _ => table(facts),
     }
 }
@@ -139,7 +146,7 @@ fn table(facts: &Facts<'_>) -> Action {
 fn incremental(facts: &Facts<'_>) -> Action {
     let was_incremental = match facts.state {
         Some(state) => state.materialized == facts.materialized.name(),
-        None => facts.has_manifest || facts.pending.is_empty(),
+        None => facts.emptied || facts.has_manifest || facts.pending.is_empty(),
     };
     if !was_incremental {
         // Which files its rows came from is not known: to add some might double them.
@@ -157,6 +164,9 @@ fn incremental(facts: &Facts<'_>) -> Action {
     let Some(state) = facts.state else {
         if facts.inputs.is_empty() {
             return Action::Skip(format!("no new files in {}", names(facts.pending)));
+        }
+        if facts.emptied {
+            return Action::Incremental(EMPTIED.to_owned());
         }
         if facts.reads_changes {
             return Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)));
@@ -276,6 +286,7 @@ mod tests {
         let mut facts = Facts {
             materialized: Materialization::Table,
             exists: true,
+            emptied: false,
             full_refresh: false,
             state: Some(&state),
             definition: "d",

@@ -3,31 +3,44 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 
 use super::Runtime;
 use super::inputs::Chosen;
 use super::materialize::{Failure, Node};
 use super::world::World;
 use crate::catalog::{sql_type, widens};
-use crate::compile::{ColumnName, Input};
+use crate::compile::{ColumnName, Input, Parts, parts};
 use crate::names::TableName;
 use crate::project::{Format, Materialization, OnNewColumn, OnSchemaChange, Strategy};
+use crate::session::{self, Tables};
 use crate::tables::{self, Merge, Placement, Published, Staged};
 use crate::template::SourceRead;
 use crate::words::quoted;
 
 /// Of the rows of each key, those with the greatest `sequence_by`; two of them with one value are still two.
-pub(super) fn latest_only(sql: &str, key: &[String], sequence_by: &str, schema: &SchemaRef) -> String {
-    let columns: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
+pub(super) fn latest_only(
+    rows: LogicalPlan,
+    key: &[String],
+    sequence_by: &str,
+    session: &SessionState,
+) -> Result<LogicalPlan, Failure> {
+    let columns: Vec<String> = rows.schema().fields().iter().map(|field| quoted(field.name())).collect();
     let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
-    format!(
+    let new = TableName::new("lake", "new_rows");
+    let sql = format!(
         "select {columns} from (select {columns}, rank() over (partition by {key} order by {sequence} desc nulls last) \
-         as __lake_rank from ({sql}\n) as new_rows) as ranked where __lake_rank = 1",
+         as __lake_rank from {new}) as ranked where __lake_rank = 1",
         columns = columns.join(", "),
         key = key.join(", "),
         sequence = quoted(sequence_by),
-        sql = sql.trim().trim_end_matches(';'),
-    )
+        new = new.quoted(),
+    );
+    let mut tables = Tables::new();
+    tables.insert(new, provider_as_source(Arc::new(ViewTable::new(rows, None))));
+    Ok(session::plan(session, session::parse(&sql)?, &tables)?)
 }
 
 impl Node<'_> {
@@ -38,9 +51,11 @@ impl Node<'_> {
         if self.model.merges() {
             let (only, not) = (&config.merge_update_columns, &config.merge_exclude_columns);
             let names = schema.fields().iter().map(|field| field.name().clone());
-            let updates = names.filter(|name| if only.is_empty() { !not.contains(name) } else { only.contains(name) });
-            let partly = !only.is_empty() || !not.is_empty();
             let (sequence_by, delete_when) = (config.sequence_by.as_deref(), config.delete_when.as_deref());
+            let named = |name: &String| if only.is_empty() { !not.contains(name) } else { only.contains(name) };
+            // A row that took new values is as new as these, or an older row could take them back.
+            let updates = names.filter(|name| named(name) || Some(name.as_str()) == sequence_by);
+            let partly = !only.is_empty() || !not.is_empty();
             let updates = partly.then(|| updates.collect());
             return Placement::Merge(Merge { key, updates, sequence_by, delete_when });
         }
@@ -94,7 +109,7 @@ impl Node<'_> {
     /// Why an existing table has to be built again for a column that holds more values than before, or one that goes:
     /// where nothing stands against it, values are as exact as their files have them. `None` if there is no such
     /// column, or its files can be written again as they are.
-    pub(super) fn rebuilt_for(&self, world: &World) -> Result<Option<String>, Failure> {
+    pub(super) async fn rebuilt_for(&self, world: &World) -> Result<Option<String>, Failure> {
         let Some(published) = &world.published else { return Ok(None) };
         let rule = self.model.config.on_schema_change;
         let found = differences(&published.schema, &self.compiled.schema);
@@ -117,6 +132,11 @@ impl Node<'_> {
             format!("it would lose the rows of {files}; --full-refresh does it all the same")
         } else if world.taken.is_empty() || self.model.incremental.is_some() {
             "its rows come from more than the files of a source; --full-refresh does it all the same".to_owned()
+        } else if !self.model.appends() || self.asks_otherwise(world) {
+            "it would not hold the rows that were taken in one after another; --full-refresh does it all the same"
+                .to_owned()
+        } else if published.has_foreign_commits().await? {
+            "it would lose what another program wrote; --full-refresh does it all the same".to_owned()
         } else {
             return Ok(Some(what));
         };
@@ -128,6 +148,18 @@ impl Node<'_> {
             "{what}: `{}` has to be rebuilt for it, but {why_not}, or keep the column as it was in the model",
             self.model.name
         )))
+    }
+
+    /// Whether the query or the settings are not those that made the last version.
+    fn asks_otherwise(&self, world: &World) -> bool {
+        let Some(state) = world.state() else { return true };
+        let Runtime { project, compiled, .. } = self.inputs.runtime();
+        let decides = |part: &&String| *part == "sql" || part.starts_with("setting ");
+        let now = parts(project, self.model, &compiled.models);
+        let of = |parts: &Parts| {
+            parts.iter().filter(|(part, _)| decides(part)).map(|(a, b)| (a.clone(), b.clone())).collect::<Parts>()
+        };
+        of(&now) != of(&state.parts)
     }
 
     /// The columns of an incremental model's table after this run, and whether the files that are there have to be
@@ -168,6 +200,9 @@ impl Node<'_> {
         let inside = difference.path.len() > 1;
         match (&difference.what, self.model.config.on_schema_change) {
             (What::Spelled(_) | What::Other(..), _) | (_, Some(Fail)) => false,
+            (_, rule) if difference.rounds() => {
+                rule != Some(Ignore) && self.is_added(&self.model.name, &difference.path[0], inside)
+            }
             (What::Wider(..), rule) => rule != Some(Ignore),
             (_, Some(AppendNewColumns | SyncAllColumns | Ignore)) => true,
             (What::Added, None) => self.is_added(&self.model.name, &difference.path[0], inside),
@@ -206,12 +241,17 @@ enum What {
     Gone(DataType),
     /// The same letters in another case.
     Spelled(String),
-    /// Every old value is one of the new type.
+    /// Every old value is one of the new type, or the `double` that is nearest to it.
     Wider(DataType, DataType),
     Other(DataType, DataType),
 }
 
 impl Difference {
+    /// Large numbers would lose digits, which whoever asked a source to add what it finds has agreed to.
+    fn rounds(&self) -> bool {
+        matches!(self.what, What::Wider(DataType::Int64, DataType::Float64))
+    }
+
     /// Files of the table cannot stay as they are.
     fn reshapes(&self, rule: Option<OnSchemaChange>) -> bool {
         match self.what {
@@ -244,11 +284,12 @@ fn instead(refused: &[&Difference], rule: Option<OnSchemaChange>) -> String {
         return "set on_schema_change to `sync_all_columns`, or to `append_new_columns` to keep what is gone as NULL, or "
             .to_owned();
     }
-    if all(|what| matches!(what, What::Wider(..))) && rule.is_some() {
+    let rounds = refused.iter().any(|difference| difference.rounds());
+    if all(|what| matches!(what, What::Wider(..))) && rule.is_some() && !rounds {
         return "set on_schema_change to `append_new_columns` or `sync_all_columns`, or cast it in the model, or "
             .to_owned();
     }
-    let cast = refused.iter().any(|difference| matches!(difference.what, What::Other(..)));
+    let cast = rounds || refused.iter().any(|difference| matches!(difference.what, What::Other(..)));
     if cast { "cast it to what it was in the model, or ".to_owned() } else { String::new() }
 }
 

@@ -171,8 +171,8 @@ impl Node<'_> {
     }
 
     /// Why an existing table has to be built again for its columns: a history never is.
-    pub(super) fn needs_rebuild(&self, world: &World) -> Result<Option<String>, Failure> {
-        if self.model.config.is_history() { Ok(None) } else { self.rebuilt_for(world) }
+    pub(super) async fn needs_rebuild(&self, world: &World) -> Result<Option<String>, Failure> {
+        if self.model.config.is_history() { Ok(None) } else { self.rebuilt_for(world).await }
     }
 
     /// What is done, and that it is not what was asked for, if a history was to be built again.
@@ -192,7 +192,8 @@ impl Node<'_> {
     /// Refuses to replace a history by something else.
     pub(super) fn keeps_history(&self, world: &World) -> Result<(), Failure> {
         let was_history = world.state().is_some_and(|state| state.materialized == "scd2");
-        if !was_history || self.model.config.is_history() || self.inputs.runtime().options.full_refresh {
+        let full_refresh = self.model.config.full_refresh.unwrap_or(self.inputs.runtime().options.full_refresh);
+        if !was_history || self.model.config.is_history() || full_refresh {
             return Ok(());
         }
         let (name, is) = (&self.model.name, self.model.config.materialized.name());

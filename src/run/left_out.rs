@@ -5,13 +5,18 @@
 //! What the commit says is then carried over, right away or before the next build of the model.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::provider_as_source;
+use futures::{AsyncBufReadExt, TryStreamExt};
+use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use super::failing::Failing;
 use super::inputs::Inputs;
@@ -25,7 +30,7 @@ use crate::names::TableName;
 use crate::project::{Model, Violation};
 use crate::session::{self, Tables};
 use crate::stores;
-use crate::tables::{self, Commit, Lake, Prepared, Published, TableError};
+use crate::tables::{self, Commit, Lake, Prepared, Published, Staged, TableError};
 
 /// Where the quarantine of a model is.
 pub(super) fn table_of(model: &TableName) -> TableName {
@@ -53,7 +58,15 @@ fn note_path(id: i64) -> Path {
     Path::from_iter(["_lake", "left_out", &format!("{id}.jsonl")])
 }
 
-/// The first line of a note.
+/// Where the rows of a note are, of which there may be as many as there are of the table.
+fn rows_path(id: i64) -> Path {
+    Path::from_iter(["_lake", "left_out", &format!("{id}.rows.jsonl")])
+}
+
+/// Rows of a note that are in memory at once.
+const ROWS_AT_ONCE: usize = 20_000;
+
+/// What a note says.
 #[derive(Serialize, Deserialize)]
 struct Header {
     /// What was left out before counts no more: all rows were made anew.
@@ -115,36 +128,57 @@ impl Node<'_> {
             invocation_id: runtime.options.invocation_id.clone(),
             at: chrono::Utc::now(),
         };
-        let mut text = serde_json::to_string(&header).unwrap_or_default();
-        text.push('\n');
-        if let (Some(file), Some(sieve)) = (file, sieve) {
-            let rows = tokio::fs::read_to_string(&file).await.map_err(|error| Failure::text(error.to_string()))?;
-            let tests: Vec<_> = sieve.tests.iter().map(|(test, _)| Failing::new(self.inputs, test)).collect();
-            for line in rows.lines() {
-                let line: Value = serde_json::from_str(line).unwrap_or_default();
-                let failing = line["test"].as_u64().and_then(|at| tests.get(usize::try_from(at).ok()?));
-                let (Some(failing), Some(row)) = (failing, line["row"].as_str()) else { continue };
-                let failed = failing.row(row);
-                let line = Line {
-                    test: failing.test.name.clone(),
-                    rule: failed.rule,
-                    key: failed.key,
-                    source_file: failed.source_file,
-                    source_row: failed.source_row,
-                    row: failed.row,
-                    invocation_id: String::new(),
-                    quarantined_at: None,
-                };
-                text.push_str(&serde_json::to_string(&line).unwrap_or_default());
-                text.push('\n');
+        let text = serde_json::to_string(&header).unwrap_or_default() + "\n";
+        let store = runtime.lake.files_of(&self.model.name);
+        let mut id = before.unwrap_or_default().max(header.at.timestamp_micros()) + 1;
+        let fail =
+            |path: Path, source| TableError::File { table: self.model.name.clone(), path: path.to_string(), source };
+        loop {
+            let payload = PutPayload::from(text.clone().into_bytes());
+            match store.put_opts(&note_path(id), payload, PutMode::Create.into()).await {
+                Ok(_) => break,
+                // Another run's.
+                Err(object_store::Error::AlreadyExists { .. }) => id += 1,
+                Err(error) => return Err(fail(note_path(id), error).into()),
             }
         }
-        let id = before.unwrap_or_default().max(chrono::Utc::now().timestamp_micros()) + 1;
-        let store = runtime.lake.files_of(&self.model.name);
-        let (table, path) = (self.model.name.clone(), note_path(id));
-        let fail = |source| TableError::File { table, path: path.to_string(), source };
-        store.put(&path, PutPayload::from(text.into_bytes())).await.map_err(fail)?;
+        if let (Some(file), Some(sieve)) = (file, sieve) {
+            let writer = BufWriter::new(store, rows_path(id));
+            let written = self.write_left_out(sieve, &file, writer).await;
+            written.map_err(|error| {
+                fail(rows_path(id), object_store::Error::Generic { store: "quarantine", source: error.into() })
+            })?;
+        }
         Ok(Some((app, id)))
+    }
+
+    /// Writes what a sieve has put aside, as rows of the quarantine.
+    async fn write_left_out(
+        &self,
+        sieve: &Sieve<'_>,
+        file: &std::path::Path,
+        mut writer: BufWriter,
+    ) -> std::io::Result<()> {
+        let tests: Vec<_> = sieve.tests.iter().map(|(test, _)| Failing::new(self.inputs, test)).collect();
+        for line in BufReader::new(File::open(file)?).lines() {
+            let line: Value = serde_json::from_str(&line?).unwrap_or_default();
+            let failing = line["test"].as_u64().and_then(|at| tests.get(usize::try_from(at).ok()?));
+            let (Some(failing), Some(row)) = (failing, line["row"].as_str()) else { continue };
+            let failed = failing.row(row);
+            let line = Line {
+                test: failing.test.name.clone(),
+                rule: failed.rule,
+                key: failed.key,
+                source_file: failed.source_file,
+                source_row: failed.source_row,
+                row: failed.row,
+                invocation_id: String::new(),
+                quarantined_at: None,
+            };
+            writer.write_all(serde_json::to_string(&line)?.as_bytes()).await?;
+            writer.write_all(b"\n").await?;
+        }
+        writer.shutdown().await
     }
 }
 
@@ -247,16 +281,21 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     let fail = |source| TableError::File { table: table.clone(), path: path.to_string(), source };
     // Else it was carried over once, and somebody has removed the quarantine since.
     let Some(bytes) = stores::read_if_there(&store, &path).await.map_err(&fail)? else { return Ok(()) };
-    let text = String::from_utf8_lossy(&bytes);
     let damaged = |error: serde_json::Error| Failure::text(format!("`{path}` of table `{table}` is damaged: {error}"));
-    let mut lines = text.lines();
-    let header: Header = serde_json::from_str(lines.next().unwrap_or_default()).map_err(damaged)?;
-    let line = |line: &str| -> Result<Line, Failure> {
-        let line: Line = serde_json::from_str(line).map_err(damaged)?;
-        Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
-    };
-    let rows: Vec<Line> = lines.map(line).collect::<Result<_, _>>()?;
-    let staged = own_tables::stage(inputs, &name, &schema(), &rows).await?;
+    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let mut staged = Staged::nothing(lake, &name, &schema(), &[]);
+    if let Some(rows) = stores::if_there(store.get(&rows_path(head)).await).map_err(&fail)? {
+        let rows = rows.into_stream().map_err(std::io::Error::other).into_async_read();
+        let mut chunks = rows.lines().try_chunks(ROWS_AT_ONCE);
+        while let Some(lines) = chunks.try_next().await.map_err(|error| Failure::text(error.1.to_string()))? {
+            let line = |line: &String| -> Result<Line, Failure> {
+                let line: Line = serde_json::from_str(line).map_err(damaged)?;
+                Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
+            };
+            let rows: Vec<Line> = lines.iter().map(line).collect::<Result<_, _>>()?;
+            staged = staged.with(own_tables::stage(inputs, &name, &schema(), &rows).await?);
+        }
+    }
     let staged = match current {
         _ if header.replaces_all => staged.replacing_all(),
         Some(current) => tables::pack_along(lake, current, staged, session).await?,
@@ -266,6 +305,7 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     tables::publish(lake, current, staged, &commit).await?;
     fail_points::reached("left-out");
     // What is carried over is no longer needed; that it cannot be removed does no harm.
+    let _ = store.delete(&rows_path(head)).await;
     let _ = store.delete(&path).await;
     Ok(())
 }

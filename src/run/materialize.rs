@@ -229,7 +229,7 @@ async fn run(inputs: &Inputs, model: &Model, step: &Step, progress: &mut Progres
     match node.decide(&world, progress)? {
         Action::Skip(reason) => node.skip(&world, reason).await,
         Action::Full(reason) => node.rebuild(world, reason, progress).await,
-        Action::Incremental(reason) => match node.needs_rebuild(&world)? {
+        Action::Incremental(reason) => match node.needs_rebuild(&world).await? {
             Some(reason) => node.rebuild(world, reason, progress).await,
             None => node.build(world, Mode::Incremental, reason, progress).await,
         },
@@ -267,6 +267,7 @@ impl Node<'_> {
             decide(&Facts {
                 materialized: self.model.config.materialized,
                 exists: world.exists(),
+                emptied: world.published.as_ref().is_some_and(Published::is_emptied),
                 full_refresh,
                 state: world.state(),
                 definition: &self.compiled.definition,
@@ -346,7 +347,13 @@ impl Node<'_> {
         for (source, taken) in world.taken.iter().filter(|(source, _)| self.reconciles(source)) {
             self.inputs.note_held(&self.model.name, source, taken, &chosen);
         }
-        let tests = self.gate(published, &staged, seen).await?;
+        let tests = match self.gate(published, &staged, seen).await {
+            Ok(tests) => tests,
+            Err(failure) => {
+                staged.discard(&runtime.lake).await;
+                return Err(failure);
+            }
+        };
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;

@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use super::batch_run::Batches;
 use super::batches::{Due, Question, due};
-use super::decide::{Action, changed_input};
+use super::decide::{Action, EMPTIED, changed_input};
 use super::inputs::Chosen;
 use super::intake::Progress;
 use super::materialize::{Failure, Node, Outcome};
@@ -134,7 +134,8 @@ impl Node<'_> {
         let (begin, nothing) = (config.begin.unwrap_or(now), Intervals::new());
         let not_yet = || Decision::Skip(format!("its first batch begins at {}", size.name(size.floor(begin))));
         let question = Question { size, begin, lookback, now, done: &nothing, changed: true, asked, anew: false };
-        let Some(published) = &world.published else {
+        let first = world.published.as_ref().map_or("first build", |_| EMPTIED);
+        let Some(published) = world.published.as_ref().filter(|published| !published.is_emptied()) else {
             if world.nothing_to_read {
                 return Ok(Decision::Skip("there is nothing to read yet".to_owned()));
             }
@@ -142,7 +143,7 @@ impl Node<'_> {
             return Ok(match due.batches.is_empty() {
                 true => not_yet(),
                 false => Decision::InPlace {
-                    reason: format!("first build: {}", due.reason(size)),
+                    reason: format!("{first}: {}", due.reason(size)),
                     due,
                     done: nothing,
                     changed: true,

@@ -164,7 +164,7 @@ impl Node<'_> {
             false => self.decide(&world, &progress)?,
         };
         Ok(match action {
-            Action::Incremental(reason) if !self.model.is_microbatch() => match self.needs_rebuild(&world)? {
+            Action::Incremental(reason) if !self.model.is_microbatch() => match self.needs_rebuild(&world).await? {
                 Some(reason) => (Action::Full(reason), world),
                 None => (Action::Incremental(reason), world),
             },

@@ -79,6 +79,10 @@ impl Node<'_> {
         if let Some(sieve) = &on_the_way.sieve {
             plan = sieve.over(plan, &runtime.session)?;
         }
+        // A row that is left out takes the place of no other.
+        if let Some(column) = self.model.config.sequence_by.as_ref().filter(|_| self.model.merges()) {
+            plan = latest_only(plan, &self.model.config.unique_key, column, &runtime.session)?;
+        }
         let partition_by = &self.model.config.partition_by;
         let (lake, name, session) = (&runtime.lake, &self.model.name, &runtime.session);
         // One file after the other is no new beginning.
@@ -146,14 +150,6 @@ impl Node<'_> {
             let own = tables::table_provider(published).await?;
             tables.insert(self.model.name.clone(), datafusion::datasource::provider_as_source(own));
         }
-        let sql = match &self.model.config.sequence_by {
-            Some(column) if self.model.merges() => {
-                // Printed from its syntax tree: a comment at its end would swallow what is put around it.
-                let sql = session::parse(&rendered.sql)?.to_string();
-                latest_only(&sql, &self.model.config.unique_key, column, &self.compiled.schema)
-            }
-            _ => rendered.sql.clone(),
-        };
-        Ok(session::plan(&runtime.session, session::parse(&sql)?, &tables)?)
+        Ok(session::plan(&runtime.session, session::parse(&rendered.sql)?, &tables)?)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::execution::session_state::SessionState;
 
 use super::defer::version_of_other;
 use super::inputs::Inputs;
@@ -13,11 +14,12 @@ use super::report::TestResult;
 use super::schedule::Step;
 use crate::names::TableName;
 use crate::project::{Project, Publish};
-use crate::tables::{self, Commit, Prepared, Published, Staged, TableError};
+use crate::tables::{self, Changes, Commit, Lake, Prepared, Published, Staged, TableError};
 
 /// A table that is staged and waits for the others of its group.
 pub(super) struct Held {
     prepared: Prepared,
+    published: Option<Published>,
     staged: Staged,
     /// The table as it will be.
     pub(super) future: Arc<dyn TableProvider>,
@@ -107,6 +109,23 @@ fn between(steps: &[Step], set: usize) -> Vec<usize> {
 }
 
 impl Held {
+    /// The version that it will be, and of which table.
+    pub(super) fn version(&self) -> (u64, Option<String>) {
+        let known = self.published.as_ref().and_then(Published::table_id);
+        (self.prepared.version, known.or_else(|| self.prepared.table_id()))
+    }
+
+    /// What will have changed since another version.
+    pub(super) async fn changes(
+        &self,
+        lake: &Lake,
+        asked: Changes<'_>,
+        session: &SessionState,
+    ) -> Result<Arc<dyn TableProvider>, Failure> {
+        let future = (self.published.as_ref(), &self.staged, self.prepared.version);
+        Ok(tables::future_changes(lake, future, asked, session).await?)
+    }
+
     /// What sets of columns hold of it.
     pub(super) fn projections(&self) -> BTreeMap<String, String> {
         self.staged.projections()
@@ -134,7 +153,7 @@ impl Node<'_> {
         match made.await {
             Ok((prepared, future)) => {
                 let version = prepared.version;
-                self.inputs.hold(Held { prepared, staged, future });
+                self.inputs.hold(Held { prepared, published: published.cloned(), staged, future });
                 Ok(version)
             }
             Err(error) => {

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
+use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
@@ -11,15 +12,26 @@ fn random() -> RandomState {
     RandomState::with_seed(0)
 }
 
-/// A hash of each row of some columns.
+/// A hash of each value of a column. Values that are not the same have others, NULL among them.
 ///
 /// # Errors
 /// When values of a type cannot be hashed.
-pub fn row_hashes(columns: &[ArrayRef]) -> Result<Vec<u64>> {
-    let mut hashes = vec![0; columns.first().map_or(0, |column| column.len())];
-    create_hashes(columns, &random(), &mut hashes)?;
+pub fn row_hashes(column: &ArrayRef) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; column.len()];
+    create_hashes([&plain(column)?], &random(), &mut hashes)?;
     hashes.iter_mut().for_each(|hash| *hash = mix(*hash));
     Ok(hashes)
+}
+
+/// A column of its values as bytes, where they are nested: to the engine's function an empty list is NULL, and fields of
+/// a struct that are NULL are not there, so that one may stand for the other.
+fn plain(column: &ArrayRef) -> Result<ArrayRef> {
+    if !column.data_type().is_nested() {
+        return Ok(Arc::clone(column));
+    }
+    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
+    let rows = converter.convert_columns(std::slice::from_ref(column))?;
+    Ok(Arc::new(LargeBinaryArray::from_iter_values(rows.iter())))
 }
 
 /// Whether values of a type are whole numbers that stand for themselves where others stand for their hashes.
@@ -46,7 +58,7 @@ pub fn mix(hash: u64) -> u64 {
 pub fn hash_function() -> u64 {
     static FUNCTION: LazyLock<u64> = LazyLock::new(|| {
         let one: ArrayRef = Arc::new(StringArray::from(vec!["lake"]));
-        row_hashes(&[one]).ok().and_then(|hashes| hashes.first().copied()).unwrap_or_default()
+        row_hashes(&one).ok().and_then(|hashes| hashes.first().copied()).unwrap_or_default()
     });
     *FUNCTION
 }

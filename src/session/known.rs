@@ -10,7 +10,7 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{HashSet, Result, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Signature, Volatility};
 use futures::StreamExt;
 use roaring::RoaringTreemap;
 
@@ -23,13 +23,22 @@ use super::query;
 enum Values {
     /// A bit for a number, where they are near each other, as numbers of keys are: a hundredth of what a table of them takes.
     Dense(RoaringTreemap),
-    /// A bit for every number from the least to the greatest: a look at one of them is a look at one place.
-    Span {
-        least: u64,
-        bits: BooleanBuffer,
-    },
     Whole(HashSet<u64>),
     Hashed(HashSet<u128>),
+}
+
+/// A bit for every number from the least to the greatest: a look at one of them is a look at one place.
+struct Span {
+    least: u64,
+    bits: BooleanBuffer,
+}
+
+impl Span {
+    fn contains(&self, value: u64) -> bool {
+        // What is less is far above once it wraps.
+        let at = value.wrapping_sub(self.least);
+        at < self.bits.len() as u64 && self.bits.value(at as usize)
+    }
 }
 
 /// Parts of four billion numbers each that a set of bits may have. With more of them the numbers are far from each other.
@@ -41,7 +50,7 @@ const SPAN_OF_A_VALUE: u64 = 64;
 /// Batches after which the room of a set of bits is measured again: it takes as long as a look at all of its parts.
 const MEASURED_EVERY: usize = 64;
 
-/// Whether a value is in a column.
+/// Values of a column, as they come.
 pub struct KnownValues {
     values: Values,
     reservation: MemoryReservation,
@@ -90,8 +99,6 @@ impl KnownValues {
                 }
                 2 * values.serialized_size()
             }
-            // No value comes to those that are settled.
-            Values::Span { .. } => return Ok(()),
             Values::Whole(values) => {
                 values.extend(whole_numbers(column).iter().flatten());
                 values.capacity() * 2 * size_of::<u64>()
@@ -104,43 +111,43 @@ impl KnownValues {
         self.reservation.try_resize(room)
     }
 
-    /// As a SQL function of a value, which is NULL for NULL.
+    /// Whether a value is one of them, as a SQL function, which is NULL for NULL.
     pub fn into_function(mut self) -> ScalarUDF {
-        self.settle();
         let signature = Signature::exact(vec![self.data_type.clone()], Volatility::Immutable);
-        predicate("is_known", signature, move |args| self.answer(&args))
+        let span = self.span();
+        predicate("is_known", signature, move |args| {
+            let arguments = ColumnarValue::values_to_arrays(&args.args)?;
+            let answers = match &span {
+                Some(span) => whole_answers(&arguments[0], |value| span.contains(value)),
+                None => self.answers(&arguments[0])?,
+            };
+            Ok(ColumnarValue::Array(Arc::new(answers)))
+        })
     }
 
-    /// Now that all values are known: a bit for each number of their span, where that is small and there is memory for it.
-    fn settle(&mut self) {
-        let Values::Dense(values) = &self.values else { return };
-        let (Some(least), Some(greatest)) = (values.min(), values.max()) else { return };
+    /// A bit for each number of their span instead of the values, where it is small and there is memory for it. It is
+    /// for when all are known.
+    fn span(&mut self) -> Option<Span> {
+        let Values::Dense(values) = &mut self.values else { return None };
+        let (least, greatest) = (values.min()?, values.max()?);
         let span = greatest - least;
-        let Ok(length) = usize::try_from(span) else { return };
+        let length = usize::try_from(span).ok()?;
         if span / SPAN_OF_A_VALUE >= values.len() || self.reservation.try_grow(length / 8).is_err() {
-            return;
+            return None;
         }
         let mut bits = BooleanBufferBuilder::new(length + 1);
         bits.append_n(length + 1, false);
-        values.iter().for_each(|value| bits.set_bit((value - least) as usize, true));
-        self.values = Values::Span { least, bits: bits.finish() };
+        for value in std::mem::take(values) {
+            bits.set_bit((value - least) as usize, true);
+        }
         self.reservation.resize(length / 8);
-    }
-
-    fn answer(&self, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arguments = ColumnarValue::values_to_arrays(&args.args)?;
-        Ok(ColumnarValue::Array(Arc::new(self.answers(&arguments[0])?)))
+        Some(Span { least, bits: bits.finish() })
     }
 
     /// Whether each value of a column is one of them; NULL for NULL.
     fn answers(&self, column: &ArrayRef) -> Result<BooleanArray> {
         Ok(match &self.values {
             Values::Dense(values) => whole_answers(column, |value| values.contains(value)),
-            Values::Span { least, bits } => whole_answers(column, |value| {
-                // What is less is far above once it wraps.
-                let at = value.wrapping_sub(*least);
-                at < bits.len() as u64 && bits.value(at as usize)
-            }),
             Values::Whole(values) => whole_answers(column, |value| values.contains(&value)),
             Values::Hashed(values) => {
                 let mut answers = Vec::with_capacity(column.len());
@@ -238,12 +245,12 @@ mod tests {
         ];
         for (values, kind) in kinds {
             let mut known = known(values.clone()).await;
-            known.settle();
-            let found = match &known.values {
-                Values::Dense(_) => "dense",
-                Values::Span { .. } => "span",
-                Values::Whole(_) => "whole",
-                Values::Hashed(_) => "hashed",
+            let span = known.span();
+            let found = match (&span, &known.values) {
+                (Some(_), _) => "span",
+                (None, Values::Dense(_)) => "dense",
+                (None, Values::Whole(_)) => "whole",
+                (None, Values::Hashed(_)) => "hashed",
             };
             assert_eq!(found, kind);
             let edges = [Some(i64::MAX), Some(i64::MIN), Some(4), Some(4_000), Some(5_000_000), Some(-1), None];
@@ -252,7 +259,11 @@ mod tests {
             let expected: Vec<Option<bool>> =
                 asked.iter().map(|value| value.map(|value| truth.contains(&value))).collect();
             let column: ArrayRef = Arc::new(Int64Array::from(asked));
-            assert_eq!(known.answers(&column).unwrap(), BooleanArray::from(expected), "{kind}");
+            let answers = span.map_or_else(
+                || known.answers(&column).unwrap(),
+                |span| whole_answers(&column, |value| span.contains(value)),
+            );
+            assert_eq!(answers, BooleanArray::from(expected), "{kind}");
         }
     }
 }

@@ -48,6 +48,7 @@ pub use known::{Gathering, KnownValues};
 pub use masks::is_mask;
 use memory::Turns;
 pub use memory::{OutOfMemory, collect, nodes_at_once, within_memory};
+pub use one_writer::spread;
 pub use predicate::predicate;
 use repeated::CountRepeated;
 pub use sketch::{Lengths, Sketch};

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::execution::session_state::SessionState;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 
 /// The rule.
 #[derive(Debug)]
@@ -38,6 +40,22 @@ impl PhysicalOptimizerRule for OneWriter {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// Spreads the rows of a plan that has been optimized already, as it would have been done there.
+///
+/// # Errors
+/// When the plan cannot be spread so.
+pub fn spread(
+    session: &SessionState,
+    rows: Arc<dyn ExecutionPlan>,
+    partitioning: Partitioning,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let spread = Arc::new(RepartitionExec::try_new(rows, partitioning)?);
+    match session.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(_) => OneWriter.optimize(spread, session.config_options()),
+        _ => Ok(spread),
     }
 }
 

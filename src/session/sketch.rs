@@ -115,7 +115,7 @@ impl Sketch {
         let nulls = values.null_count() as u64;
         self.nulls += nulls;
         self.values += values.len() as u64 - nulls;
-        let hashes = row_hashes(std::slice::from_ref(values))?;
+        let hashes = row_hashes(values)?;
         let counts = is_counted(values.data_type());
         for (row, hash) in hashes.into_iter().enumerate().filter(|(row, _)| values.is_valid(*row)) {
             self.see(hash);

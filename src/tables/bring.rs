@@ -52,6 +52,8 @@ pub struct Brought {
 pub struct Arrived {
     adds: Vec<Add>,
     heads: BTreeMap<String, i64>,
+    /// Files that the heads lead to, with their sizes.
+    beside: Vec<(Path, u64)>,
     /// How its data files came.
     pub brought: Brought,
 }
@@ -88,14 +90,14 @@ pub async fn bring(
         found.map_err(|error| TableError::Rows(error.to_string()))?
     };
     let known = over.map(file_paths).transpose()?.unwrap_or_default();
-    let mut arrived = Arrived { adds, heads, brought: Brought::default() };
+    let mut arrived = Arrived { adds, heads, beside, brought: Brought::default() };
     let wanted: Vec<(Path, u64, bool)> = {
         let is_new = |add: &&Add| !known.contains(&add.path);
         let data = arrived.adds.iter().filter(is_new).map(|add| {
             let path = Path::parse(&add.path).map_err(|error| TableError::Rows(error.to_string()))?;
             Ok((path, u64::try_from(add.size).unwrap_or_default(), true))
         });
-        let beside = beside.into_iter().map(|(path, size)| Ok((path, size, false)));
+        let beside = arrived.beside.iter().map(|(path, size)| Ok((path.clone(), *size, false)));
         data.chain(beside).collect::<Result<_, TableError>>()?
     };
     arrived.brought.there = arrived.adds.len() - wanted.iter().filter(|(.., is_data)| *is_data).count();
@@ -222,6 +224,13 @@ impl Arrived {
         for add in &self.adds {
             let path = Path::parse(&add.path).map_err(|error| TableError::Rows(error.to_string()))?;
             way.bring(name, &path, u64::try_from(add.size).unwrap_or_default()).await?;
+        }
+        let fail = |source| TableError::File { table: name.clone(), path: "_lake".to_owned(), source };
+        for (path, size) in &self.beside {
+            // What the other lake no longer needs was carried over, there and here.
+            if stores::if_there(way.from.head(path).await).map_err(fail)?.is_some() {
+                way.bring(name, path, *size).await?;
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! That needs nothing but the files of both versions, so it holds for any table, also for what was written before
 //! anybody asked, and costs as much as the files that were written again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -21,11 +21,12 @@ use serde_json::Value;
 
 use super::files::{DataFile, files_table};
 use super::read::{exact, view};
-use super::{Lake, Published, TableError, delta_message, read};
+use super::{Lake, Published, Staged, TableError, delta_message, read};
 use crate::catalog::{CHANGE_COLUMNS, change_fields, changes_schema};
 use crate::exact_files::{empty, rows_of};
 use crate::names::TableName;
 use crate::session::{self, Tables};
+use crate::stores::Place;
 use crate::words::quoted;
 
 /// A question for what changed.
@@ -55,27 +56,113 @@ impl Published {
         asked: Changes<'_>,
         session: &SessionState,
     ) -> Result<Arc<dyn TableProvider>, TableError> {
+        Version::of(self)?.changes((lake, &self.name, Some(self)), asked, session).await
+    }
+
+    /// Fails in words where files of an older version are gone.
+    async fn are_there(&self, files: &[DataFile]) -> Result<(), TableError> {
+        match self.gone(files.iter().map(|file| &file.path)).await?.is_empty() {
+            true => Ok(()),
+            false => Err(gone(&self.name, self.version(), "files of it were vacuumed")),
+        }
+    }
+
+    /// The version that added each file, and when it was committed, as far as the log still tells.
+    async fn commits_since(&self, since: u64) -> Result<HashMap<String, (i64, Option<DateTime<Utc>>)>, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let log_store = self.table.log_store();
+        let mut found = HashMap::new();
+        for version in since + 1..=self.version() {
+            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { continue };
+            let lines = entry.split(|byte| *byte == b'\n');
+            let actions: Vec<Value> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            let info = actions.iter().find_map(|action| action.get("commitInfo"));
+            let at = info.and_then(|info| info["inCommitTimestamp"].as_i64().or(info["timestamp"].as_i64()));
+            let commit = (i64::try_from(version).unwrap_or(i64::MAX), at.and_then(DateTime::from_timestamp_millis));
+            for path in actions.iter().filter_map(|action| action.get("add")?.get("path")?.as_str()) {
+                found.insert(percent_decode_str(path).decode_utf8_lossy().into_owned(), commit);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What will have changed since a version of `published`, once `staged` is published as another one.
+///
+/// # Errors
+/// As [`Published::changes`].
+pub async fn future_changes(
+    lake: &Lake,
+    (published, staged, version): (Option<&Published>, &Staged, u64),
+    asked: Changes<'_>,
+    session: &SessionState,
+) -> Result<Arc<dyn TableProvider>, TableError> {
+    let kept = match published.filter(|_| !staged.replaces_all) {
+        Some(published) => published.files_at(|path| !staged.removed.contains(path))?,
+        None => Vec::new(),
+    };
+    let future = Version {
+        place: &staged.place,
+        schema: &staged.schema,
+        partition_by: &staged.partition_by,
+        files: kept.into_iter().chain(staged.adds.iter().map(DataFile::from)).collect(),
+        number: version,
+        committed_at: Some(Utc::now()),
+    };
+    future.changes((lake, &staged.name, published), asked, session).await
+}
+
+/// A version of a table by its files: one that is published, or one that will be.
+struct Version<'a> {
+    place: &'a Place,
+    schema: &'a SchemaRef,
+    partition_by: &'a [String],
+    files: Vec<DataFile>,
+    number: u64,
+    committed_at: Option<DateTime<Utc>>,
+}
+
+impl<'a> Version<'a> {
+    fn of(published: &'a Published) -> Result<Self, TableError> {
+        Ok(Self {
+            place: &published.place,
+            schema: &published.schema,
+            partition_by: published.partition_columns(),
+            files: published.files()?,
+            number: published.version(),
+            committed_at: published.committed_at(),
+        })
+    }
+
+    /// What changed up to this version of a table. What is published of it knows when files came.
+    async fn changes(
+        &self,
+        (lake, name, published): (&Lake, &TableName, Option<&Published>),
+        asked: Changes<'_>,
+        session: &SessionState,
+    ) -> Result<Arc<dyn TableProvider>, TableError> {
         let schema = changes_schema(asked.schema);
-        let version = i64::try_from(self.version()).unwrap_or(i64::MAX);
-        let now = (version, self.committed_at());
-        let files = self.files()?;
-        let Some(since) = asked.since else { return self.came(&files, &schema, |_| now) };
-        if since == self.version() {
+        let now = (i64::try_from(self.number).unwrap_or(i64::MAX), self.committed_at);
+        let Some(since) = asked.since else { return self.came(&self.files, &schema, |_| now) };
+        if since == self.number {
             return Ok(empty(schema));
         }
-        let old = lake.version_of(&self.name, since).await?;
-        let known: BTreeMap<String, DataFile> =
-            old.files()?.into_iter().map(|file| (file.path.clone(), file)).collect();
-        let paths: BTreeSet<&String> = files.iter().map(|file| &file.path).collect();
-        let went: Vec<DataFile> = known.values().filter(|file| !paths.contains(&file.path)).cloned().collect();
-        let new: Vec<DataFile> = files.iter().filter(|file| !known.contains_key(&file.path)).cloned().collect();
+        let old = lake.version_of(name, since).await?;
+        let before = Version::of(&old)?;
+        let known: BTreeSet<&String> = before.files.iter().map(|file| &file.path).collect();
+        let paths: BTreeSet<&String> = self.files.iter().map(|file| &file.path).collect();
+        let went: Vec<DataFile> = before.files.iter().filter(|file| !paths.contains(&file.path)).cloned().collect();
+        let new: Vec<DataFile> = self.files.iter().filter(|file| !known.contains(&file.path)).cloned().collect();
         if went.is_empty() {
-            let commits = self.commits_since(since).await?;
+            let commits = match published {
+                Some(published) => published.commits_since(since).await?,
+                None => HashMap::new(),
+            };
             return self.came(&new, &schema, |file| commits.get(&file.path).copied().unwrap_or(now));
         }
         old.are_there(&went).await?;
         let mut tables = Tables::new();
-        for (name, of, files) in [("came", self, &new), ("went", &old, &went)] {
+        for (name, of, files) in [("came", self, &new), ("went", &before, &went)] {
             let rows = rows_of(of.only(files, &[], |_| Vec::new())?, asked.schema)?;
             tables.insert(TableName::new("changes", name), provider_as_source(view(rows)));
         }
@@ -109,34 +196,7 @@ impl Published {
         labels: &[Field],
         label: impl Fn(&DataFile) -> Vec<ScalarValue>,
     ) -> Result<Arc<dyn TableProvider>, TableError> {
-        Ok(Arc::new(files_table(&self.place, files, &self.schema, self.partition_columns(), labels, label)?))
-    }
-
-    /// Fails in words where files of an older version are gone.
-    async fn are_there(&self, files: &[DataFile]) -> Result<(), TableError> {
-        match self.gone(files.iter().map(|file| &file.path)).await?.is_empty() {
-            true => Ok(()),
-            false => Err(gone(&self.name, self.version(), "files of it were vacuumed")),
-        }
-    }
-
-    /// The version that added each file, and when it was committed, as far as the log still tells.
-    async fn commits_since(&self, since: u64) -> Result<HashMap<String, (i64, Option<DateTime<Utc>>)>, TableError> {
-        let fail = |source| TableError::Delta { table: self.name.clone(), source };
-        let log_store = self.table.log_store();
-        let mut found = HashMap::new();
-        for version in since + 1..=self.version() {
-            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { continue };
-            let lines = entry.split(|byte| *byte == b'\n');
-            let actions: Vec<Value> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
-            let info = actions.iter().find_map(|action| action.get("commitInfo"));
-            let at = info.and_then(|info| info["inCommitTimestamp"].as_i64().or(info["timestamp"].as_i64()));
-            let commit = (i64::try_from(version).unwrap_or(i64::MAX), at.and_then(DateTime::from_timestamp_millis));
-            for path in actions.iter().filter_map(|action| action.get("add")?.get("path")?.as_str()) {
-                found.insert(percent_decode_str(path).decode_utf8_lossy().into_owned(), commit);
-            }
-        }
-        Ok(found)
+        Ok(Arc::new(files_table(self.place, files, self.schema, self.partition_by, labels, label)?))
     }
 }
 

@@ -75,7 +75,7 @@ impl Sums {
         let mut parts = vec![whole.clone(); self.parts.len()];
         // Each column is hashed once, for all sets that have it.
         for (place, column) in batch.columns().iter().enumerate() {
-            let hashes = row_hashes(std::slice::from_ref(column))?;
+            let hashes = row_hashes(column)?;
             add_column(&mut whole, &hashes, place);
             for ((places, _), rows) in self.parts.iter().zip(&mut parts) {
                 if let Some(place) = places.iter().position(|of_set| *of_set == place) {

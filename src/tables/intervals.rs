@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::files::DataFile;
 use super::read::{Files, exact, scan, table_provider, view};
 use super::stage::{Staged, collect, or_discard, stage};
-use super::{Lake, Published, TableError, TableState};
+use super::{Lake, Published, TableError, TableState, WENT_BACK_TO};
 use crate::exact_files::rows_of;
 use crate::intervals::{BatchSize, Interval, Intervals, moment};
 
@@ -242,7 +242,8 @@ impl Published {
         Ok(files.map(|file| file.path).collect())
     }
 
-    /// What the newest version that `lake` wrote says of itself, where other programs may have committed since.
+    /// What the newest version that `lake` wrote says of itself, where other programs may have committed since. Versions
+    /// that a rollback took back say nothing of what is there.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -252,15 +253,16 @@ impl Published {
         }
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let log_store = self.table.log_store();
-        for version in (0..self.version()).rev() {
-            match log_store.read_commit_entry(version).await.map_err(fail)? {
-                None => return Ok(None),
-                Some(entry) => {
-                    if let Some(state) = super::state_of(&entry) {
-                        return Ok(serde_json::from_value(state).ok());
-                    }
-                }
-            }
+        let mut next = Some(self.version());
+        while let Some(version) = next {
+            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { break };
+            next = match super::state_of(&entry) {
+                None => version.checked_sub(1),
+                Some(said) => match said.get(WENT_BACK_TO) {
+                    Some(to) => to.as_u64().filter(|to| *to < version),
+                    None => return Ok(serde_json::from_value(said).ok()),
+                },
+            };
         }
         Ok(None)
     }

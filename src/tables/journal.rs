@@ -187,6 +187,11 @@ impl Lake {
     async fn finish(&self, path: &Path, journal: Journal) -> Result<Vec<TableName>, TableError> {
         let mut overtaken: Vec<TableName> = Vec::new();
         for commit in &journal.commits {
+            if commit.reads_changes_of(&overtaken) {
+                // Its rows are changes that never came to be: the next run reads those that did.
+                overtaken.push(commit.table.clone());
+                continue;
+            }
             let commit = commit.without(&overtaken);
             match commit.write(self).await {
                 Ok(()) => {}
@@ -211,6 +216,14 @@ impl Lake {
 }
 
 impl Prepared {
+    /// Whether it says that it has read the changes of one of some tables.
+    fn reads_changes_of(&self, tables: &[TableName]) -> bool {
+        let actions = self.entry.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut consumed = actions.map(|action| action["commitInfo"][STATE_KEY]["consumed"].clone());
+        !tables.is_empty()
+            && consumed.any(|consumed| tables.iter().any(|table| consumed.get(table.to_string()).is_some()))
+    }
+
     /// The same commit, that says of tables which it read as they were to be and never became so that it read something
     /// else: then the next run builds it again.
     fn without(&self, overtaken: &[TableName]) -> Self {

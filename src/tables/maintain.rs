@@ -1,9 +1,11 @@
 //! What keeps a table quick to read and its folder free of what nobody needs: packing, checkpoints, old files and logs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use datafusion::execution::session_state::SessionState;
+use deltalake::DeltaTable;
 use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
@@ -213,8 +215,28 @@ pub async fn vacuum(published: &Published, retention: Duration, dry_run: bool) -
     // Its own commits would say nothing that a reader has to know, so it only says which files.
     let plan = published.table.clone().vacuum().with_mode(VacuumMode::Full).with_retention_period(retention);
     let (_, plan) = plan.with_dry_run(true).await.map_err(fail)?;
-    let files = plan.files_deleted.into_iter().filter_map(|path| Path::parse(path).ok()).collect();
-    remove(published, files, dry_run).await
+    let needed = needed(published, Utc::now() - retention).await?;
+    let files = plan.files_deleted.into_iter().filter_map(|path| Path::parse(path).ok());
+    remove(published, files.filter(|path| !needed.contains(path)).collect(), dry_run).await
+}
+
+/// What the newest version holds, which may be a rollback that came after a look at the table; and what was taken away
+/// after `cutoff`, which a plan may have for old because it had been taken away once before.
+async fn needed(published: &Published, cutoff: DateTime<Utc>) -> Result<HashSet<Path>, TableError> {
+    let fail = |source| TableError::Delta { table: published.name.clone(), source };
+    let log_store = published.table.log_store();
+    let mut now = DeltaTable::new(log_store.clone());
+    now.load().await.map_err(fail)?;
+    let snapshot = now.snapshot().map_err(fail)?;
+    let mut needed: HashSet<Path> =
+        snapshot.log_data().iter().filter_map(|file| Path::parse(file.path().as_ref()).ok()).collect();
+    let mut removed = snapshot.all_tombstones(&log_store);
+    while let Some(file) = removed.try_next().await.map_err(fail)? {
+        if file.deletion_timestamp().is_some_and(|at| at >= cutoff.timestamp_millis()) {
+            needed.extend(Path::parse(file.path().as_ref()));
+        }
+    }
+    Ok(needed)
 }
 
 /// Removes files of a table's folder; those that are gone already do not matter.

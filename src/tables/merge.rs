@@ -27,6 +27,9 @@ use crate::exact_files::rows_of;
 /// Tells rows that have an old one from others.
 const KNOWN_COLUMN: &str = "__lake_known";
 
+/// Counts the rows of a key.
+const TIMES_COLUMN: &str = "__lake_times";
+
 /// How many keys a message names.
 const EXAMPLES: usize = 5;
 
@@ -78,6 +81,7 @@ pub async fn place(
     session: &SessionState,
 ) -> Result<Staged, TableError> {
     let name = staged.name.clone();
+    let delivered = staged.paths();
     let mut placing = Placing { lake, published, session, written: staged.adds.clone() };
     let placed = match placement {
         Placement::Beside => Ok(staged),
@@ -92,7 +96,11 @@ pub async fn place(
     let used: HashSet<&str> = placed.iter().flat_map(|placed| &placed.adds).map(|add| add.path.as_str()).collect();
     placing.written.retain(|add| !used.contains(add.path.as_str()));
     discard(lake, &name, &placing.written).await;
-    placed
+    placed.map(|placed| match placed.paths() == delivered {
+        true => placed,
+        // The sums are those of the rows as they were delivered.
+        false => Staged { content: None, ..placed },
+    })
 }
 
 /// One change in the making.
@@ -276,8 +284,8 @@ fn updated_rows(
 async fn keys_twice(staged: &Staged, key: &[String], session: &SessionState) -> Result<Vec<String>, TableError> {
     let columns: Vec<_> = key.iter().map(|name| exact(name)).collect();
     let twice = LogicalPlanBuilder::from(staged.rows_plan()?)
-        .aggregate(columns.clone(), vec![count(lit(1)).alias("n_records")])?
-        .filter(exact("n_records").gt(lit(1)))?
+        .aggregate(columns.clone(), vec![count(lit(1)).alias(TIMES_COLUMN)])?
+        .filter(exact(TIMES_COLUMN).gt(lit(1)))?
         .project(columns)?
         .limit(0, Some(EXAMPLES))?
         .build()?;
@@ -307,7 +315,9 @@ fn refuse(twice: &[String], merge: &Merge<'_>) -> Result<(), TableError> {
         return Ok(());
     }
     let help = match merge.sequence_by {
-        None => "make them distinct, or set `sequence_by` to the column that tells which one is the latest".to_owned(),
+        None => "make them distinct, or set `sequence_by` to the column that tells which one is the latest; where each file \
+                 has newer rows than the one before, `max_files_per_batch: 1` of the source takes one at a time"
+            .to_owned(),
         Some(column) => format!("and the same `{column}`, but other values: one of them is wrong"),
     };
     Err(TableError::Values(format!("several new rows have one unique key: {}; {help}", twice.join(", "))))

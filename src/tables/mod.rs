@@ -56,7 +56,7 @@ use crate::session::OutOfMemory;
 use crate::stores::{self, Place, StorageOptions, Store};
 
 pub use bring::{Arrived, Brought, bring};
-pub use changes::Changes;
+pub use changes::{Changes, future_changes};
 pub use content::columns_key;
 pub use diff::{FileDiff, FileSet, compare_files, existing_version, same_content};
 pub use gauge::{Gauge, Gauges, Phase};
@@ -225,6 +225,11 @@ impl Published {
     pub fn rows_since(&self) -> u64 {
         let since = self.said.as_ref().and_then(|said| said.get(ROWS_SINCE)?.as_u64());
         since.unwrap_or_else(|| self.version())
+    }
+
+    /// Whether a rollback made it what it was before its first version: empty.
+    pub fn is_emptied(&self) -> bool {
+        self.said.as_ref().and_then(|said| said.get(WENT_BACK_TO)).is_some_and(Value::is_null)
     }
 
     /// Whether a `lake` made it that this one does not understand.
@@ -423,6 +428,9 @@ pub(crate) const NO_HEAD: i64 = -1;
 
 /// The key of [`TableState`] in a commit's `commitInfo`.
 pub(crate) const STATE_KEY: &str = "lake";
+
+/// What a rollback says to a version that `lake` did not write: its number, or null where there was none.
+const WENT_BACK_TO: &str = "went_back_to";
 
 /// The key, in the same object, of the version that a commit has left the rows of.
 pub(crate) const ROWS_SINCE: &str = "rows_since";

@@ -51,6 +51,22 @@ impl Published {
         Ok((None, None))
     }
 
+    /// Whether another program has committed to it, as far as the log still tells.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn has_foreign_commits(&self) -> Result<bool, TableError> {
+        let fail = |source| TableError::Delta { table: self.name.clone(), source };
+        let log_store = self.table.log_store();
+        for version in (0..=self.version()).rev() {
+            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { break };
+            if state_of(&entry).is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The version of another lake's table whose rows this version has.
     fn copied(&self) -> Option<&Origin> {
         let origin = self.state.as_ref()?.origin.as_ref();

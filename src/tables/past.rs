@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::bring::TAKEN_OVER;
 use super::publish::once;
-use super::{Lake, NO_HEAD, Origin, Prepared, Published, STATE_KEY, TableError, TableState};
+use super::{Lake, NO_HEAD, Origin, Prepared, Published, STATE_KEY, TableError, TableState, WENT_BACK_TO};
 use crate::names::TableName;
 
 /// The `txn` actions that are of `lake`.
@@ -199,13 +199,13 @@ pub async fn prepare_rollback(
     }
     let id = uuid::Uuid::new_v4().to_string();
     let heads = heads(current, old.as_ref()).await?;
-    // The state is that of the old version; without one, the next build starts anew.
+    // The state is that of the old version; of an empty table, the next build starts anew.
     let state = old.as_ref().and_then(|old| old.state.clone());
     let state = state.map(|state| TableState { invocation_id: invocation_id.to_owned(), ..state });
     let mut state = match state {
         Some(state) => serde_json::to_value(state).map_err(|error| fail(error.into()))?,
         // Who made the table is found in the commits before.
-        None => serde_json::json!({"invocation_id": invocation_id}),
+        None => serde_json::json!({"invocation_id": invocation_id, WENT_BACK_TO: to}),
     };
     state["commit_id"] = id.clone().into();
     let properties = once().with_application_transactions(heads).with_metadata([(STATE_KEY.to_owned(), state)]);

@@ -11,7 +11,8 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::functions::expr_fn::nullif;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use deltalake::kernel::Add;
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -178,6 +179,25 @@ pub(super) fn plain(schema: &Schema) -> SchemaRef {
 /// A column by its exact name.
 pub(super) fn exact(name: &str) -> Expr {
     Expr::Column(datafusion::common::Column::from_name(name))
+}
+
+/// An empty text that a table is partitioned by is NULL to every reader (Delta protocol, "Partition Value Serialization"), so
+/// it is to those who look at the rows before.
+pub(super) fn without_empty(
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    partition_by: &[String],
+) -> Result<LogicalPlan, TableError> {
+    let is_text = |field: &Field| *field.data_type() == DataType::Utf8 && partition_by.contains(field.name());
+    if !schema.fields().iter().any(|field| is_text(field)) {
+        return Ok(plan);
+    }
+    let column = |field: &Arc<Field>| match is_text(field) {
+        true => nullif(exact(field.name()), lit("")).alias(field.name()),
+        false => exact(field.name()),
+    };
+    let columns: Vec<Expr> = schema.fields().iter().map(column).collect();
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
 }
 
 /// A name for a plan of one table; only used inside this module's joins.

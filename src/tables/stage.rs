@@ -148,10 +148,11 @@ impl Staged {
         Ok(rows_of(table, &self.schema)?)
     }
 
-    /// The new rows, if the publish adds them and takes none away: files may be written again together.
+    /// The new rows, if the publish adds them and takes none away: files that are written again together beside them are not
+    /// among them.
     pub fn added_only(&self) -> Option<Self> {
         let is_added = !self.replaces_all && self.removed.is_subset(&self.packed);
-        let is_new = |add: &&Add| !self.kept_files.contains(&add.path);
+        let is_new = |add: &&Add| add.data_change && !self.kept_files.contains(&add.path);
         is_added.then(|| Self { adds: self.adds.iter().filter(is_new).cloned().collect(), ..self.clone() })
     }
 
@@ -211,7 +212,8 @@ pub async fn stage_watched(
 ) -> Result<Staged, TableError> {
     probe(&lake.files_of(name), name).await?;
     let layout = lake.layout(name);
-    let plan = layout.sorted(rows_of(read::view(plan), schema)?, partition_by)?;
+    let plan = read::without_empty(rows_of(read::view(plan), schema)?, schema, partition_by)?;
+    let plan = layout.sorted(plan, partition_by)?;
     let staged = Staged::nothing(lake, name, schema, partition_by);
     let unordered = write_watched(lake, staged, plan, session, watch).await?;
     if layout.zorder_by.is_empty() || unordered.rows() < ZORDER_FROM {

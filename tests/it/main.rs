@@ -85,4 +85,5 @@ mod unit_record;
 mod unit_runs;
 mod unit_tests;
 mod watch;
+mod what_counts;
 mod why;

@@ -2,6 +2,7 @@
 //! that they stand in.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
@@ -69,6 +70,8 @@ pub(super) struct Layout {
     pub(super) output: Output,
     pub(super) schema: SchemaRef,
     pub(super) findings: Findings,
+    /// A key has versions that it had not before.
+    pub(super) changes: AtomicBool,
 }
 
 /// What is wrong with rows, with examples of their keys.
@@ -262,6 +265,7 @@ impl Fold {
             }
             return Ok(());
         };
+        self.layout.changes.store(true, Ordering::Relaxed);
         if finds_keys {
             self.out.push(Out { values: group[0], added: group[0], from: 0, to: None, deleted: false });
             return Ok(());
@@ -440,6 +444,7 @@ mod tests {
             output: Output::Keys,
             schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
             findings: Findings::default(),
+            changes: AtomicBool::default(),
         });
         let first = batch(0, 7);
         let mut fold = Fold::new(layout, &first.schema()).unwrap();

@@ -9,6 +9,7 @@ mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
@@ -19,7 +20,6 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
@@ -96,7 +96,7 @@ pub async fn first_versions(
     let change = Change { lake, name, history, schema, partition_by, session };
     let values = change.values(schema);
     let rows = change.delivered(view(rows), &values)?;
-    change.versions(rows, &values, &[], 0).await
+    Ok(change.versions(rows, &values, &[], 0).await?.0)
 }
 
 /// Stages what delivered rows change in the versions of a published table. Nothing is staged if nothing changes.
@@ -161,7 +161,7 @@ impl Change<'_> {
         let layout = self.layout(&values, &added, Output::Keys, &schema)?;
         let rows = LogicalPlanBuilder::from(known).union(new)?.build()?;
         let joined = if history.whole { 0 } else { delivered.rows() };
-        self.folded(rows, layout, &[], joined).await
+        self.folded(rows, &Arc::new(layout), &[], joined).await
     }
 
     /// Writes the versions of the changed keys, and the other rows of the files that hold them.
@@ -171,12 +171,17 @@ impl Change<'_> {
         let new = self.of_keys(delivered.rows_plan()?, keys, JoinType::RightSemi)?;
         let mut rows = self.delivered(view(new), &values)?;
         if touched.is_empty() {
-            return self.versions(rows, &values, &added, keys.rows()).await;
+            return Ok(self.versions(rows, &values, &added, keys.rows()).await?.0);
         }
         let scanned = scan(published, Files::Only(&touched), false).await?;
         let known = self.of_keys(rows_of(Arc::clone(&scanned), self.schema)?, keys, JoinType::RightSemi)?;
         rows = LogicalPlanBuilder::from(self.known(known, &values)?).union(rows)?.build()?;
-        let staged = self.versions(rows, &values, &added, keys.rows()).await?;
+        let (staged, changes) = self.versions(rows, &values, &added, keys.rows()).await?;
+        if !changes {
+            // Rows of one key were delivered twice as they are: that is told by all of their columns.
+            staged.discard(self.lake).await;
+            return Ok(Staged::nothing(self.lake, self.name, self.schema, self.partition_by));
+        }
         let others = self.of_keys(rows_of(scanned, self.schema)?, keys, JoinType::RightAnti)?;
         let session = joining(self.session, keys.rows());
         match stage(self.lake, self.name, others, self.schema, self.partition_by, &session).await {
@@ -188,14 +193,14 @@ impl Change<'_> {
         }
     }
 
-    /// All versions of the keys of some rows.
+    /// All versions of the keys of some rows, and whether any is new.
     async fn versions(
         &self,
         rows: LogicalPlan,
         values: &[String],
         added: &[String],
         joined: u64,
-    ) -> Result<Staged, TableError> {
+    ) -> Result<(Staged, bool), TableError> {
         let names = self.history.names;
         let column = |name: &String| match values.iter().position(|value| value == name) {
             Some(at) if added.contains(name) => Column::Added(at),
@@ -206,8 +211,9 @@ impl Change<'_> {
             None => Column::IsDeleted,
         };
         let columns = self.schema.fields().iter().map(|field| column(field.name())).collect();
-        let layout = self.layout(values, added, Output::Versions(columns), self.schema)?;
-        self.folded(rows, layout, self.partition_by, joined).await
+        let layout = Arc::new(self.layout(values, added, Output::Versions(columns), self.schema)?);
+        let staged = self.folded(rows, &layout, self.partition_by, joined).await?;
+        Ok((staged, layout.changes.load(Ordering::Relaxed)))
     }
 
     fn layout(
@@ -241,6 +247,7 @@ impl Change<'_> {
             output,
             schema: Arc::clone(schema),
             findings: Findings::default(),
+            changes: AtomicBool::new(false),
         })
     }
 
@@ -249,13 +256,12 @@ impl Change<'_> {
     async fn folded(
         &self,
         rows: LogicalPlan,
-        layout: Layout,
+        layout: &Arc<Layout>,
         partition_by: &[String],
         joined: u64,
     ) -> Result<Staged, TableError> {
-        let layout = Arc::new(layout);
         let session = session::for_query(&joining(self.session, joined));
-        let (rows, layout) = (&rows, &layout);
+        let rows = &rows;
         let run = |session: SessionState| async move { self.folded_once(rows, layout, partition_by, &session).await };
         let staged = session::within_memory(&session, run).await?;
         match self.refused(&layout.findings) {
@@ -400,6 +406,6 @@ fn sorted(
     let order = order.chain([by(column(layout.values), true), by(column(layout.values + 1), false)]);
     let order = LexOrdering::new(order).expect("there are two helpers");
     let threads = session.config().target_partitions().max(1);
-    let rows = Arc::new(RepartitionExec::try_new(rows, Partitioning::Hash(keys, threads))?);
+    let rows = session::spread(session, rows, Partitioning::Hash(keys, threads))?;
     Ok(Arc::new(SortExec::new(order, rows).with_preserve_partitioning(true)))
 }
