@@ -14,6 +14,7 @@ use crate::words::{plural, thousands};
 
 pub(super) fn history(global: &Global, args: &HistoryArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    pipeline.is_incomplete(printer);
     let lake = targets::open(&pipeline.project, &pipeline.project.target)?;
     let async_runtime = runtime()?;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
@@ -23,12 +24,13 @@ pub(super) fn history(global: &Global, args: &HistoryArgs, printer: &Printer) ->
         print_runs(&runs, printer)?;
         return Ok(ExitStatus::Fine);
     };
-    let name = stored(&pipeline.project, model)?;
-    let versions = async_runtime.block_on(async {
-        match lake.inspect(&name).await? {
-            Some(published) => tables::history(&lake, &published, limit).await,
-            None => Ok(Vec::new()),
-        }
+    let (name, versions) = async_runtime.block_on(async {
+        let name = table_named(&lake, &pipeline.project, model).await?;
+        let versions = match lake.inspect(&name).await? {
+            Some(published) => tables::history(&lake, &published, limit).await?,
+            None => Vec::new(),
+        };
+        anyhow::Ok((name, versions))
     })?;
     print_versions(&name, &versions, printer)?;
     Ok(ExitStatus::Fine)
@@ -101,11 +103,15 @@ fn print_versions(name: &TableName, versions: &[Version], printer: &Printer) -> 
             version.at.map_or_else(String::new, |at| at.format("%F %T").to_string()),
             version.operation.clone(),
             version.rows.map_or_else(|| "?".to_owned(), thousands),
-            version.files.to_string(),
+            version.files.map_or_else(|| "?".to_owned(), |files| files.to_string()),
             version.added.to_string(),
             version.removed.to_string(),
             version.tests.to_string(),
-            version.invocation_id.clone().unwrap_or_else(|| "another writer".to_owned()),
+            match &version.invocation_id {
+                Some(run) => run.clone(),
+                None if version.upkeep => "upkeep".to_owned(),
+                None => "another writer".to_owned(),
+            },
         ]
     });
     let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).map(Vec::from).collect();
@@ -117,6 +123,13 @@ fn print_versions(name: &TableName, versions: &[Version], printer: &Printer) -> 
 
 pub(super) fn rollback(global: &Global, args: &RollbackArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Ok(pipeline) = Pipeline::load(global, printer)? else { return Ok(ExitStatus::Wrong) };
+    if pipeline.is_incomplete(printer) && args.to.is_none() {
+        // The run may have published to a model that is not known now.
+        anyhow::bail!(
+            "a run is taken back from all of its tables, and not all models can be read: correct them, or take tables back \
+             one by one with `lake rollback SCHEMA.TABLE --to VERSION`"
+        );
+    }
     let project = &pipeline.project;
     let lake = targets::open(project, &project.target)?;
     let id = printer.invocation_id().to_owned();
@@ -156,8 +169,24 @@ pub(super) fn rollback(global: &Global, args: &RollbackArgs, printer: &Printer) 
     Ok(ExitStatus::Fine)
 }
 
+/// The table of a model, by its short or full name; where the model itself is wrong or gone, its full name will do.
+async fn table_named(lake: &Lake, project: &Project, name: &str) -> anyhow::Result<TableName> {
+    let unknown = match stored(project, name) {
+        Ok(name) => return Ok(name),
+        Err(unknown) => unknown,
+    };
+    if let Some((schema, table)) = name.split_once('.') {
+        let name = TableName::new(schema, table);
+        let is_free = !project.models.contains_key(&name) && !project.sources.contains_key(&name);
+        if is_free && lake.inspect(&name).await?.is_some() {
+            return Ok(name);
+        }
+    }
+    Err(unknown)
+}
+
 async fn one_table(lake: &Lake, project: &Project, name: &str, version: u64) -> anyhow::Result<Published> {
-    let name = stored(project, name)?;
+    let name = table_named(lake, project, name).await?;
     let Some(published) = lake.inspect(&name).await? else { anyhow::bail!("`{name}` is not built yet") };
     let newest = published.version();
     anyhow::ensure!(version <= newest, "`{name}` has no version {version}: its newest one is {newest}");

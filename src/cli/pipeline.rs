@@ -104,6 +104,15 @@ impl Pipeline {
         alerts::of_run(&self.project, &self.options.invocation_id, self.options.run_started_at, command)
     }
 
+    /// Whether models are missing because they are wrong, which is told; for what looks at tables all the same.
+    pub(super) fn is_incomplete(&self, printer: &Printer) -> bool {
+        // For a program there is one answer: that to what was asked.
+        if self.diagnostics.has_errors() && !printer.is_json() {
+            report(&self.diagnostics, printer);
+        }
+        self.diagnostics.has_errors()
+    }
+
     /// Stops here if anything is wrong so far.
     pub(super) fn checked(self, printer: &Printer) -> Result<Self, Reported> {
         report(&self.diagnostics, printer);

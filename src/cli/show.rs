@@ -86,15 +86,15 @@ pub(super) fn stored(project: &Project, name: &str) -> anyhow::Result<TableName>
         Some(model) if model.is_stored() => Ok(found.clone()),
         Some(model) => {
             let what = model.config.materialized.name();
-            anyhow::bail!("`{found}` is of materialization `{what}`: nothing of it is ever staged")
+            anyhow::bail!("`{found}` is of materialization `{what}`: it has no table of its own")
         }
-        None => anyhow::bail!("`{found}` is a source: only models are staged"),
+        None => anyhow::bail!("`{found}` is a source, and no model"),
     }
 }
 
 /// Says what the staged rows are, before they are shown.
 fn why_refused(name: &TableName, kept: &Kept, printer: &Printer) {
-    let over = kept.base.map_or_else(|| "its first version".to_owned(), |base| format!("over version {base}"));
+    let over = kept.base.map_or_else(|| "as its first version".to_owned(), |base| format!("over version {base}"));
     printer.note(&format!("{name} as it was staged {over} on {} and not published:", kept.at.format("%F %T UTC")));
     for (test, message) in &kept.failed {
         printer.note(&format!("  {test}  {message}"));

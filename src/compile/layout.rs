@@ -8,6 +8,7 @@ use crate::catalog::sql_type;
 use crate::diagnostics::{Diagnostic, Id};
 use crate::names::nearest;
 use crate::project::{Model, RETENTION, property_columns, property_interval};
+use crate::words::plural;
 
 /// More columns than that leave none of them in order.
 const MOST_ZORDERED: usize = 6;
@@ -127,8 +128,8 @@ fn short_retention(model: &Model) -> Option<Diagnostic> {
         return None;
     }
     let days = |time: Duration| match time.as_secs() / 3600 {
-        hours if hours % 24 == 0 => format!("{} days", hours / 24),
-        hours => format!("{hours} hours"),
+        hours if hours % 24 == 0 => plural(hours / 24, "day"),
+        hours => plural(hours, "hour"),
     };
     let message = format!(
         "`maintain` of `{}` removes files after {}, and the table keeps them for {} for readers of older versions",

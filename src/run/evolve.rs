@@ -212,7 +212,7 @@ impl Node<'_> {
 
     /// Whether a column of a model is made of nothing but columns that a source was asked to add; `inside`, of columns of
     /// such a source.
-    fn is_added(&self, model: &TableName, column: &str, inside: bool) -> bool {
+    pub(super) fn is_added(&self, model: &TableName, column: &str, inside: bool) -> bool {
         let Runtime { project, compiled, .. } = self.inputs.runtime();
         let Some(made_of) = compiled.models.get(model).and_then(|model| model.lineage.columns.get(column)) else {
             return false;

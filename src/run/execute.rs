@@ -281,9 +281,9 @@ async fn end_set(
         if let Some(why) = failed.get(name) {
             (result.status, result.reason) = (Status::Error, why.clone());
             on_event(Event::Withdrawn(Vec::new(), format!("{name}: {why}")));
-        } else if result.status == Status::Success {
+        } else {
             let model = &inputs.runtime().project.models[name];
-            if let Err(failure) = inputs.run_model_hooks(model, "post_hook", &mut result.hooks).await {
+            if let Err(failure) = inputs.end(model, (result.status, result.version), &mut result.hooks).await {
                 result.status = Status::Error;
                 result.reason = format!("{failure}; what it built is published");
                 on_event(Event::Withdrawn(Vec::new(), result.reason.clone()));

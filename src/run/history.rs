@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
+use super::Runtime;
 use super::decide::Action;
 use super::evolve::{grows, merged_types};
 use super::inputs::Chosen;
 use super::intake::{Intake, TakenIn, count};
 use super::materialize::{Failure, Mode, Node};
 use super::world::World;
-use crate::bronze::{self, BadRows, BronzeFile, Entry, Manifest, Pending, Read, Why, delivery_time};
+use crate::bronze::{self, BadRows, BronzeError, BronzeFile, Entry, Manifest, Pending, Read, Why, delivery_time};
 use crate::catalog::sql_type;
 use crate::compile::Input;
 use crate::names::TableName;
@@ -44,7 +45,8 @@ impl Node<'_> {
         };
         let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) else {
             let rows = self.plan(world, mode, chosen, bad_rows).await?;
-            let table = (&*self.compiled.schema, partition_by.as_slice());
+            let schema = self.without_later_columns(&self.compiled.schema, None, world, chosen).await?;
+            let table = (&schema, partition_by.as_slice());
             let staged = tables::first_versions(lake, name, rows, table, &history, session).await?;
             return Ok(if mode == Mode::Full { staged.replacing_all() } else { staged });
         };
@@ -55,6 +57,7 @@ impl Node<'_> {
         }
         self.refuse_absent(world)?;
         let schema = self.grown(&published.schema)?;
+        let schema = self.without_later_columns(&schema, Some(&published.schema), world, chosen).await?;
         let queried = self.queried();
         history.checked = self.checked(&schema, &queried);
         let rows = self.plan(world, mode, chosen, bad_rows).await?;
@@ -161,6 +164,45 @@ impl Node<'_> {
         Ok(Arc::new(Schema::new(fields)))
     }
 
+    /// A schema without the columns that a source was asked to add and that none of these files has: they come with the
+    /// delivery that brings them, as if each had been built on its day.
+    async fn without_later_columns(
+        &self,
+        schema: &SchemaRef,
+        known: Option<&SchemaRef>,
+        world: &World,
+        chosen: &Chosen,
+    ) -> Result<SchemaRef, Failure> {
+        let is_last = !world.taken.values().any(|taken| taken.pending.more);
+        let mut fields = Vec::new();
+        for field in schema.fields() {
+            let name = field.name();
+            let stays = is_last
+                || known.is_some_and(|known| known.field_with_name(name).is_ok())
+                || self.model.columns.iter().any(|declared| declared.name == *name)
+                || !self.is_added(&self.model.name, name, false)
+                || self.brings(name, chosen).await?;
+            fields.extend(stays.then(|| Arc::clone(field)));
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// Whether files have a column of a source that a column of the model is made of.
+    async fn brings(&self, column: &str, chosen: &Chosen) -> Result<bool, Failure> {
+        let Runtime { project, compiled, session, folder, memo, .. } = self.inputs.runtime();
+        for origin in self.compiled.lineage.columns.get(column).into_iter().flat_map(BTreeMap::keys) {
+            let Some(delivery) = chosen.get(&origin.table) else { return Ok(true) };
+            let known = compiled.sources[&origin.table].fields();
+            let known: Vec<_> = known.iter().filter(|field| *field.name() != origin.column).cloned().collect();
+            let (source, known) = (&project.sources[&origin.table], Arc::new(Schema::new(known)));
+            match bronze::refuse_new_columns(source, &known, &delivery.files, session, folder, memo).await {
+                Err(BronzeError::NewColumns { .. }) => return Ok(true),
+                other => other?,
+            }
+        }
+        Ok(false)
+    }
+
     fn not_built_again(&self, what: &str) -> Failure {
         let link = if what.ends_with(" or") { " " } else { "; set it back, or " };
         Failure::text(format!(
@@ -198,8 +240,7 @@ impl Node<'_> {
         }
         let (name, is) = (&self.model.name, self.model.config.materialized.name());
         Err(Failure::text(format!(
-            "`{name}` holds a history, and as a {is} it would lose it; --full-refresh does it all the same, or give the \
-             {is} another name"
+            "`{name}` holds a history, and would lose it as `{is}`; --full-refresh does it all the same, or give it another name"
         )))
     }
 

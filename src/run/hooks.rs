@@ -5,16 +5,20 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use datafusion::logical_expr::LogicalPlan;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use serde::Serialize;
 
 use super::Runtime;
 use super::inputs::Inputs;
 use super::intake::Progress;
 use super::materialize::Failure;
+use super::report::Status;
 use crate::paths;
 use crate::project::{Hook, Model, OwnedHooks};
 use crate::session;
-use crate::tables::Phase;
+use crate::stores;
+use crate::tables::{Phase, TableError};
 
 /// How much of a command's output is kept.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -38,6 +42,15 @@ pub struct HookResult {
     pub output: String,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// The note, beside a table, of the version after which its `post_hook` is due.
+fn post_hook_note() -> Path {
+    Path::from_iter(["_lake", "post_hook_due"])
+}
+
+fn not_noted(model: &Model, source: object_store::Error) -> TableError {
+    TableError::File { table: model.name.clone(), path: post_hook_note().to_string(), source }
 }
 
 impl Inputs {
@@ -87,12 +100,45 @@ impl Inputs {
     pub(super) async fn begin(&self, model: &Model, progress: &mut Progress) -> Result<(), Failure> {
         if !std::mem::replace(&mut progress.began, true) {
             self.run_model_hooks(model, "pre_hook", &mut progress.hooks).await?;
+            if model.is_stored() && !model.config.post_hook.is_empty() {
+                let due = self.published(&model.name).await?.map_or(0, |published| published.version() + 1);
+                let note = PutPayload::from(due.to_string().into_bytes());
+                let done = self.runtime().lake.files_of(&model.name).put(&post_hook_note(), note).await;
+                done.map_err(|error| not_noted(model, error))?;
+            }
         }
         Ok(())
     }
 
+    /// Runs the hooks after a model, if they are due: says whether they ran.
+    pub(super) async fn end(
+        &self,
+        model: &Model,
+        (status, version): (Status, Option<u64>),
+        results: &mut Vec<HookResult>,
+    ) -> Result<bool, Failure> {
+        let is_due = match status {
+            Status::Success => true,
+            Status::Skipped => self.owes_post_hook(model, version).await?,
+            _ => false,
+        };
+        if is_due {
+            self.run_model_hooks(model, "post_hook", results).await?;
+        }
+        Ok(is_due)
+    }
+
+    /// Whether a version was published, and the `post_hook` did not run to its end after it: it failed, or the run was killed.
+    async fn owes_post_hook(&self, model: &Model, version: Option<u64>) -> Result<bool, Failure> {
+        let (Some(version), false) = (version, model.config.post_hook.is_empty()) else { return Ok(false) };
+        let note = stores::read_if_there(&self.runtime().lake.files_of(&model.name), &post_hook_note()).await;
+        let note = note.map_err(|error| not_noted(model, error))?;
+        let due = note.and_then(|text| String::from_utf8_lossy(&text).parse::<u64>().ok());
+        Ok(due.is_some_and(|due| due <= version))
+    }
+
     /// Runs the hooks before or after a model.
-    pub(super) async fn run_model_hooks(
+    async fn run_model_hooks(
         &self,
         model: &Model,
         key: &'static str,
@@ -102,7 +148,12 @@ impl Inputs {
         if !hooks.is_empty() {
             self.enter(&model.name, Phase::Hooks);
         }
-        self.run_hooks(&OwnedHooks { model: Some(model), key, hooks }, None, results).await
+        self.run_hooks(&OwnedHooks { model: Some(model), key, hooks }, None, results).await?;
+        if key == "post_hook" && model.is_stored() && !hooks.is_empty() {
+            let done = self.runtime().lake.files_of(&model.name).delete(&post_hook_note()).await;
+            stores::if_there(done).map_err(|error| not_noted(model, error))?;
+        }
+        Ok(())
     }
 
     fn rendered(&self, owner: &OwnedHooks<'_>, hook: &Hook) -> Result<Hook, Failure> {

@@ -5,18 +5,17 @@
 //! What the commit says is then carried over, right away or before the next build of the model.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::provider_as_source;
-use futures::{AsyncBufReadExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::failing::Failing;
 use super::inputs::Inputs;
@@ -160,8 +159,9 @@ impl Node<'_> {
         mut writer: BufWriter,
     ) -> std::io::Result<()> {
         let tests: Vec<_> = sieve.tests.iter().map(|(test, _)| Failing::new(self.inputs, test)).collect();
-        for line in BufReader::new(File::open(file)?).lines() {
-            let line: Value = serde_json::from_str(&line?).unwrap_or_default();
+        let mut lines = BufReader::new(File::open(file).await?).lines();
+        while let Some(line) = lines.next_line().await? {
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
             let failing = line["test"].as_u64().and_then(|at| tests.get(usize::try_from(at).ok()?));
             let (Some(failing), Some(row)) = (failing, line["row"].as_str()) else { continue };
             let failed = failing.row(row);
@@ -286,7 +286,7 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     let mut staged = Staged::nothing(lake, &name, &schema(), &[]);
     if let Some(rows) = stores::if_there(store.get(&rows_path(head)).await).map_err(&fail)? {
         let rows = rows.into_stream().map_err(std::io::Error::other).into_async_read();
-        let mut chunks = rows.lines().try_chunks(ROWS_AT_ONCE);
+        let mut chunks = futures::AsyncBufReadExt::lines(rows).try_chunks(ROWS_AT_ONCE);
         while let Some(lines) = chunks.try_next().await.map_err(|error| Failure::text(error.1.to_string()))? {
             let line = |line: &String| -> Result<Line, Failure> {
                 let line: Line = serde_json::from_str(line).map_err(damaged)?;

@@ -170,10 +170,17 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
     if outcome.status == Status::Success && progress.batches > 1 {
         outcome.reason.push_str(&format!("; in {} batches", progress.batches));
     }
-    if outcome.status == Status::Success && step.together.is_none() {
-        let ended = inputs.run_model_hooks(model, "post_hook", &mut progress.hooks);
-        if let Err(failure) = patience.limit(ended).await {
-            (outcome.status, outcome.reason) = (Status::Error, format!("{failure}; what it built is published"));
+    if matches!(outcome.status, Status::Success | Status::Skipped) && step.together.is_none() {
+        let ended = inputs.end(model, (outcome.status, outcome.version), &mut progress.hooks);
+        match patience.limit(ended).await {
+            Err(failure) => {
+                (outcome.status, outcome.reason) = (Status::Error, format!("{failure}; what it built is published"));
+            }
+            Ok(true) if outcome.status == Status::Skipped => {
+                (outcome.status, outcome.action) = (Status::Success, "post_hook");
+                outcome.reason = format!("its post_hook had not come to its end; {}", outcome.reason);
+            }
+            Ok(_) => {}
         }
     }
     outcome.trace();

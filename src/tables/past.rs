@@ -30,10 +30,12 @@ pub struct Version {
     pub operation: String,
     /// The run that published it, if it was one of `lake`.
     pub invocation_id: Option<String>,
+    /// It changed no row: files were packed, or properties and descriptions set.
+    pub upkeep: bool,
     /// Rows, where all files have statistics.
     pub rows: Option<u64>,
-    /// Data files.
-    pub files: usize,
+    /// Data files, where the log still tells.
+    pub files: Option<usize>,
     /// Data files that came with it.
     pub added: usize,
     /// Data files that went with it.
@@ -74,8 +76,14 @@ async fn entry(published: &Published, version: u64) -> Result<Option<Entry>, Tab
 }
 
 impl Entry {
+    /// Upkeep says what the version before it says, and is of no run.
     fn run(&self) -> Option<&str> {
-        self.info[STATE_KEY]["invocation_id"].as_str()
+        self.info[STATE_KEY]["invocation_id"].as_str().filter(|_| !self.is_upkeep())
+    }
+
+    /// A build that gave the rows that were there is a build all the same.
+    fn is_upkeep(&self) -> bool {
+        self.info["lakeUpkeep"].is_string() && self.info["operation"] != "WRITE"
     }
 
     fn operation(&self) -> String {
@@ -117,8 +125,12 @@ pub async fn history(lake: &Lake, published: &Published, limit: usize) -> Result
     let mut files: HashMap<String, Option<u64>> = match entries.last() {
         Some((oldest, _)) if *oldest > 0 => match lake.inspect_at(&published.name, oldest - 1).await {
             Ok(before) => before.files_with_rows(),
-            // What came before it is gone: it can be looked at itself, if there is a checkpoint of it.
-            Err(_) => return Ok(entries.iter().map(|(version, entry)| entry.told(*version, None)).collect()),
+            // What came before it is gone; the newest version can be looked at itself.
+            Err(_) => {
+                let newest = published.files_with_rows();
+                let files = |version: u64| Some(&newest).filter(|_| version == published.version());
+                return Ok(entries.iter().map(|(version, entry)| entry.told(*version, files(*version))).collect());
+            }
         },
         _ => HashMap::new(),
     };
@@ -141,8 +153,9 @@ impl Entry {
             at: self.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
             operation: self.operation(),
             invocation_id: self.run().map(str::to_owned),
+            upkeep: self.is_upkeep(),
             rows: files.and_then(|files| files.values().copied().sum()),
-            files: files.map_or(0, HashMap::len),
+            files: files.map(HashMap::len),
             added: self.adds.len(),
             removed: self.removes.len(),
             tests: self.info[STATE_KEY]["tests"].as_object().map_or(0, serde_json::Map::len),
@@ -182,9 +195,10 @@ pub async fn prepare_rollback(
     if let Some(first) = missing.first() {
         let version = to.unwrap_or_default();
         return Err(TableError::Rows(format!(
-            "version {version} of `{name}` cannot come back: {} of its data files gone, such as `{first}`; a vacuum \
-             has taken them away",
-            if missing.len() == 1 { "1 is".to_owned() } else { format!("{} are", missing.len()) }
+            "version {version} of `{name}` cannot come back: {} of its data files, such as `{first}`, {} gone; a vacuum has \
+             taken them away",
+            missing.len(),
+            if missing.len() == 1 { "is" } else { "are" }
         )));
     }
     if let Some(old) = &old {
@@ -298,17 +312,31 @@ pub struct RunOnTable {
     pub newest: u64,
 }
 
-/// What runs did to a table, newest first: of its newest `limit` versions, or of all that its log still has.
+/// What the newest `limit` runs did to a table, newest first, as far as its log still tells.
 ///
 /// # Errors
 /// When the log cannot be read.
 pub async fn runs(published: &Published, limit: usize) -> Result<Vec<RunOnTable>, TableError> {
     let mut runs: Vec<RunOnTable> = Vec::new();
-    for version in (0..=published.version()).rev().take(limit) {
+    // Upkeep between versions of one run, and after the newest one, is as if it were not there.
+    let (mut newest, mut upkeep) = (published.version(), 0);
+    for version in (0..=published.version()).rev() {
         let Some(entry) = entry(published, version).await? else { break };
+        if entry.is_upkeep() {
+            upkeep += 1;
+            newest -= u64::from(newest == version && newest > 0);
+            continue;
+        }
+        let between = std::mem::take(&mut upkeep);
         let Some(run) = entry.run() else { continue };
-        match runs.iter_mut().find(|known| known.invocation_id == run) {
-            Some(known) => (known.first, known.versions) = (version, known.versions + 1),
+        match runs.iter().position(|known| known.invocation_id == run) {
+            Some(at) => {
+                let known = &mut runs[at];
+                let is_next = known.first == version + between + 1;
+                known.versions += 1 + if is_next { between } else { 0 };
+                (known.first, known.operation) = (version, entry.operation());
+            }
+            None if runs.len() == limit => break,
             None => runs.push(RunOnTable {
                 invocation_id: run.to_owned(),
                 table: published.name.clone(),
@@ -317,7 +345,7 @@ pub async fn runs(published: &Published, limit: usize) -> Result<Vec<RunOnTable>
                 versions: 1,
                 at: entry.info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis),
                 operation: entry.operation(),
-                newest: published.version(),
+                newest,
             }),
         }
     }

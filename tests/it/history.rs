@@ -194,3 +194,36 @@ fn the_quarantine_goes_back_with_its_table() {
     sandbox.ok(&["build"]);
     assert_eq!((rows(&sandbox, "items"), quarantined()), after);
 }
+
+#[test]
+fn a_model_that_is_wrong_can_be_taken_back_all_the_same() {
+    let sandbox = built("materialized='table'");
+    let runs = runs(&sandbox);
+    let sql = std::fs::read_to_string(sandbox.path("models/silver/items.sql")).unwrap();
+    sandbox.write("models/silver/items.sql", sql.replace("materialized=", "partition_bi='x', materialized="));
+    let run = sandbox.lake(&["rollback", "silver.items", "--to", "0"]);
+    assert!(run.code == 0 && run.stderr.contains("unknown config `partition_bi`"), "{run:?}");
+    let versions = sandbox.json(&["history", "silver.items"]);
+    assert_eq!((&versions[0]["version"], &versions[0]["rows"]), (&json!(2), &json!(2)), "{versions}");
+    sandbox.lake(&["rollback", &runs[0]]).assert_failed(2, "not all models can be read");
+    sandbox.lake(&["history", "silver.nothing"]).assert_failed(2, "there is no model `silver.nothing`");
+}
+
+#[test]
+fn upkeep_is_of_no_run_and_stands_in_no_way() {
+    let sandbox = built("materialized='incremental'");
+    sandbox.write("in/items/3.csv", "id,value\n4,d\n");
+    sandbox.ok(&["build"]);
+    let before = runs(&sandbox);
+    sandbox.ok(&["maintain"]);
+    let versions = sandbox.json(&["history", "items"]);
+    assert_eq!((&versions[0]["operation"], &versions[0]["upkeep"]), (&json!("optimize"), &json!(true)), "{versions}");
+    assert_eq!((&versions[0]["invocation_id"], &versions[1]["upkeep"]), (&Value::Null, &json!(false)));
+    assert_eq!(runs(&sandbox), before);
+    let newest = sandbox.json(&["history", "--limit", "1"]);
+    assert_eq!(newest.as_array().unwrap().len(), 1);
+    let items = newest[0]["tables"].as_array().unwrap().iter().find(|table| table["table"] == "silver.items").unwrap();
+    assert_eq!((&items["first"], &items["last"]), (&json!(2), &json!(2)), "{newest}");
+    sandbox.ok(&["rollback", &before[0]]);
+    assert_eq!(rows(&sandbox, "items").len(), 4);
+}

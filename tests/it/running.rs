@@ -269,3 +269,41 @@ fn a_hook_sees_no_way_to_change_a_table() {
         assert!(!sandbox.path("lake").exists());
     }
 }
+
+#[test]
+fn a_post_hook_that_did_not_come_to_its_end_runs_again() {
+    let hook = "post_hook={'command': 'test -f ok && echo ran >> log.txt'}";
+    let ways = [
+        "materialized='table'",
+        "materialized='incremental'",
+        "materialized='scd2', unique_key='id', strategy='check', check_cols='all'",
+    ];
+    for (config, command) in ways.iter().zip(["retry", "build", "retry"]) {
+        let sql = format!("{{{{ config({config}, {hook}) }}}} select id, value from {{{{ source('raw', 'items') }}}}");
+        let sandbox = items(&[("models/silver/items.sql", &sql)]);
+        let ran = || std::fs::read_to_string(sandbox.path("log.txt")).unwrap_or_default().lines().count();
+        sandbox.lake(&["build"]).assert_failed(1, "post_hook of silver.items failed");
+        sandbox.lake(&["build"]).assert_failed(1, "post_hook of silver.items failed");
+        sandbox.write("ok", "");
+        let report = sandbox.json(&[command]);
+        let found = node(&report, "silver.items");
+        assert_eq!((&found["status"], &found["action"]), (&json!("success"), &json!("post_hook")), "{report}");
+        assert_eq!(ran(), 1);
+        assert_eq!(node(&sandbox.json(&["build"]), "silver.items")["status"], "skipped");
+        // A run that dies between the publish and the hook.
+        sandbox.write("in/items/2.csv", "id,value\n3,c\n");
+        let died = sandbox.command(&["build"]).env("LAKE_FAIL_POINT", "published").output().unwrap();
+        assert!(!died.status.success());
+        assert_eq!(ran(), 1, "{config}");
+        sandbox.ok(&["build"]);
+        assert_eq!(ran(), 2, "{config}");
+    }
+    // The tables of a burst.
+    let sql = format!("{{{{ config(materialized='table', {hook}) }}}} select id from {{{{ source('raw', 'items') }}}}");
+    let sandbox = items(&[("models/silver/a.sql", &sql), ("models/silver/b.sql", &sql)]);
+    sandbox.lake(&["build", "--atomic"]).assert_failed(1, "post_hook of silver.b failed");
+    sandbox.write("ok", "");
+    sandbox.ok(&["build", "--atomic"]);
+    assert_eq!(std::fs::read_to_string(sandbox.path("log.txt")).unwrap(), "ran\nran\n");
+    assert_eq!(statuses(&sandbox.json(&["build", "--atomic"])), ["silver.a skipped", "silver.b skipped"]);
+}

@@ -363,7 +363,7 @@ fn a_history_is_not_built_again() {
         "models/silver/people.sql",
         "{{ config(materialized='table') }} select * from {{ source('raw', 'people') }}",
     );
-    sandbox.lake(&["build"]).assert_failed(1, "`silver.people` holds a history, and as a table it would lose it");
+    sandbox.lake(&["build"]).assert_failed(1, "`silver.people` holds a history, and would lose it as `table`");
     sandbox.write("models/silver/people.sql", sql.replace("select *", "select \"Id\", name, at, 1 as n"));
     let why = "no new files in raw.people; its definition changed, and counts from the next delivery on";
     assert_eq!(built(&sandbox).1, why);

@@ -122,9 +122,9 @@ fn staged_files_that_are_gone_are_told() {
     }
     assert_eq!(data_files(&sandbox), known);
     sandbox.lake(&["show", "--staged", "items"]).assert_failed(2, "is no longer there: build the model again");
-    sandbox.lake(&["show", "--staged", "raw.items"]).assert_failed(2, "only models are staged");
+    sandbox.lake(&["show", "--staged", "raw.items"]).assert_failed(2, "is a source, and no model");
     sandbox.write("models/gold/v.sql", "select * from {{ ref('items') }}");
-    sandbox.lake(&["show", "--staged", "v"]).assert_failed(2, "nothing of it is ever staged");
+    sandbox.lake(&["show", "--staged", "v"]).assert_failed(2, "it has no table of its own");
 }
 
 #[test]

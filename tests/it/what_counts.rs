@@ -334,3 +334,31 @@ fn a_key_may_have_any_name() {
     sandbox.ok(&["build"]);
     assert_eq!(rows(&sandbox, "items"), ["1 a", "2 B"]);
 }
+
+#[test]
+fn a_column_that_comes_later_comes_with_the_delivery_that_brings_it() {
+    let files = ["id,name\n1,a\n2,b\n", "id,name\n1,a\n2,B\n", "id,name,city\n1,a,x\n2,B,y\n3,c,\n"];
+    for config in ["strategy='check', check_cols='all'", "strategy='check', check_cols=['name']"] {
+        let built = |at_once: bool| {
+            let sources = "sources:\n  - name: raw\n    root: in\n    tables:\n      - name: people\n        path: people/\n        format: csv\n\
+                           \x20       on_new_column: add\n        snapshot: true\n        columns: [{ name: id, data_type: int }]\n";
+            let sql = format!(
+                "{{{{ config(materialized='scd2', unique_key='id', {config}) }}}} select * from {{{{ source('raw', 'people') }}}}"
+            );
+            let sandbox = Sandbox::new(&[("sources.yml", sources), ("models/silver/people.sql", &sql)]);
+            for (day, file) in files.iter().enumerate() {
+                sandbox.write(&format!("in/people/2026-01-0{}.csv", day + 1), file);
+                if !at_once {
+                    sandbox.ok(&["build"]);
+                }
+            }
+            sandbox.ok(&["build"]);
+            assert_eq!(node(&sandbox.json(&["build"]), "silver.people")["status"], "skipped");
+            sandbox.query("select id, name, city, is_current from {{ ref('people') }} order by id, valid_from")
+        };
+        let (one_by_one, at_once) = (built(false), built(true));
+        assert_eq!(at_once, one_by_one, "{config}");
+        assert_eq!(at_once.iter().filter(|row| row["city"] == "x").count(), 1, "{at_once:?}");
+        assert_eq!(at_once.len(), 4, "{config} {at_once:?}");
+    }
+}

@@ -188,7 +188,7 @@ impl<'a> Maker<'a> {
             let run = version.invocation_id.as_deref().and_then(|id| self.run_at.get(id).copied());
             let run = number(run.map(|run| run as u64));
             let operation = self.texts.at(&version.operation);
-            let (files, added, removed) = (version.files, version.added, version.removed);
+            let (files, added, removed) = (version.files.unwrap_or_default(), version.added, version.removed);
             let rows = number(version.rows);
             (version.version, millis(version.at), operation, rows, files, added, removed, version.tests, run)
         };
