@@ -24,7 +24,7 @@ use crate::bronze::{self, BronzeError};
 use crate::compile::{CompiledModel, CompiledTest};
 use crate::fail_points;
 use crate::project::{Format, Materialization, Model, Strategy};
-use crate::tables::{Published, TableError};
+use crate::tables::{Published, Staged, TableError};
 use crate::template::SourceRead;
 
 /// Why a node failed.
@@ -343,10 +343,7 @@ impl Node<'_> {
         let Readable { staged, traces, chosen, bad_rows, seen, sketched, sieve } =
             self.stage_readable(&mut world, mode).await?;
         fail_points::reached("staged");
-        if let Err(failure) = self.is_as_it_was_read(&chosen).await {
-            staged.discard(&runtime.lake).await;
-            return Err(failure);
-        }
+        self.or_discard(&staged, self.is_as_it_was_read(&chosen).await).await?;
         if self.is_as_before(&world, mode, &staged) {
             return self.skip(&world, format!("no row changed: {reason}")).await;
         }
@@ -354,13 +351,7 @@ impl Node<'_> {
         for (source, taken) in world.taken.iter().filter(|(source, _)| self.reconciles(source)) {
             self.inputs.note_held(&self.model.name, source, taken, &chosen);
         }
-        let tests = match self.gate(published, &staged, seen).await {
-            Ok(tests) => tests,
-            Err(failure) => {
-                staged.discard(&runtime.lake).await;
-                return Err(failure);
-            }
-        };
+        let tests = self.or_discard(&staged, self.gate(published, &staged, seen).await).await?;
         let mut outcome = Outcome::new(Status::Success, self.action(&world, mode), reason);
         outcome.files_read = chosen.values().map(|chosen| chosen.files.len()).sum();
         outcome.tests = tests;
@@ -378,13 +369,7 @@ impl Node<'_> {
             commit.transactions.extend(self.note_left_out(world.published.as_ref(), mode, sieve.as_ref()).await?);
             Ok((commit, batches))
         };
-        let (mut commit, batches) = match noted.await {
-            Ok(noted) => noted,
-            Err(failure) => {
-                staged.discard(&runtime.lake).await;
-                return Err(failure);
-            }
-        };
+        let (mut commit, batches) = self.or_discard(&staged, noted.await).await?;
         (commit.state.content, commit.state.projections) = (staged.content().map(str::to_owned), staged.projections());
         (outcome.rows, outcome.bytes) = (Some(staged.rows()), Some(staged.bytes()));
         outcome.rows_quarantined = self.quarantined(&bad_rows) + sieve.as_ref().map_or(0, Sieve::rows_quarantined);
@@ -420,6 +405,14 @@ impl Node<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Takes staged files away if what came after them failed.
+    async fn or_discard<T>(&self, staged: &Staged, done: Result<T, Failure>) -> Result<T, Failure> {
+        if done.is_err() {
+            staged.clone().discard(&self.inputs.runtime().lake).await;
+        }
+        done
     }
 
     /// Refuses to go on with files that changed while they were read.
