@@ -43,7 +43,7 @@ pub use leftovers::leftovers;
 pub use listing::{BronzeFile, Listing, arrivals, delivery_time, hashes, is_dated, list, list_deliveries, look_at};
 pub use lock::FileLock;
 pub use manifest::{Change, Entry, Manifest};
-pub use new_columns::{refuse_new_columns, remember};
+pub use new_columns::{refuse_new_columns, remember, undeclared_columns};
 pub use parts::Piece;
 pub use pending::{Pending, Read, Rows, Rules, Why};
 pub use scan::{find_culprits, first_changed, infer_schema, named_file, scan};

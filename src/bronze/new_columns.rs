@@ -281,6 +281,23 @@ fn with_declared_letters(columns: &SchemaRef, known: &[String]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// The names of the columns that any of the files has beside those that are declared.
+///
+/// # Errors
+/// When a file is not what it should be.
+pub async fn undeclared_columns(
+    source: &Source,
+    files: &[BronzeFile],
+    session: &SessionState,
+    folder: &Path,
+    memo: &Memo,
+) -> Result<BTreeSet<String>, BronzeError> {
+    let declared: Vec<String> = declared(source, session).into_iter().map(|(name, _)| name).collect();
+    let found = look(source, &declared, files, session, folder, memo).await?;
+    let names = found.iter().flat_map(|(_, columns)| columns.fields().iter().map(|field| field.name().clone()));
+    Ok(names.collect())
+}
+
 /// The first of the files that has columns which `schema` has not, and which files have some.
 ///
 /// # Errors

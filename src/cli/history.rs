@@ -126,7 +126,7 @@ pub(super) fn rollback(global: &Global, args: &RollbackArgs, printer: &Printer) 
     if pipeline.is_incomplete(printer) && args.to.is_none() {
         // The run may have published to a model that is not known now.
         anyhow::bail!(
-            "a run is taken back from all of its tables, and not all models can be read: correct them, or take tables back \
+            "a run is taken back from all of its tables, and a model may be missing while the project has mistakes: correct them, or take tables back \
              one by one with `lake rollback SCHEMA.TABLE --to VERSION`"
         );
     }
@@ -175,7 +175,8 @@ async fn table_named(lake: &Lake, project: &Project, name: &str) -> anyhow::Resu
         Ok(name) => return Ok(name),
         Err(unknown) => unknown,
     };
-    if let Some((schema, table)) = name.split_once('.') {
+    let plain = |part: &str| part.starts_with(char::is_alphanumeric) && !part.contains(['.', '/', '\\']);
+    if let Some((schema, table)) = name.split_once('.').filter(|(schema, table)| plain(schema) && plain(table)) {
         let name = TableName::new(schema, table);
         let is_free = !project.models.contains_key(&name) && !project.sources.contains_key(&name);
         if is_free && lake.inspect(&name).await?.is_some() {

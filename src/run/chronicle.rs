@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::exports::ExportResult;
 use super::inputs::Inputs;
-use super::materialize::Failure;
+use super::materialize::{Failure, HOOKS_ALONE};
 use super::own_tables::{self, ATTEMPTS, columns};
 use super::profiles::{ProfileRow, profile_columns};
 use super::report::{FailedRow, RunReport, Status, TestResult, TestStatus};
@@ -109,7 +109,10 @@ async fn tested_version(inputs: &Inputs, table: &TableName) -> Option<u64> {
 
 /// What is known of the tables that a run published.
 async fn profile_rows(inputs: &Inputs, report: &RunReport) -> Vec<ProfileRow> {
-    let published = report.nodes.iter().filter(|node| node.status == Status::Success && node.action != "view");
+    let published = report
+        .nodes
+        .iter()
+        .filter(|node| node.status == Status::Success && ![HOOKS_ALONE, "view"].contains(&node.action));
     let each = published.filter_map(|node| {
         let version = node.version?;
         Some(async move { (&node.name, inputs.profile_of_build(&node.name, version, node.sketched.as_ref()).await) })

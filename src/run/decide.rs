@@ -111,10 +111,11 @@ pub(super) fn decide(facts: &Facts<'_>) -> Action {
     if facts.full_refresh {
         return Action::Full("full refresh".to_owned());
     }
+    if facts.emptied {
+        return Action::Full(EMPTIED.to_owned());
+    }
     match facts.materialized {
-        Materialization::Incremental if facts.emptied => Action::Full(EMPTIED.to_owned()),
         Materialization::Incremental | Materialization::Scd2 => incremental(facts),
-        _ if facts.emptied => Action::Full(EMPTIED.to_owned()),
         _ => table(facts),
     }
 }
@@ -146,7 +147,7 @@ fn table(facts: &Facts<'_>) -> Action {
 fn incremental(facts: &Facts<'_>) -> Action {
     let was_incremental = match facts.state {
         Some(state) => state.materialized == facts.materialized.name(),
-        None => facts.emptied || facts.has_manifest || facts.pending.is_empty(),
+        None => facts.has_manifest || facts.pending.is_empty(),
     };
     if !was_incremental {
         // Which files its rows came from is not known: to add some might double them.
@@ -164,9 +165,6 @@ fn incremental(facts: &Facts<'_>) -> Action {
     let Some(state) = facts.state else {
         if facts.inputs.is_empty() {
             return Action::Skip(format!("no new files in {}", names(facts.pending)));
-        }
-        if facts.emptied {
-            return Action::Incremental(EMPTIED.to_owned());
         }
         if facts.reads_changes {
             return Action::Skip(format!("unchanged: {}", same_inputs(facts.inputs)));

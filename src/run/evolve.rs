@@ -130,7 +130,7 @@ impl Node<'_> {
             let files =
                 if gone == 1 { "1 file that is gone".to_owned() } else { format!("{gone} files that are gone") };
             format!("it would lose the rows of {files}; --full-refresh does it all the same")
-        } else if world.taken.is_empty() || self.model.incremental.is_some() {
+        } else if self.is_made_of_more(world) {
             "its rows come from more than the files of a source; --full-refresh does it all the same".to_owned()
         } else if !self.model.appends() || self.asks_otherwise(world) {
             "it would not hold the rows that were taken in one after another; --full-refresh does it all the same"
@@ -148,6 +148,12 @@ impl Node<'_> {
             "{what}: `{}` has to be rebuilt for it, but {why_not}, or keep the column as it was in the model",
             self.model.name
         )))
+    }
+
+    /// Whether its rows are not those of the files of sources alone, whenever they are read.
+    fn is_made_of_more(&self, world: &World) -> bool {
+        let reads_more = world.taken.is_empty() || !self.model.refs.is_empty() || self.compiled.volatile.is_some();
+        reads_more || self.model.incremental.is_some()
     }
 
     /// Whether the query or the settings are not those that made the last version.

@@ -13,7 +13,7 @@ use super::audit::audit;
 use super::board::{Board, SetEnd};
 use super::exports::ExportResult;
 use super::inputs::Inputs;
-use super::materialize::materialize;
+use super::materialize::{HOOKS_ALONE, hooks_alone, materialize};
 use super::report::{NodeResult, RunReport, Status, TestResult};
 use super::schedule::{ExportStep, Schedule, Step};
 use super::{RunOptions, Runtime};
@@ -283,10 +283,17 @@ async fn end_set(
             on_event(Event::Withdrawn(Vec::new(), format!("{name}: {why}")));
         } else {
             let model = &inputs.runtime().project.models[name];
-            if let Err(failure) = inputs.end(model, (result.status, result.version), &mut result.hooks).await {
-                result.status = Status::Error;
-                result.reason = format!("{failure}; what it built is published");
-                on_event(Event::Withdrawn(Vec::new(), result.reason.clone()));
+            match inputs.end(model, result.status, &mut result.hooks).await {
+                Err(failure) => {
+                    result.status = Status::Error;
+                    result.reason = format!("{failure}; what it built is published");
+                    on_event(Event::Withdrawn(Vec::new(), result.reason.clone()));
+                }
+                Ok(true) if result.status == Status::Skipped => {
+                    (result.status, result.action) = (Status::Success, HOOKS_ALONE);
+                    result.reason = hooks_alone(&result.reason);
+                }
+                Ok(_) => {}
             }
         }
         match result.status {

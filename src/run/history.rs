@@ -1,9 +1,10 @@
 //! Models that keep a history: which deliveries they take in, in which order, and what becomes of their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
 
 use super::Runtime;
 use super::decide::Action;
@@ -12,9 +13,9 @@ use super::inputs::Chosen;
 use super::intake::{Intake, TakenIn, count};
 use super::materialize::{Failure, Mode, Node};
 use super::world::World;
-use crate::bronze::{self, BadRows, BronzeError, BronzeFile, Entry, Manifest, Pending, Read, Why, delivery_time};
+use crate::bronze::{self, BadRows, BronzeFile, Entry, Manifest, Pending, Read, Why, delivery_time};
 use crate::catalog::sql_type;
-use crate::compile::Input;
+use crate::compile::{ColumnName, Input};
 use crate::names::TableName;
 use crate::project::{CheckCols, HardDeletes, HistoryStrategy, Ingestion, OnBadRow, OnChangedFile, Source};
 use crate::tables::{self, History, Staged};
@@ -44,7 +45,7 @@ impl Node<'_> {
             names: &config.snapshot_meta_column_names,
         };
         let Some(published) = world.published.as_ref().filter(|_| mode == Mode::Incremental) else {
-            let rows = self.plan(world, mode, chosen, bad_rows).await?;
+            let rows = self.delivered(world, mode, chosen, bad_rows).await?;
             let schema = self.without_later_columns(&self.compiled.schema, None, world, chosen).await?;
             let table = (&schema, partition_by.as_slice());
             let staged = tables::first_versions(lake, name, rows, table, &history, session).await?;
@@ -60,13 +61,25 @@ impl Node<'_> {
         let schema = self.without_later_columns(&schema, Some(&published.schema), world, chosen).await?;
         let queried = self.queried();
         history.checked = self.checked(&schema, &queried);
-        let rows = self.plan(world, mode, chosen, bad_rows).await?;
+        let rows = self.delivered(world, mode, chosen, bad_rows).await?;
         let delivered = tables::stage(lake, name, rows, &queried, &[], session).await?;
         history.has_gaps = self.left_out(bad_rows, world);
         let table = (&schema, partition_by.as_slice());
         let staged = tables::add_versions(lake, published, &delivered, table, &history, session).await;
         delivered.discard(lake).await;
         Ok(staged?)
+    }
+
+    /// The rows of a delivery, as a table that is partitioned so would give them back.
+    async fn delivered(
+        &self,
+        world: &World,
+        mode: Mode,
+        chosen: &Chosen,
+        bad_rows: &Arc<BadRows>,
+    ) -> Result<LogicalPlan, Failure> {
+        let rows = self.plan(world, mode, chosen, bad_rows).await?;
+        Ok(tables::without_empty(rows, &self.queried(), &self.model.config.partition_by)?)
     }
 
     /// The columns of the query, as they are stored.
@@ -173,34 +186,44 @@ impl Node<'_> {
         world: &World,
         chosen: &Chosen,
     ) -> Result<SchemaRef, Failure> {
+        use crate::project::OnSchemaChange::{Fail, Ignore};
+        let config = &self.model.config;
         let is_last = !world.taken.values().any(|taken| taken.pending.more);
-        let mut fields = Vec::new();
-        for field in schema.fields() {
-            let name = field.name();
-            let stays = is_last
-                || known.is_some_and(|known| known.field_with_name(name).is_ok())
-                || self.model.columns.iter().any(|declared| declared.name == *name)
-                || !self.is_added(&self.model.name, name, false)
-                || self.brings(name, chosen).await?;
-            fields.extend(stays.then(|| Arc::clone(field)));
+        // Nobody else reads the table before its last delivery, unless it is published with others.
+        if is_last || self.is_held() || matches!(config.on_schema_change, Some(Fail | Ignore)) {
+            return Ok(Arc::clone(schema));
         }
-        Ok(Arc::new(Schema::new(fields)))
+        let later = self.later_columns(chosen).await?;
+        let config = serde_json::to_string(config).unwrap_or_default();
+        let is_named = |name: &String| {
+            config.contains(&format!("\"{name}\""))
+                || self.model.columns.iter().any(|declared| declared.name == *name)
+                || self.tests.iter().any(|test| test.failures_sql().contains(name.as_str()))
+        };
+        let stays = |name: &String| {
+            known.is_some_and(|known| known.field_with_name(name).is_ok()) || !later.contains(name) || is_named(name)
+        };
+        let fields = schema.fields().iter().filter(|field| stays(field.name())).cloned();
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
-    /// Whether files have a column of a source that a column of the model is made of.
-    async fn brings(&self, column: &str, chosen: &Chosen) -> Result<bool, Failure> {
-        let Runtime { project, compiled, session, folder, memo, .. } = self.inputs.runtime();
-        for origin in self.compiled.lineage.columns.get(column).into_iter().flat_map(BTreeMap::keys) {
-            let Some(delivery) = chosen.get(&origin.table) else { return Ok(true) };
-            let known = compiled.sources[&origin.table].fields();
-            let known: Vec<_> = known.iter().filter(|field| *field.name() != origin.column).cloned().collect();
-            let (source, known) = (&project.sources[&origin.table], Arc::new(Schema::new(known)));
-            match bronze::refuse_new_columns(source, &known, &delivery.files, session, folder, memo).await {
-                Err(BronzeError::NewColumns { .. }) => return Ok(true),
-                other => other?,
-            }
+    /// Columns of the model that are made of columns which a source was asked to add, and which these files do not have.
+    async fn later_columns(&self, chosen: &Chosen) -> Result<BTreeSet<String>, Failure> {
+        let Runtime { project, session, folder, memo, .. } = self.inputs.runtime();
+        let mut there = BTreeSet::new();
+        for (name, delivery) in chosen {
+            let found =
+                bronze::undeclared_columns(&project.sources[name], &delivery.files, session, folder, memo).await?;
+            there.extend(found.into_iter().map(|column| (name.clone(), column)));
         }
-        Ok(false)
+        let lineage = &self.compiled.lineage.columns;
+        let is_there = |origin: &ColumnName| {
+            !chosen.contains_key(&origin.table) || there.contains(&(origin.table.clone(), origin.column.clone()))
+        };
+        let later = lineage
+            .iter()
+            .filter(|(name, made_of)| self.is_added(&self.model.name, name, false) && !made_of.keys().any(is_there));
+        Ok(later.map(|(name, _)| name.clone()).collect())
     }
 
     fn not_built_again(&self, what: &str) -> Failure {
@@ -240,7 +263,11 @@ impl Node<'_> {
         }
         let (name, is) = (&self.model.name, self.model.config.materialized.name());
         Err(Failure::text(format!(
-            "`{name}` holds a history, and would lose it as `{is}`; --full-refresh does it all the same, or give it another name"
+            "`{name}` holds a history, and would lose it as `{is}`; {}give it another name",
+            match self.model.config.full_refresh {
+                Some(_) => "",
+                None => "--full-refresh does it all the same, or ",
+            }
         )))
     }
 

@@ -44,9 +44,16 @@ pub struct HookResult {
     pub seconds: f64,
 }
 
-/// The note, beside a table, of the version after which its `post_hook` is due.
+/// The note, beside a table, of the runs after which its `post_hook` is due.
 fn post_hook_note() -> Path {
     Path::from_iter(["_lake", "post_hook_due"])
+}
+
+/// Runs that a note names: those before them are not the last to have published any more.
+const MOST_OWED: usize = 8;
+
+fn keeps_note(model: &Model) -> bool {
+    model.is_stored() && !model.config.post_hook.is_empty()
 }
 
 fn not_noted(model: &Model, source: object_store::Error) -> TableError {
@@ -100,41 +107,58 @@ impl Inputs {
     pub(super) async fn begin(&self, model: &Model, progress: &mut Progress) -> Result<(), Failure> {
         if !std::mem::replace(&mut progress.began, true) {
             self.run_model_hooks(model, "pre_hook", &mut progress.hooks).await?;
-            if model.is_stored() && !model.config.post_hook.is_empty() {
-                let due = self.published(&model.name).await?.map_or(0, |published| published.version() + 1);
-                let note = PutPayload::from(due.to_string().into_bytes());
-                let done = self.runtime().lake.files_of(&model.name).put(&post_hook_note(), note).await;
-                done.map_err(|error| not_noted(model, error))?;
+            if keeps_note(model) {
+                let mut owed = self.owed(model).await?;
+                owed.push(self.runtime().options.invocation_id.clone());
+                owed.drain(..owed.len().saturating_sub(MOST_OWED));
+                self.note_owed(model, &owed).await?;
             }
         }
         Ok(())
     }
 
-    /// Runs the hooks after a model, if they are due: says whether they ran.
+    /// Runs the hooks after a model, if they are due: says whether they ran. They are due after a publish, also one of an
+    /// earlier run whose hooks failed, or that was killed before they ended.
     pub(super) async fn end(
         &self,
         model: &Model,
-        (status, version): (Status, Option<u64>),
+        status: Status,
         results: &mut Vec<HookResult>,
     ) -> Result<bool, Failure> {
+        let owed = if keeps_note(model) { self.owed(model).await? } else { Vec::new() };
         let is_due = match status {
             Status::Success => true,
-            Status::Skipped => self.owes_post_hook(model, version).await?,
+            Status::Skipped if !owed.is_empty() => {
+                let published = self.published(&model.name).await?;
+                published.and_then(|published| published.state).is_some_and(|state| owed.contains(&state.invocation_id))
+            }
             _ => false,
         };
         if is_due {
             self.run_model_hooks(model, "post_hook", results).await?;
         }
+        if is_due && keeps_note(model) {
+            let mut left = self.owed(model).await?;
+            left.retain(|run| !owed.contains(run));
+            self.note_owed(model, &left).await?;
+        }
         Ok(is_due)
     }
 
-    /// Whether a version was published, and the `post_hook` did not run to its end after it: it failed, or the run was killed.
-    async fn owes_post_hook(&self, model: &Model, version: Option<u64>) -> Result<bool, Failure> {
-        let (Some(version), false) = (version, model.config.post_hook.is_empty()) else { return Ok(false) };
+    /// Runs that were to publish a table, after which its `post_hook` has not come to its end.
+    async fn owed(&self, model: &Model) -> Result<Vec<String>, Failure> {
         let note = stores::read_if_there(&self.runtime().lake.files_of(&model.name), &post_hook_note()).await;
-        let note = note.map_err(|error| not_noted(model, error))?;
-        let due = note.and_then(|text| String::from_utf8_lossy(&text).parse::<u64>().ok());
-        Ok(due.is_some_and(|due| due <= version))
+        let note = note.map_err(|error| not_noted(model, error))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&note).lines().map(str::to_owned).collect())
+    }
+
+    async fn note_owed(&self, model: &Model, runs: &[String]) -> Result<(), Failure> {
+        let store = self.runtime().lake.files_of(&model.name);
+        let done = match runs.is_empty() {
+            true => stores::if_there(store.delete(&post_hook_note()).await).map(drop),
+            false => store.put(&post_hook_note(), PutPayload::from(runs.join("\n").into_bytes())).await.map(drop),
+        };
+        Ok(done.map_err(|error| not_noted(model, error))?)
     }
 
     /// Runs the hooks before or after a model.
@@ -148,12 +172,7 @@ impl Inputs {
         if !hooks.is_empty() {
             self.enter(&model.name, Phase::Hooks);
         }
-        self.run_hooks(&OwnedHooks { model: Some(model), key, hooks }, None, results).await?;
-        if key == "post_hook" && model.is_stored() && !hooks.is_empty() {
-            let done = self.runtime().lake.files_of(&model.name).delete(&post_hook_note()).await;
-            stores::if_there(done).map_err(|error| not_noted(model, error))?;
-        }
-        Ok(())
+        self.run_hooks(&OwnedHooks { model: Some(model), key, hooks }, None, results).await
     }
 
     fn rendered(&self, owner: &OwnedHooks<'_>, hook: &Hook) -> Result<Hook, Failure> {

@@ -282,18 +282,23 @@ async fn carry_over(inputs: &Inputs, model: &Model, current: Option<&Published>,
     // Else it was carried over once, and somebody has removed the quarantine since.
     let Some(bytes) = stores::read_if_there(&store, &path).await.map_err(&fail)? else { return Ok(()) };
     let damaged = |error: serde_json::Error| Failure::text(format!("`{path}` of table `{table}` is damaged: {error}"));
-    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
-    let mut staged = Staged::nothing(lake, &name, &schema(), &[]);
+    let (header, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len()));
+    let header: Header = serde_json::from_slice(header).map_err(damaged)?;
+    let stage = async |lines: Vec<String>| -> Result<Staged, Failure> {
+        let line = |line: &String| -> Result<Line, Failure> {
+            let line: Line = serde_json::from_str(line).map_err(damaged)?;
+            Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
+        };
+        let rows: Vec<Line> = lines.iter().filter(|line| !line.is_empty()).map(line).collect::<Result<_, _>>()?;
+        own_tables::stage(inputs, &name, &schema(), &rows).await
+    };
+    // A note of an earlier release holds its rows itself.
+    let mut staged = stage(String::from_utf8_lossy(rest).lines().map(str::to_owned).collect()).await?;
     if let Some(rows) = stores::if_there(store.get(&rows_path(head)).await).map_err(&fail)? {
         let rows = rows.into_stream().map_err(std::io::Error::other).into_async_read();
         let mut chunks = futures::AsyncBufReadExt::lines(rows).try_chunks(ROWS_AT_ONCE);
         while let Some(lines) = chunks.try_next().await.map_err(|error| Failure::text(error.1.to_string()))? {
-            let line = |line: &String| -> Result<Line, Failure> {
-                let line: Line = serde_json::from_str(line).map_err(damaged)?;
-                Ok(Line { invocation_id: header.invocation_id.clone(), quarantined_at: Some(header.at), ..line })
-            };
-            let rows: Vec<Line> = lines.iter().map(line).collect::<Result<_, _>>()?;
-            staged = staged.with(own_tables::stage(inputs, &name, &schema(), &rows).await?);
+            staged = staged.with(stage(lines).await?);
         }
     }
     let staged = match current {

@@ -165,7 +165,10 @@ async fn vacuum(
         }
     }
     let tombstones = tables::tombstones_of(&published.name);
-    heads.entry(tombstones.clone()).or_default().extend(published.transaction(&tombstones).await?);
+    for app_id in [tombstones.clone(), left_out::app_id(&published.name)] {
+        let head = published.transaction(&app_id).await?;
+        heads.entry(app_id).or_default().extend(head);
+    }
     let cutoff = chrono::Utc::now() - retention;
     let store = inputs.runtime().lake.files_of(&published.name);
     let files = bronze::leftovers(&store, &published.name, &heads, &tombstones, cutoff).await?;

@@ -138,6 +138,14 @@ impl Outcome {
     }
 }
 
+/// What was done to a table of which nothing but the hooks of an earlier run was left to do.
+pub(super) const HOOKS_ALONE: &str = "post_hook";
+
+/// The reason then.
+pub(super) fn hooks_alone(reason: &str) -> String {
+    format!("its post_hook had not come to its end; {reason}")
+}
+
 /// Runs one step to its end; a failure is a result like any other.
 #[tracing::instrument(name = "node", skip_all, fields(
     otel.name = %step.name, otel.status_code, otel.status_description, status, action, reason, rows, bytes, version,
@@ -171,14 +179,14 @@ pub(super) async fn materialize(inputs: &Inputs, step: &Step) -> NodeResult {
         outcome.reason.push_str(&format!("; in {} batches", progress.batches));
     }
     if matches!(outcome.status, Status::Success | Status::Skipped) && step.together.is_none() {
-        let ended = inputs.end(model, (outcome.status, outcome.version), &mut progress.hooks);
+        let ended = inputs.end(model, outcome.status, &mut progress.hooks);
         match patience.limit(ended).await {
             Err(failure) => {
                 (outcome.status, outcome.reason) = (Status::Error, format!("{failure}; what it built is published"));
             }
             Ok(true) if outcome.status == Status::Skipped => {
-                (outcome.status, outcome.action) = (Status::Success, "post_hook");
-                outcome.reason = format!("its post_hook had not come to its end; {}", outcome.reason);
+                (outcome.status, outcome.action) = (Status::Success, HOOKS_ALONE);
+                outcome.reason = hooks_alone(&outcome.reason);
             }
             Ok(_) => {}
         }
@@ -325,7 +333,8 @@ impl Node<'_> {
     /// Everything anew.
     async fn rebuild(&self, mut world: World, reason: String, progress: &mut Progress) -> Result<Outcome, Failure> {
         for (source, taken) in &mut world.taken {
-            self.intake.restart(source, taken, world.published.is_none(), progress).await?;
+            let is_new = world.published.as_ref().is_none_or(Published::is_emptied);
+            self.intake.restart(source, taken, is_new, progress).await?;
         }
         self.build(world, Mode::Full, reason, progress).await
     }

@@ -134,8 +134,8 @@ impl Node<'_> {
         let (begin, nothing) = (config.begin.unwrap_or(now), Intervals::new());
         let not_yet = || Decision::Skip(format!("its first batch begins at {}", size.name(size.floor(begin))));
         let question = Question { size, begin, lookback, now, done: &nothing, changed: true, asked, anew: false };
-        let first = world.published.as_ref().map_or("first build", |_| EMPTIED);
-        let Some(published) = world.published.as_ref().filter(|published| !published.is_emptied()) else {
+        self.keeps_history(world)?;
+        let Some(published) = &world.published else {
             if world.nothing_to_read {
                 return Ok(Decision::Skip("there is nothing to read yet".to_owned()));
             }
@@ -143,19 +143,23 @@ impl Node<'_> {
             return Ok(match due.batches.is_empty() {
                 true => not_yet(),
                 false => Decision::InPlace {
-                    reason: format!("{first}: {}", due.reason(size)),
+                    reason: format!("first build: {}", due.reason(size)),
                     due,
                     done: nothing,
                     changed: true,
                 },
             });
         };
-        if self.intake.full_refresh(progress) {
+        let why = match self.intake.full_refresh(progress) {
+            true => Some("full refresh"),
+            false => published.is_emptied().then_some(EMPTIED),
+        };
+        if let Some(why) = why {
             let due = due(&Question { anew: true, ..question });
             if due.batches.is_empty() {
                 return Ok(not_yet());
             }
-            return Ok(Decision::Anew { reason: format!("full refresh: {}", due.reason(size)), due });
+            return Ok(Decision::Anew { reason: format!("{why}: {}", due.reason(size)), due });
         }
         let known = published.last_known_state().await?;
         let done = known.as_ref().and_then(|state| state.intervals.clone());

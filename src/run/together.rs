@@ -210,7 +210,7 @@ impl Inputs {
                 if let Some(held) = held {
                     held.staged.clone().discard(&runtime.lake).await;
                 }
-                failed.insert(name.clone(), "another run published to it while the others were published".to_owned());
+                failed.insert(name.clone(), "another run published to it, or to a table whose changes it reads, while the others were published".to_owned());
             } else if let Err(failure) = self.settle_published(name).await {
                 failed.insert(name.clone(), format!("{failure}; what it built is published"));
             }

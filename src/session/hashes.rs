@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, StringArray, UInt64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, ListArray, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
@@ -54,11 +54,13 @@ pub fn mix(hash: u64) -> u64 {
     hash ^ (hash >> 31)
 }
 
-/// What the function makes of one value: that of another release, or of another processor, may make another of it.
+/// What the function makes of two values: that of another release, or of another processor, may make another of it.
 pub fn hash_function() -> u64 {
     static FUNCTION: LazyLock<u64> = LazyLock::new(|| {
-        let one: ArrayRef = Arc::new(StringArray::from(vec!["lake"]));
-        row_hashes(&one).ok().and_then(|hashes| hashes.first().copied()).unwrap_or_default()
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["lake"]));
+        let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1)])]));
+        let hash = |value| row_hashes(value).ok().and_then(|hashes| hashes.first().copied()).unwrap_or_default();
+        hash(&text).wrapping_add(mix(hash(&list)))
     });
     *FUNCTION
 }

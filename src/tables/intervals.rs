@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::files::DataFile;
 use super::read::{Files, exact, scan, table_provider, view};
 use super::stage::{Staged, collect, or_discard, stage};
-use super::{Lake, Published, TableError, TableState, WENT_BACK_TO};
+use super::{Lake, Published, TableError, TableState, WENT_BACK_TO, is_newer};
 use crate::exact_files::rows_of;
 use crate::intervals::{BatchSize, Interval, Intervals, moment};
 
@@ -258,6 +258,7 @@ impl Published {
             let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { break };
             next = match super::state_of(&entry) {
                 None => version.checked_sub(1),
+                Some(said) if is_newer(&said) => break,
                 Some(said) => match said.get(WENT_BACK_TO) {
                     Some(to) => to.as_u64().filter(|to| *to < version),
                     None => return Ok(serde_json::from_value(said).ok()),

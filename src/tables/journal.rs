@@ -216,10 +216,11 @@ impl Lake {
 }
 
 impl Prepared {
-    /// Whether it says that it has read the changes of one of some tables.
+    /// Whether its rows are made of the changes of one of some tables; those of a rollback are not.
     fn reads_changes_of(&self, tables: &[TableName]) -> bool {
         let actions = self.entry.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut consumed = actions.map(|action| action["commitInfo"][STATE_KEY]["consumed"].clone());
+        let publishes = actions.filter(|action| action["commitInfo"]["operation"] != "RESTORE");
+        let mut consumed = publishes.map(|action| action["commitInfo"][STATE_KEY]["consumed"].clone());
         !tables.is_empty()
             && consumed.any(|consumed| tables.iter().any(|table| consumed.get(table.to_string()).is_some()))
     }

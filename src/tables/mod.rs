@@ -78,7 +78,7 @@ pub use past::{RunOnTable, Version, history, prepare_rollback, runs, version_at_
 pub use prepared::Prepared;
 pub use prune::files_with_keys;
 pub use publish::{Commit, publish, publish_same, publish_unseen};
-pub use read::{future_table, table_provider};
+pub use read::{future_table, table_provider, without_empty};
 pub use stage::{Staged, stage, stage_watched};
 pub use tombstones::app_id as tombstones_of;
 pub use watch::Watch;

@@ -51,7 +51,7 @@ impl Published {
         Ok((None, None))
     }
 
-    /// Whether another program has committed to it, as far as the log still tells.
+    /// Whether another program has committed to it, or the log no longer tells.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -59,8 +59,8 @@ impl Published {
         let fail = |source| TableError::Delta { table: self.name.clone(), source };
         let log_store = self.table.log_store();
         for version in (0..=self.version()).rev() {
-            let Some(entry) = log_store.read_commit_entry(version).await.map_err(fail)? else { break };
-            if state_of(&entry).is_none() {
+            let entry = log_store.read_commit_entry(version).await.map_err(fail)?;
+            if entry.is_none_or(|entry| state_of(&entry).is_none()) {
                 return Ok(true);
             }
         }

@@ -219,7 +219,10 @@ pub async fn prepare_rollback(
     let mut state = match state {
         Some(state) => serde_json::to_value(state).map_err(|error| fail(error.into()))?,
         // Who made the table is found in the commits before.
-        None => serde_json::json!({"invocation_id": invocation_id, WENT_BACK_TO: to}),
+        None => {
+            let to = old.as_ref().filter(|old| !old.is_emptied()).and(to);
+            serde_json::json!({"invocation_id": invocation_id, WENT_BACK_TO: to})
+        }
     };
     state["commit_id"] = id.clone().into();
     let properties = once().with_application_transactions(heads).with_metadata([(STATE_KEY.to_owned(), state)]);

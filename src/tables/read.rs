@@ -182,8 +182,11 @@ pub(super) fn exact(name: &str) -> Expr {
 }
 
 /// An empty text that a table is partitioned by is NULL to every reader (Delta protocol, "Partition Value Serialization"), so
-/// it is to those who look at the rows before.
-pub(super) fn without_empty(
+/// it is to those who look at the rows before. The plan has the columns of `schema`.
+///
+/// # Errors
+/// When it has not.
+pub fn without_empty(
     plan: LogicalPlan,
     schema: &SchemaRef,
     partition_by: &[String],

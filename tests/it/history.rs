@@ -205,7 +205,10 @@ fn a_model_that_is_wrong_can_be_taken_back_all_the_same() {
     assert!(run.code == 0 && run.stderr.contains("unknown config `partition_bi`"), "{run:?}");
     let versions = sandbox.json(&["history", "silver.items"]);
     assert_eq!((&versions[0]["version"], &versions[0]["rows"]), (&json!(2), &json!(2)), "{versions}");
-    sandbox.lake(&["rollback", &runs[0]]).assert_failed(2, "not all models can be read");
+    sandbox.lake(&["rollback", &runs[0]]).assert_failed(2, "a model may be missing while the project has mistakes");
+    for odd in [".", "..", "./models/silver/x.sql", "a..", "_lake.runs"] {
+        sandbox.lake(&["history", odd]).assert_failed(2, "there is no model");
+    }
     sandbox.lake(&["history", "silver.nothing"]).assert_failed(2, "there is no model `silver.nothing`");
 }
 

@@ -297,6 +297,25 @@ fn a_post_hook_that_did_not_come_to_its_end_runs_again() {
         assert_eq!(ran(), 1, "{config}");
         sandbox.ok(&["build"]);
         assert_eq!(ran(), 2, "{config}");
+        // A build that publishes nothing owes nothing, and what was owed before it is owed still.
+        let tested = "models:\n  - name: items\n    columns: [{ name: id, data_tests: [{ accepted_range: { max_value: 9 } }] }]\n";
+        sandbox.write("models/silver/items.yml", tested);
+        std::fs::remove_file(sandbox.path("ok")).unwrap();
+        sandbox.write("in/items/3.csv", "id,value\n5,e\n");
+        sandbox.lake(&["build"]).assert_failed(1, "post_hook of silver.items failed");
+        sandbox.write("ok", "");
+        sandbox.write("in/items/4.csv", "id,value\n10,x\n");
+        sandbox.lake(&["build"]).assert_failed(1, "nothing was published");
+        assert_eq!(ran(), 2, "{config}");
+        std::fs::remove_file(sandbox.path("in/items/4.csv")).unwrap();
+        sandbox.ok(&["build"]);
+        assert_eq!(ran(), 3, "{config}");
+        sandbox.write("in/items/5.csv", "id,value\n11,x\n");
+        sandbox.lake(&["build"]).assert_failed(1, "nothing was published");
+        std::fs::remove_file(sandbox.path("in/items/5.csv")).unwrap();
+        sandbox.ok(&["maintain"]);
+        sandbox.ok(&["build"]);
+        assert_eq!(ran(), 3, "{config}");
     }
     // The tables of a burst.
     let sql = format!("{{{{ config(materialized='table', {hook}) }}}} select id from {{{{ source('raw', 'items') }}}}");

@@ -55,10 +55,7 @@ fn batches_that_a_rollback_took_away_are_all_due_again() {
             "models/silver/events.sql",
             "{{ config(materialized='table', event_time='at') }} select cast(at as timestamp) as at, value from {{ ref('events_seed') }}",
         ),
-        (
-            "models/gold/daily.sql",
-            "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='month', begin='2026-01-01') }} select at, value from {{ ref('events') }}",
-        ),
+        ("models/gold/daily.sql", DAILY),
     ]);
     std::fs::rename(sandbox.path("seeds/events.csv"), sandbox.path("seeds/events_seed.csv")).unwrap();
     sandbox.ok(&["build"]);
@@ -66,8 +63,39 @@ fn batches_that_a_rollback_took_away_are_all_due_again() {
     assert_eq!(after.len(), 3);
     sandbox.ok(&["rollback", &runs(&sandbox)[0]]);
     assert_eq!(rows(&sandbox, "daily").len(), 0);
+    // Settings that the first build had wrong are those of the next one.
+    sandbox.write("models/gold/daily.sql", DAILY.replace("batch_size", "partition_by='value', batch_size"));
     sandbox.ok(&["build"]);
     assert_eq!(rows(&sandbox, "daily"), after);
+    sandbox.ok(&["rollback", &runs(&sandbox)[0]]);
+    sandbox.ok(&["build", "--atomic"]);
+    assert_eq!(rows(&sandbox, "daily"), after);
+}
+
+const DAILY: &str = "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='month', begin='2026-01-01') }}
+    select at, value from {{ ref('events') }} {% if is_incremental() %} where at > (select max(at) from {{ this }}) {% endif %}";
+
+#[test]
+fn a_history_that_a_rollback_emptied_may_become_another() {
+    let sql = |more: &str, id: &str| {
+        format!(
+            "{{{{ config(materialized='scd2', unique_key='id', strategy='check', check_cols='all'{more}) }}}} select {id} as id, value from {{{{ source('raw', 'items') }}}}"
+        )
+    };
+    let sandbox = items(&[("models/silver/items.sql", &sql("", "cast(id as varchar)"))]);
+    sandbox.ok(&["build"]);
+    sandbox.ok(&["rollback", &runs(&sandbox)[0]]);
+    sandbox.write("models/silver/items.sql", sql(", partition_by='value'", "id"));
+    sandbox.ok(&["build"]);
+    let seen = || sandbox.query("select id, value, is_current from {{ ref('items') }} order by id");
+    assert_eq!(seen()[0], json!({"id": 1, "value": "a", "is_current": true}));
+    assert_eq!(seen().len(), 2);
+    // Back to an empty version is empty, too.
+    let id = runs(&sandbox)[0].clone();
+    sandbox.ok(&["rollback", &id]);
+    let report = sandbox.json(&["build"]);
+    assert_eq!(node(&report, "silver.items")["reason"], "it was rolled back to before its first build", "{report}");
+    assert_eq!(seen().len(), 2);
 }
 
 #[test]
@@ -361,4 +389,39 @@ fn a_column_that_comes_later_comes_with_the_delivery_that_brings_it() {
         assert_eq!(at_once.iter().filter(|row| row["city"] == "x").count(), 1, "{at_once:?}");
         assert_eq!(at_once.len(), 4, "{config} {at_once:?}");
     }
+}
+
+#[test]
+fn a_column_that_comes_later_is_there_where_somebody_asks_for_it() {
+    let sources = "sources:\n  - name: raw\n    root: in\n    tables:\n      - name: people\n        path: people/\n        format: csv\n\
+                   \x20       on_new_column: add\n        snapshot: true\n        columns: [{ name: id, data_type: int }]\n";
+    let built = |config: &str, test: &str, atomic: bool| {
+        let sql = format!(
+            "{{{{ config(materialized='scd2', unique_key='id', strategy='check', check_cols='all'{config}) }}}} select * from {{{{ source('raw', 'people') }}}}"
+        );
+        let sandbox = Sandbox::new(&[
+            ("sources.yml", sources),
+            ("models/silver/people.sql", &sql),
+            (
+                "models/gold/cities.sql",
+                "{{ config(materialized='table') }} select distinct city from {{ ref('people') }} where city is not null",
+            ),
+            ("in/people/2026-01-01.csv", "id,name\n1,a\n"),
+            ("in/people/2026-01-02.csv", "id,name\n1,b\n"),
+            ("in/people/2026-01-03.csv", "id,name,city\n1,b,x\n"),
+        ]);
+        if !test.is_empty() {
+            sandbox.write("tests/t.sql", test);
+        }
+        for _ in 0..if atomic { 3 } else { 1 } {
+            sandbox.ok(if atomic { &["build", "--atomic"] } else { &["build"] });
+        }
+        assert_eq!(rows(&sandbox, "cities"), ["x"], "{config} {test} {atomic}");
+    };
+    built("", "", false);
+    built("", "", true);
+    built(", on_schema_change='ignore'", "", false);
+    built(", on_schema_change='fail'", "", false);
+    built(", partition_by='city'", "", false);
+    built("", "select * from {{ ref('people') }} where city = 'nowhere'", false);
 }
