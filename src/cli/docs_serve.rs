@@ -35,10 +35,10 @@ pub(super) fn run(global: &Global, port: u16, printer: &Printer) -> anyhow::Resu
     }
     let served = Arc::clone(&site);
     std::thread::Builder::new().name("lake docs serve".to_owned()).spawn(move || serve(&listener, &served))?;
-    // A file that changed while the first page was made may be missing in it.
+    let known = stamp(&global.project_dir, &places);
+    // A file that changed while the first page was made may be missing in it. What changes after this look is not in `known`.
     let is_current = before == stamp(&global.project_dir, &[]);
-    let known = stamp(&global.project_dir, &places).filter(|_| is_current);
-    follow(global, printer, &site, known, places)
+    follow(global, printer, &site, known.filter(|_| is_current), places)
 }
 
 /// Makes the page again after each change since `known`.
